@@ -1,0 +1,25 @@
+"""English to German image captions."""
+
+from transformer_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+
+config = Config(
+    model=ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.3),
+    data=DataConfig(
+        train="data/multi30k/train.{lang}.gz",
+        valid="data/multi30k/val.{lang}.gz",
+        test="data/multi30k/test_2016_flickr.{lang}.gz",
+        batch_tokens=2048,
+        max_length=64,
+        buckets=10,
+    ),
+    tokenizer=TokenizerConfig(kind="bpe", size=6000),
+    optimizer=OptimizerConfig(schedule="cosine", factor=1.5, warmup=1000),
+    training=TrainingConfig(steps=6500, ema=0.997, valid_every=1000, valid_sentences=500, random="unsafe_rbg"),
+)

@@ -1,0 +1,400 @@
+"""The phrasebook keeps its promises: size, one German for every English sentence, unseen combinations in the test."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from hashlib import sha256
+from random import Random
+
+import pytest
+
+from transformer_jax.data.phrasebook import frames, generate, generator, grammar, lexicon, subjects
+
+DIGEST = "from transformer_jax.data.phrasebook import generate; print(sha256(repr(generate(0)).encode()).hexdigest())"
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    return generate(0)
+
+
+@pytest.fixture(scope="session")
+def pairs(corpus):
+    return [pair for split in corpus.values() for pair in split]
+
+
+@pytest.fixture(scope="session")
+def train_counts(corpus):
+    return [Counter(token for pair in corpus["train"] for token in generator.tokens(pair[side])) for side in (0, 1)]
+
+
+def word(english):
+    """Any word of the lexicon by its English form; a subject pronoun or possessive too."""
+    words = lexicon.load()
+    found = [
+        *subjects.SUBJECT_PRONOUNS,
+        *subjects.named_subjects(),
+        *(noun for group in words.nouns.values() for noun in group),
+        *words.adjectives,
+        *(phrase for group in words.phrases.values() for phrase in group),
+    ]
+    return next(entry for entry in found if entry.english == english)
+
+
+def verb(english):
+    return next(entry for group in lexicon.load().verbs.values() for entry in group if entry.english == english)
+
+
+def pronoun(english):
+    return next(entry for entry in subjects.OBJECT_PRONOUNS if entry.english == english)
+
+
+def possessive(english):
+    return next(entry for entry in subjects.POSSESSIVES if entry.english == english)
+
+
+def filling_of(slots):
+    """Read "place: station, adj of place: old"; a dash stands for nothing."""
+    filling = {}
+    for name, english in (slot.split(": ") for slot in slots.split(", ") if slot != "-"):
+        base = name.rstrip("0123456789")
+        if base in lexicon.load().verbs:
+            filling[name] = verb(english)
+        elif base == "him":
+            filling[name] = pronoun(english)
+        elif name.startswith("my "):
+            filling[name] = possessive(english)
+        else:
+            filling[name] = word(english)
+    return filling
+
+
+# Frame, what fills it, and the German written by hand.
+SENTENCES = """
+Where is {the adj place}?
+    place: station, adj of place: old
+    Wo ist der alte Bahnhof?
+How much does {the adj garment} cost?
+    garment: jacket, adj of garment: red
+    Wie viel kostet die rote Jacke?
+{the transit} leaves at {clock}.
+    transit: train, clock: half past seven
+    Der Zug fährt um halb acht ab.
+I would like a cup of {hot}, please.
+    hot: coffee
+    Ich möchte eine Tasse Kaffee, bitte.
+I do not have a ticket.
+    -
+    Ich habe keine Fahrkarte.
+# Articles and adjective endings: weak, mixed, strong; accusative, dative, genitive.
+Excuse me, I am looking for {the adj place}.
+    place: park, adj of place: small
+    Entschuldigung, ich suche den kleinen Park.
+{who} <live> in {a adj dwelling}.
+    who: they, dwelling: house, adj of dwelling: big
+    Sie wohnen in einem großen Haus.
+Do you also sell {adj garments}?
+    garment: shirt, adj of garment: blue
+    Verkaufen Sie auch blaue Hemden?
+There are {number} {wilds} in the zoo.
+    number: three, wild: lion
+    Im Zoo gibt es drei Löwen.
+{who} <be> afraid of {wilds}.
+    who: she, wild: wolf
+    Sie hat Angst vor Wölfen.
+The color of {the garment} is beautiful.
+    garment: dress
+    Die Farbe des Kleides ist schön.
+The door of {the room} is open.
+    room: office
+    Die Tür des Büros ist offen.
+Because of {the weather} {who} <be> staying at home.
+    weather: rain, who: we
+    Wegen des Regens bleiben wir zu Hause.
+# Weak nouns.
+The nurse is helping {the person}.
+    person: boy
+    Die Krankenschwester hilft dem Jungen.
+{someone} would like to talk to {the job}.
+    someone: Anna, job: student
+    Anna möchte mit dem Studenten sprechen.
+# Movement and place, contractions.
+How do I get to {the place}?
+    place: bank
+    Wie komme ich zur Bank?
+{who} <be> going into {the spot}.
+    who: he, spot: garden
+    Er geht in den Garten.
+{who} <be> sitting in {the spot}.
+    who: he, spot: garden
+    Er sitzt im Garten.
+{who} <be> going into {the spot}.
+    who: I, spot: bedroom
+    Ich gehe ins Schlafzimmer.
+Please lay {the flat} on {the surface}.
+    flat: book, surface: table
+    Bitte legen Sie das Buch auf den Tisch.
+{the flat} is lying on {the surface}.
+    flat: book, surface: table
+    Das Buch liegt auf dem Tisch.
+Turn right at {the place}.
+    place: market
+    Biegen Sie am Markt rechts ab.
+# Separable verbs, in main and subordinate clauses and with zu.
+{who} <be> {act.ing} {the adj obj}.
+    who: my brother, act: turn off, obj: lamp, adj of obj: old
+    Mein Bruder schaltet die alte Lampe aus.
+I do not know when {other} {routine}.
+    other: Anna, routine: get up
+    Ich weiß nicht, wann Anna aufsteht.
+{who} <be> trying to {act.inf} {the adj obj}.
+    who: I, act: fill out, obj: form, adj of obj: new
+    Ich versuche, das neue Formular auszufüllen.
+# Perfect tense with haben and sein.
+{who} {act.past} {the adj obj} {past}.
+    who: we, act: buy, obj: lamp, adj of obj: new, past: yesterday
+    Wir haben gestern die neue Lampe gekauft.
+{who} {trip.past} at {clock}.
+    who: she, trip: arrive, clock: a quarter past six
+    Sie ist um Viertel nach sechs angekommen.
+# Modal verbs and the future.
+{who} <must> {act.inf} {the adj obj}.
+    who: you, act: wait for, obj: bus, adj of obj: next
+    Sie müssen auf den nächsten Bus warten.
+{who} <will> {act.inf} {the obj} {when}.
+    who: he, act: thank, obj: waiter, when: tomorrow
+    Er wird morgen dem Kellner danken.
+# Negation with kein and nicht.
+{who} <do> not need {a thing}.
+    who: he, thing: umbrella
+    Er braucht keinen Regenschirm.
+{who} <be> not {act.ing} {the obj}.
+    who: they, act: open, obj: door
+    Sie öffnen die Tür nicht.
+{who} <be> not {act.ing} {the obj}.
+    who: I, act: wait for, obj: taxi
+    Ich warte nicht auf das Taxi.
+# Questions.
+Did {someone} {act.inf} {the adj obj}?
+    someone: my sister, act: read, obj: letter, adj of obj: long
+    Hat meine Schwester den langen Brief gelesen?
+# Subordinate clauses: weil, dass, ob, wenn, relative.
+{who} <must> go to the doctor because {who.he} <have> {ache}.
+    who: my uncle, ache: a fever
+    Mein Onkel muss zum Arzt gehen, weil er Fieber hat.
+{who} <know> that {someone2} <be2> {feeling}.
+    who: I, someone2: the doctor, feeling: tired
+    Ich weiß, dass der Arzt müde ist.
+I do not know whether {other} {act.past} {the obj}.
+    other: you, act: find, obj: key
+    Ich weiß nicht, ob Sie den Schlüssel gefunden haben.
+If it is {chill}, {who} <put> on {a warm}.
+    chill: cold, who: we, warm: coat
+    Wenn es kalt ist, ziehen wir einen Mantel an.
+{the unisex} that {who} bought {past} is {size}.
+    unisex: hat, who: I, past: yesterday, size: too big
+    Der Hut, den ich gestern gekauft habe, ist zu groß.
+{the person} with whom {who} talked is {trait}.
+    person: woman, who: he, trait: nice
+    Die Frau, mit der er gesprochen hat, ist nett.
+# Numbers, dates and prices.
+{the adj garment} costs {price}.
+    garment: suit, adj of garment: gray, price: eighty-two euros fifty
+    Der graue Anzug kostet zweiundachtzig Euro fünfzig.
+My birthday is on the {ordinal} of {month}.
+    ordinal: third, month: May
+    Ich habe am dritten Mai Geburtstag.
+# Possessives, comparatives, imperatives, reflexives, pronouns.
+{who} <have> lost {his carry}.
+    who: she, carry: bag
+    Sie hat ihre Tasche verloren.
+This is {my adj relative}.
+    relative: uncle, adj of relative: old, my relative: our
+    Das ist unser alter Onkel.
+{the longride} is {adj.er} than {the longride2}.
+    longride: train, longride2: bus, adj: expensive
+    Der Zug ist teurer als der Bus.
+Open {the opening}, please!
+    opening: window
+    Öffnen Sie bitte das Fenster!
+Please {refl.inf}!
+    refl: sit down
+    Bitte setzen Sie sich hin!
+{who} <be> {refl.ing} {now}.
+    who: I, refl: get dressed, now: now
+    Ich ziehe mich jetzt an.
+{who} broke {his breaklimb} {past}.
+    who: I, breaklimb: arm, past: yesterday
+    Ich habe mir gestern den Arm gebrochen.
+{who} {reflobj.past} {the adj obj}.
+    who: we, reflobj: complain about, obj: bill, adj of obj: wrong
+    Wir haben uns über die falsche Rechnung beschwert.
+{someone} is waiting for {him} in front of {the place}.
+    someone: Peter, him: her, place: museum
+    Peter wartet vor dem Museum auf sie.
+{this garment} is {size} for {him}.
+    garment: dress, size: too tight, him: her
+    Dieses Kleid ist ihr zu eng.
+"""
+
+
+def cases():
+    lines = [line.strip() for line in SENTENCES.strip().splitlines() if not line.startswith("#")]
+    return list(zip(lines[::3], lines[1::3], lines[2::3], strict=True))
+
+
+@pytest.mark.parametrize(("english", "slots", "german"), cases())
+def test_translation_is_the_one_written_by_hand(english, slots, german):
+    frame = next(frame for frame in frames.load() if frame.english == english)
+    assert frames.render(frame, filling_of(slots))[1] == german
+
+
+def test_english_agrees_with_its_subject():
+    frame = frames.parse("test", "{who} <be> {act.ing} {a obj}; {who} {act} it.", "{who} {act} {a obj}.")
+    they = frames.render(frame, {"who": word("they"), "act": verb("wash"), "obj": word("apple")})[0]
+    anna = frames.render(frame, {"who": word("Anna"), "act": verb("carry"), "obj": word("uniform")})[0]
+    assert they == "They are washing an apple; they wash it."
+    assert anna == "Anna is carrying a uniform; Anna carries it."
+
+
+@pytest.mark.parametrize(
+    ("hour", "minute", "english", "german"),
+    [
+        (1, 0, "one o'clock", "ein Uhr"),
+        (12, 30, "half past twelve", "halb eins"),
+        (1, 15, "a quarter past one", "Viertel nach eins"),
+        (12, 45, "a quarter to one", "Viertel vor eins"),
+        (6, 20, "twenty past six", "zwanzig nach sechs"),
+        (6, 55, "five to seven", "fünf vor sieben"),
+    ],
+)
+def test_clock(hour, minute, english, german):
+    assert grammar.clock(hour, minute) == (english, german)
+
+
+def test_numbers():
+    assert grammar.number(16) == ("sixteen", "sechzehn")
+    assert grammar.number(71) == ("seventy-one", "einundsiebzig")
+    assert grammar.ordinal(1) == ("first", "ersten")
+    assert grammar.ordinal(22) == ("twenty-second", "zweiundzwanzigsten")
+    assert grammar.ordinal(30) == ("thirtieth", "dreißigsten")
+
+
+def test_size_of_lexicon_and_corpus(corpus, pairs):
+    words = lexicon.load()
+    nouns = {noun.english for group in words.nouns.values() for noun in group}
+    verbs = {entry.english for group in words.verbs.values() for entry in group}
+    adjectives = {adjective.english for adjective in words.adjectives}
+    assert len(nouns) + len(verbs) + len(adjectives) >= 700
+    assert len({frame.topic for frame in frames.load()}) >= 12
+    assert len(frames.load()) >= 150
+    assert len(set(pairs)) == len(pairs) >= 60_000
+    assert 500 <= len(corpus["valid"]) <= 1000
+    assert 500 <= len(corpus["test"]) <= 1000
+
+
+def test_every_word_is_frequent_enough_to_learn(corpus):
+    text = "\n".join(" ".join(["", *generator.tokens(pair[0]), ""]).lower() for pair in corpus["train"])
+    words = lexicon.load()
+    for noun in {noun for group in words.nouns.values() for noun in group}:
+        forms = {noun.english, noun.english_plural} - {""}
+        assert sum(text.count(f" {form.lower()} ") for form in forms) >= 20, noun.english
+    for adjective in words.adjectives:
+        forms = {adjective.english, adjective.english_comparative} - {""}
+        assert sum(text.count(f" {form} ") for form in forms) >= 20, adjective.english
+    for entry in {entry for group in words.verbs.values() for entry in group}:
+        forms = {entry.english, entry.past, entry.participle, grammar.english_ing(entry.english)}
+        forms.add(grammar.english_present(entry.english, "er"))
+        assert sum(text.count(f" {form.lower()} ") for form in forms) >= 20, entry.english
+
+
+def test_every_frame_can_be_filled():
+    random = Random(5)
+    for frame in frames.load():
+        for _ in range(20):
+            english, german = frames.render(frame, generator.fill(frame, random))
+            assert not set("{}<>~_") & set(english + german), frame
+
+
+def test_every_class_named_in_the_lexicon_exists():
+    words = lexicon.load()
+    for adjective in words.adjectives:
+        assert adjective.classes <= words.nouns.keys(), adjective.english
+    for group in words.verbs.values():
+        for entry in group:
+            assert entry.objects <= words.nouns.keys(), entry.english
+
+
+def test_no_english_word_has_two_translations_in_one_role():
+    words = lexicon.load()
+    nouns = {noun for group in words.nouns.values() for noun in group}
+    assert len({noun.english for noun in nouns}) == len(nouns)
+    assert len({adjective.english for adjective in words.adjectives}) == len(words.adjectives)
+    assert len({frame.english for frame in frames.load()}) == len(frames.load())
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_english_has_one_german(pairs, seed):
+    german_of = dict(pairs)
+    random = Random(seed)
+    for frame in frames.load():
+        for _ in range(60):
+            english, german = frames.render(frame, generator.fill(frame, random))
+            assert german_of.setdefault(english, german) == german, english
+
+
+def test_splits_share_no_sentence(corpus):
+    for side in (0, 1):
+        train, valid, test = ({pair[side] for pair in corpus[split]} for split in ("train", "valid", "test"))
+        assert not train & valid
+        assert not train & test
+        assert not valid & test
+
+
+def test_held_out_combinations_are_unseen_in_training_but_their_frames_are_seen(corpus):
+    """A combination is the words that fill a sentence, in whatever frame."""
+    drawn = {sentence.english: sentence for sentence in reversed(list(generator.draw(0)))}
+    made_of = {split: [drawn[english] for english, _ in pairs] for split, pairs in corpus.items()}
+    trained = {sentence.combination for sentence in made_of["train"]}
+    trained_frames = {sentence.frame for sentence in made_of["train"]}
+    assert trained_frames == set(frames.load())
+    for sentence in [*made_of["valid"], *made_of["test"]]:
+        assert len(sentence.combination) >= 2
+        assert sentence.combination not in trained
+        assert sentence.frame in trained_frames
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_held_out_words_are_known_from_training(corpus, train_counts, split):
+    for pair in corpus[split]:
+        for sentence, counts in zip(pair, train_counts, strict=True):
+            for token in generator.tokens(sentence):
+                assert counts[token] >= 10, (token, sentence)
+
+
+def test_sentences_are_well_formed(pairs):
+    for pair in pairs:
+        for sentence in pair:
+            assert "  " not in sentence
+            assert sentence == sentence.strip()
+            assert sentence[0].isupper(), sentence
+            assert sentence[-1] in ".?!", sentence
+            assert not any(f" {mark}" in sentence for mark in ".,?!"), sentence
+            assert 1 < len(sentence.split()) <= 16, sentence
+
+
+def test_same_seed_same_corpus_whatever_the_hash_seed(corpus):
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", f"from hashlib import sha256; {DIGEST}"],
+        env={**os.environ, "PYTHONHASHSEED": "11"},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert elsewhere.stdout.strip() == sha256(repr(corpus).encode()).hexdigest()
+
+
+def test_another_seed_gives_another_corpus(monkeypatch):
+    monkeypatch.setattr(generator, "DRAWS", 2)
+    assert generate(0)["train"] == generate(0)["train"] != generate(1)["train"]

@@ -1,0 +1,125 @@
+"""The attention weights of one translated sentence, and the .npz file that keeps them.
+
+Axes: L layers, H heads, S source tokens, T target tokens. The last axis but one is the query, the last the key: each
+row sums to 1. Row t of `decoder` and `cross` is the query at the position that reads `target_inputs[t]`; its output
+predicts `target_tokens[t]`. With two target tokens:
+
+    t   target_inputs[t]   target_tokens[t]
+    0   [SOS]              Guten
+    1   Guten              Tag
+    2   Tag                [EOS]
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from transformer_jax.errors import InputError, RunError
+
+FORMAT = 1
+"""Version of the file; a change that older code cannot read raises it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The weights with which one sentence was translated, and the tokens that name their rows and columns.
+
+    encoder, decoder: self-attention; cross: from the target to the source. Encoder and decoder may differ in layers.
+    source_tokens: the queries and the keys of `encoder`, the keys of `cross`.
+    target_tokens: what each decoder position predicts, so normally it ends with the end-of-sentence token.
+    target_inputs: what each decoder position reads, the keys of `decoder`: start of sentence, then the target shifted.
+    source, translation: the raw text.
+    Raises ValueError if the arrays and the tokens do not fit together.
+    """
+
+    encoder: Float[np.ndarray, "L H S S"]
+    decoder: Float[np.ndarray, "M H T T"]
+    cross: Float[np.ndarray, "M H T S"]
+    source_tokens: tuple[str, ...]
+    target_tokens: tuple[str, ...]
+    target_inputs: tuple[str, ...]
+    source: str
+    translation: str
+
+    def __post_init__(self) -> None:
+        source, target = len(self.source_tokens), len(self.target_tokens)
+        if len(self.target_inputs) != target:
+            raise ValueError(f"target_inputs has {len(self.target_inputs)} tokens but target_tokens has {target}")
+        expected = {"encoder": (source, source), "decoder": (target, target), "cross": (target, source)}
+        for name, tokens in expected.items():
+            shape = getattr(self, name).shape
+            if len(shape) != 4 or shape[2:] != tokens:
+                raise ValueError(
+                    f"{name} has shape {shape} but its tokens need [layers, heads, {tokens[0]}, {tokens[1]}]"
+                )
+        if self.decoder.shape[0] != self.cross.shape[0]:
+            raise ValueError(f"decoder has {self.decoder.shape[0]} layers but cross has {self.cross.shape[0]}")
+
+    def save(self, path: Path) -> None:
+        """Write all to a compressed .npz file, in float32; a reader never finds half a file.
+
+        Raises RunError if the file cannot be written.
+        """
+        arrays: dict[str, Any] = {"format": np.asarray(FORMAT)}
+        arrays |= {name: np.asarray(getattr(self, name), np.float32) for name in ("encoder", "decoder", "cross")}
+        texts = ("source_tokens", "target_tokens", "target_inputs", "source", "translation")
+        arrays |= {name: np.asarray(getattr(self, name), np.str_) for name in texts}
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as file:
+                    np.savez_compressed(file, **arrays)
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{path}: the attention cannot be written: {error.strerror}. Name another folder."
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path) -> Attention:
+        """Read a file that `save` has written.
+
+        Raises InputError if there is no such file, or if it is damaged or another program's.
+        """
+        remedy = "Write it again with translate.py --attention."
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                if int(stored["format"]) != FORMAT:
+                    raise InputError(
+                        f"{path}: format {int(stored['format'])} is not {FORMAT}, which is read here. {remedy}"
+                    )
+                return cls(
+                    encoder=stored["encoder"],
+                    decoder=stored["decoder"],
+                    cross=stored["cross"],
+                    source_tokens=tuple(stored["source_tokens"].tolist()),
+                    target_tokens=tuple(stored["target_tokens"].tolist()),
+                    target_inputs=tuple(stored["target_inputs"].tolist()),
+                    source=str(stored["source"]),
+                    translation=str(stored["translation"]),
+                )
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file. {remedy}") from error
+        # What numpy raises on bytes that it did not write itself, on a .npy file, on a missing array, on wrong shapes.
+        except (
+            OSError,
+            EOFError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise InputError(f"{path}: not an attention file, or a damaged one. {remedy}") from error

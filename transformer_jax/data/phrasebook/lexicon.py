@@ -1,0 +1,225 @@
+"""The words of the phrasebook, read from the TSV files beside this module."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from transformer_jax.data.phrasebook import grammar
+
+
+@dataclass(frozen=True, eq=False)
+class Noun:
+    """One noun in both languages, with the semantic classes that say where it fits."""
+
+    english: str
+    english_plural: str
+    """Empty for a mass noun."""
+    german: str
+    gender: str
+    plural: str
+    oblique: str
+    """Accusative, dative and genitive singular of a weak noun (den Jungen); empty for the others."""
+    classes: frozenset[str]
+
+    @property
+    def word(self) -> str:
+        """What sets it apart from other words."""
+        return self.english
+
+    def german_form(self, case: int, plural: bool) -> str:
+        """Return the noun in a case, without article."""
+        if plural:
+            return grammar.dative_plural(self.plural) if case == grammar.DATIVE else self.plural
+        if case != grammar.NOMINATIVE and self.oblique:
+            return self.oblique
+        if case == grammar.GENITIVE and self.gender != "f":
+            return grammar.genitive(self.german, self.plural)
+        return self.german
+
+
+@dataclass(frozen=True, eq=False)
+class Verb:
+    """One verb in both languages, with the kinds of frame it fits."""
+
+    english: str
+    past: str
+    participle: str
+    german: str
+    """Infinitive without the separable prefix."""
+    prefix: str
+    er: str
+    """The er-form where it is irregular, else empty."""
+    auxiliary: str
+    german_participle: str
+    preposition: str
+    case: int
+    """Case of the object."""
+    kind: str
+    objects: frozenset[str]
+    """Noun classes of the object; empty for an intransitive verb."""
+
+    @property
+    def word(self) -> str:
+        """What sets it apart from other words."""
+        return self.english
+
+
+@dataclass(frozen=True, eq=False)
+class Adjective:
+    """One adjective in both languages, with the noun classes it fits."""
+
+    english: str
+    english_comparative: str
+    """Empty if the quality has no degrees (red, broken)."""
+    german: str
+    stem: str
+    """What the endings are put on: hoh- for hoch."""
+    comparative: str
+    classes: frozenset[str]
+
+    @property
+    def word(self) -> str:
+        """What sets it apart from other words."""
+        return self.english
+
+
+@dataclass(frozen=True, eq=False)
+class Phrase:
+    """An uninflected word or group of words: names, adverbs, dates, numbers."""
+
+    english: str
+    german: str
+    gender: str = ""
+    """Of a person's name: m or f, or p for several people (my parents)."""
+
+    @property
+    def word(self) -> str:
+        """What sets it apart from other words."""
+        return self.english
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """All words, ready to be drawn by class."""
+
+    nouns: dict[str, list[Noun]]
+    verbs: dict[str, list[Verb]]
+    adjectives: list[Adjective]
+    phrases: dict[str, list[Phrase]]
+    fitting: dict[Noun, list[Adjective]]
+    """The adjectives that go with a noun."""
+    er_forms: dict[str, str]
+    """Infinitive without prefix -> irregular er-form."""
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """Read one of the TSV files, one dict for each line."""
+    text = (files("transformer_jax.data.phrasebook") / name).read_text(encoding="utf-8")
+    table = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return [{column: (value or "").strip() for column, value in row.items()} for row in table]
+
+
+def _noun(row: dict[str, str]) -> Noun:
+    plural = row["english_plural"] or grammar.english_plural(row["english"])
+    return Noun(
+        english=row["english"],
+        english_plural="" if plural == "-" else plural,
+        german=row["german"],
+        gender=row["gender"],
+        plural=row["plural"],
+        oblique=row["oblique"],
+        classes=frozenset([*row["classes"].split(), row["english"].replace(" ", "_")]),
+    )
+
+
+def _verb(row: dict[str, str]) -> Verb:
+    prefix, _, infinitive = row["german"].rpartition("+")
+    preposition, _, case = row["governs"].rpartition(" ")
+    auxiliary, _, participle = row["perfect"].partition(" ")
+    past = row["past"] or grammar.english_past(row["english"])
+    return Verb(
+        english=row["english"],
+        past=past,
+        participle=row["participle"] or past,
+        german=infinitive,
+        prefix=prefix,
+        er=row["er"],
+        auxiliary={"hat": "haben", "ist": "sein"}[auxiliary],
+        german_participle=participle,
+        preposition=preposition,
+        case=grammar.DATIVE if case == "dat" else grammar.ACCUSATIVE,
+        kind=row["kind"],
+        objects=frozenset(row["objects"].split()),
+    )
+
+
+def _english_comparative(english: str) -> str:
+    # "-er" for one syllable, else "more"; exceptions stand in the file.
+    if len(english) > 6:
+        return f"more {english}"
+    if english.endswith("y"):
+        return english[:-1] + "ier"
+    return english + ("r" if english.endswith("e") else "er")
+
+
+def _adjective(row: dict[str, str]) -> Adjective:
+    stem = row["stem"] or row["german"].removesuffix("e")
+    comparative = row["comparative"] or stem + "er"
+    return Adjective(
+        english=row["english"],
+        english_comparative=(row["english_comparative"] or _english_comparative(row["english"])).strip("-"),
+        german=row["german"],
+        stem=stem,
+        comparative=comparative,
+        classes=frozenset(row["classes"].split()),
+    )
+
+
+def _numeric_phrases() -> dict[str, list[Phrase]]:
+    return {
+        "number": [Phrase(*grammar.number(value)) for value in [*range(2, 13), 15, 20, 25, 30]],
+        "few": [Phrase(*grammar.number(value)) for value in range(2, 7)],
+        "young": [Phrase(*grammar.number(value)) for value in range(3, 20)],
+        "adult": [Phrase(*grammar.number(value)) for value in range(20, 60)],
+        "elderly": [Phrase(*grammar.number(value)) for value in range(60, 95)],
+        "ordinal": [Phrase(*grammar.ordinal(value)) for value in range(1, 31)],
+        "clock": [
+            Phrase(*grammar.clock(hour, minute))
+            for hour in range(1, 13)
+            for minute in (0, 0, 5, 10, 15, 20, 30, 30, 40, 45, 50, 55)
+        ],
+        "morning": [Phrase(*grammar.clock(hour, minute)) for hour in range(6, 11) for minute in (0, 15, 30, 45)],
+        "late": [Phrase(*grammar.clock(hour, minute)) for hour in range(5, 10) for minute in (0, 15, 30, 45)],
+        "price": [Phrase(*grammar.price(euros, cents)) for euros in range(10, 100) for cents in (0, 0, 0, 50)],
+        "cupprice": [Phrase(*grammar.price(euros, cents)) for euros in range(2, 6) for cents in (0, 20, 50, 80)],
+        "menuprice": [Phrase(*grammar.price(euros, cents)) for euros in range(2, 13) for cents in (0, 0, 20, 50, 80)],
+    }
+
+
+@cache
+def load() -> Lexicon:
+    """Read the lexicon; later calls return the same object."""
+    nouns: dict[str, list[Noun]] = {}
+    verbs: dict[str, list[Verb]] = {}
+    phrases = _numeric_phrases()
+    adjectives = [_adjective(row) for row in rows("adjectives.tsv")]
+    all_nouns = [_noun(row) for row in rows("nouns.tsv")]
+    all_verbs = [_verb(row) for row in rows("verbs.tsv")]
+    for noun in all_nouns:
+        for name in sorted(noun.classes):
+            nouns.setdefault(name, []).append(noun)
+    for verb in all_verbs:
+        verbs.setdefault(verb.kind, []).append(verb)
+    for row in rows("phrases.tsv"):
+        phrases.setdefault(row["class"], []).append(Phrase(row["english"], row["german"], row["gender"]))
+    return Lexicon(
+        nouns=nouns,
+        verbs=verbs,
+        adjectives=adjectives,
+        phrases=phrases,
+        fitting={noun: [word for word in adjectives if word.classes & noun.classes] for noun in all_nouns},
+        er_forms={verb.german: verb.er for verb in all_verbs if verb.er},
+    )

@@ -1,0 +1,98 @@
+"""Sentence pairs -> an endless, shuffled, sharded stream of batches whose position can be saved.
+
+grain keeps the position and prefetches. Its element is a whole batch, gathered by numpy: one sentence an element costs more
+than ten times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from transformer_jax.config import DataConfig
+from transformer_jax.data.batches import (
+    Batch,
+    EncodedPairs,
+    Plan,
+    Shape,
+    bucket_shapes,
+    bucketed,
+    fill,
+    packed,
+)
+
+
+class Share(NamedTuple):
+    """The part of every batch's rows that this process loads."""
+
+    process: int = 0
+    processes: int = 1
+
+    def of(self, plan: Plan) -> Plan:
+        """This process's rows: a contiguous block, since devices hold contiguous blocks."""
+        rows = plan.shape.rows // self.processes
+        mine = plan.rows[self.process * rows : (self.process + 1) * rows]
+        return Plan(plan.shape._replace(rows=rows), mine)
+
+
+class TrainingBatches:
+    """Random access to the batches of all epochs: number ``index`` is the same for a seed on any number of processes.
+
+    Every pair occurs once an epoch. Buckets are filled anew each epoch; packed rows keep their sentences and are dealt anew.
+    """
+
+    def __init__(self, pairs: EncodedPairs, config: DataConfig, seed: int, divisor: int, share: Share = Share()) -> None:  # noqa: B008
+        self.pairs = pairs
+        self.seed = seed
+        self.share = share
+        if config.batching == "buckets":
+            self.rows = None
+            self.shapes = bucket_shapes(pairs, config.buckets, config.batch_tokens, divisor)
+        else:
+            self.rows = packed(pairs, np.random.default_rng(seed).permutation(len(pairs)), config.max_length)
+            rows = max(1, config.batch_tokens // config.max_length // divisor) * divisor
+            self.shapes = [Shape(rows, config.max_length, config.max_length)]
+        self.plans = lru_cache(maxsize=2)(self._plans)
+        self.batches_per_epoch = len(self.plans(0))
+
+    def _plans(self, epoch: int) -> list[Plan]:
+        random = np.random.default_rng((self.seed, epoch))
+        if self.rows is None:
+            plans = bucketed(self.pairs, random.permutation(len(self.pairs)), self.shapes)
+        else:
+            order = random.permutation(len(self.rows))
+            [shape] = self.shapes
+            starts = range(0, len(order), shape.rows)
+            plans = [Plan(shape, [self.rows[row] for row in order[start : start + shape.rows]]) for start in starts]
+        return [plans[index] for index in random.permutation(len(plans))]
+
+    def padding(self) -> float:
+        """Share of the target positions of an epoch that hold no token."""
+        positions = sum(plan.shape.rows * plan.shape.target for plan in self.plans(0))
+        return 1 - int(self.pairs.lengths()[1].sum()) / positions
+
+    def __len__(self) -> int:
+        return 2**40  # Endless for any training, finite for grain.
+
+    def __getitem__(self, index: int) -> Batch:
+        epoch, position = divmod(index, self.batches_per_epoch)
+        return fill(self.pairs, self.share.of(self.plans(epoch)[position]))
+
+
+def training_iterator(batches: TrainingBatches) -> grain.DatasetIterator:
+    """Iterate with one batch prepared ahead; ``get_state`` and ``set_state`` save and restore the position exactly."""
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    return iter(grain.MapDataset.source(batches).to_iter_dataset(options))
+
+
+def evaluation_batches(
+    pairs: EncodedPairs, batch_tokens: int, divisor: int, share: Share = Share()  # noqa: B008
+) -> Iterator[Batch]:
+    """All pairs once, in few shapes, whatever their length."""
+    shapes: Sequence[Shape] = bucket_shapes(pairs, 2, batch_tokens, divisor)
+    for plan in bucketed(pairs, np.arange(len(pairs)), shapes):
+        yield fill(pairs, share.of(plan))

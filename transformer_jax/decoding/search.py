@@ -1,0 +1,105 @@
+"""Any number of encoded sentences -> hypotheses, in batches of few shapes.
+
+Axes: B sentences, S source positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer_jax.decoding.beam import beam_search
+from transformer_jax.decoding.next_token import Hypotheses, Vocabulary
+from transformer_jax.decoding.sampling import greedy, sample
+from transformer_jax.model.transformer import Transformer
+
+WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Source lengths to which batches are padded, so that few programs are compiled; beyond the last, its multiples."""
+ROWS = (1, 8, 64)
+"""Sentences in a batch: one for a single text, up to the most that a CPU decodes well at once."""
+
+
+class Sampling(NamedTuple):
+    """Draw translations instead of searching for the best; see ``sampling.sample``."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+
+class Hypothesis(NamedTuple):
+    """One translation as ids, [EOS] last, and the score by which the search ranked it."""
+
+    ids: tuple[int, ...]
+    score: float
+
+
+def most_tokens(source_length: int) -> int:
+    """The longest translation looked for, [EOS] included. It depends on the sentence alone, never on its batch."""
+    return 2 * source_length + 8
+
+
+def search(
+    model: Transformer,
+    params: Any,
+    sources: Sequence[Sequence[int]],
+    vocabulary: Vocabulary,
+    beam: int,
+    length_penalty: float,
+    sampling: Sampling | None = None,
+) -> list[list[Hypothesis]]:
+    """Up to ``beam`` hypotheses for each source (x1 ... xn [EOS]), best first; with ``sampling``, one drawn at random."""
+    results: list[list[Hypothesis]] = [[] for _ in sources]
+    for members, width in _batches([len(source) for source in sources]):
+        rows = next((rows for rows in ROWS if rows >= len(members)), ROWS[-1])
+        batch = np.full((rows, width), vocabulary.pad, np.int32)
+        limits = np.zeros(rows, np.int32)  # 0 for rows that only fill up the batch
+        for row, member in enumerate(members):
+            batch[row, : len(sources[member])] = sources[member]
+            limits[row] = most_tokens(len(sources[member]))
+        inputs = (model, params, batch, limits, most_tokens(width), vocabulary)
+        if sampling is not None:
+            numbers = jnp.asarray([*members, *[0] * (rows - len(members))])
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(sampling.seed), numbers)
+            found = _sample(*inputs, keys, sampling.temperature, sampling.top_k)
+        elif beam == 1:
+            found = _greedy(*inputs)
+        else:
+            found = _beam_search(*inputs, beam, length_penalty)
+        for member, hypotheses in zip(members, _unpadded(jax.device_get(found), vocabulary.end), strict=False):
+            results[member] = hypotheses
+    return results
+
+
+_greedy = jax.jit(greedy, static_argnums=(0, 4, 5))
+_sample = jax.jit(sample, static_argnums=(0, 4, 5, 8))
+_beam_search = jax.jit(beam_search, static_argnums=(0, 4, 5, 6))
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Sentences of similar length together: their numbers, and the width that holds them."""
+    by_width: dict[int, list[int]] = {}
+    for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
+        by_width.setdefault(_width(lengths[number]), []).append(number)
+    for width, members in by_width.items():
+        for start in range(0, len(members), ROWS[-1]):
+            yield members[start : start + ROWS[-1]], width
+
+
+def _width(length: int) -> int:
+    longest = WIDTHS[-1]
+    return next((width for width in WIDTHS if width >= length), -(-length // longest) * longest)
+
+
+def _unpadded(found: Hypotheses, end: int) -> Iterator[list[Hypothesis]]:
+    """Rows of a batch as lists: without padding, and without places of the beam that stayed empty."""
+    for tokens, scores in zip(found.tokens, found.score, strict=True):
+        yield [
+            Hypothesis(tuple(ids[: ids.tolist().index(end) + 1].tolist()), float(score))
+            for ids, score in zip(tokens, scores, strict=True)
+            if np.isfinite(score) and end in ids
+        ]

@@ -1,0 +1,171 @@
+"""Raw text in, raw text out: a trained run as one object."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from transformer_jax import checkpoints, config
+from transformer_jax.attention.capture import capture
+from transformer_jax.attention.dump import Attention
+from transformer_jax.config import Config
+from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers
+from transformer_jax.decoding.long_text import split_text
+from transformer_jax.decoding.next_token import Vocabulary
+from transformer_jax.decoding.search import Hypothesis, Sampling, search
+from transformer_jax.errors import InputError
+from transformer_jax.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation.
+
+    text: raw text; score: the sum of the tokens' log-probabilities, divided by the length penalty if a beam found it;
+    tokens: the pieces produced, [EOS] last; parts: what a text was split into that is longer than the model was trained
+    on, else the translation itself stands alone and this is empty; source_ids, target_ids: what the model read and wrote.
+    """
+
+    text: str
+    score: float
+    tokens: tuple[str, ...]
+    source_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    parts: tuple[Translation, ...] = ()
+
+
+class Translator:
+    """A model with its tokenizers. It compiles a program for each shape of batch that it meets for the first time."""
+
+    def __init__(self, settings: Config, tokenizers: Tokenizers, params: Any) -> None:
+        self.settings = settings
+        self.tokenizers = tokenizers
+        self.params = params
+        self.model = Transformer(settings.model, len(tokenizers.source), len(tokenizers.target))
+
+    @classmethod
+    def load(cls, workdir: str | Path) -> Translator:
+        """Read a run folder. Raises InputError if it is missing, unfinished, damaged or of another version."""
+        folder = Path(workdir)
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder} is not the folder of a run: it has no config.json. Name one that train.py made.")
+        params = checkpoints.load_params(folder / "checkpoints")
+        translator = cls(config.load(folder / "config.json"), load_tokenizers(folder), params)
+        translator._require_fitting(folder)
+        translator.params = jax.device_put(params)
+        return translator
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        sampling: Sampling | None = None,
+    ) -> list[Translation]:
+        """The best translation of each text, in order. Beam and length penalty default to the run's settings."""
+        return [best for best, *_ in self.translate_n_best(texts, 1, beam, length_penalty, sampling)]
+
+    def translate_n_best(
+        self,
+        texts: Sequence[str],
+        n: int,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        sampling: Sampling | None = None,
+    ) -> list[list[Translation]]:
+        """Up to ``n`` translations of each text, best first, or ``n`` drawn at random with ``sampling``.
+
+        A blank text has one blank translation. A text of more tokens than the run was trained on (data.max_length) is split
+        at the ends of sentences, else between words; its parts are translated one by one and joined with spaces.
+        Raises InputError for a beam or ``n`` below 1, or fewer beams than translations wanted.
+        """
+        beam = self.settings.decoding.beam if beam is None else beam
+        alpha = self.settings.decoding.length_penalty if length_penalty is None else length_penalty
+        if min(n, beam) < 1:
+            raise InputError(f"a beam of {beam} for {n} translations makes no sense. Give numbers of at least 1.")
+        if sampling is None and n > beam:
+            raise InputError(f"a beam of {beam} cannot find {n} translations. Raise the beam or ask for fewer.")
+        groups = [self._parts(text, number) for number, text in enumerate(texts, start=1)]
+        repeats = 1 if sampling is None else n
+        encoded = [
+            (*ids, self.tokenizers.source.eos_id)
+            for ids in self.tokenizers.source.encode([part for group in groups for part in group])
+            for _ in range(repeats)
+        ]
+        special = self.tokenizers.target
+        vocabulary = Vocabulary(special.pad_id, special.unk_id, special.sos_id, special.eos_id)
+        found = iter(search(self.model, self.params, encoded, vocabulary, beam, alpha, sampling))
+        translated = (
+            [self._translation(source, one) for hypotheses in (next(found) for _ in range(repeats)) for one in hypotheses]
+            for source in encoded[::repeats]
+        )
+        return [_joined([next(translated)[:n] for _ in group]) for group in groups]
+
+    def attention(self, source: str, translation: str | Translation) -> Attention:
+        """Every head's weights for one translation: one that ``translate`` returned, or any text.
+
+        Raises InputError for a translation that was made in parts.
+        """
+        if isinstance(translation, str):
+            sources, targets = self.tokenizers
+            [source_ids], [target_ids] = sources.encode([source]), targets.encode([translation])
+            source_ids, target_ids = [*source_ids, sources.eos_id], [*target_ids, targets.eos_id]
+            return capture(self.model, self.params, self.tokenizers, source, translation, source_ids, target_ids)
+        if translation.parts or not translation.source_ids:
+            raise InputError("a blank text, or one translated in parts, has no attention map. Give it sentence by sentence.")
+        ids = translation.source_ids, translation.target_ids
+        return capture(self.model, self.params, self.tokenizers, source, translation.text, *ids)
+
+    def _parts(self, text: str, number: int) -> list[str]:
+        most = self.settings.data.max_length - 1
+        if not text.strip():
+            return []
+        parts = split_text(text, lambda part: len(self.tokenizers.source.encode([part])[0]), most)
+        if len(parts) > 1:
+            logging.warning(f"text {number} has more than {most} tokens: it is translated in {len(parts)} parts.")
+        return parts
+
+    def _translation(self, source: tuple[int, ...], found: Hypothesis) -> Translation:
+        target = self.tokenizers.target
+        [text] = target.decode([found.ids])
+        return Translation(text, found.score, tuple(target.tokens(found.ids)), source, found.ids)
+
+    def _require_fitting(self, folder: Path) -> None:
+        """Refuse parameters that are not of the shapes that config and tokenizers describe."""
+
+        def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+            leaves = jax.tree_util.tree_leaves_with_path(tree)
+            return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+
+        tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+        needed = shapes(jax.eval_shape(self.model.init, jax.random.key(0), *[tokens] * 4)["params"])
+        saved = shapes(self.params)
+        for name in sorted(needed.keys() | saved.keys()):
+            if needed.get(name) != saved.get(name):
+                raise InputError(
+                    f"{folder}: parameter {name} has shape {saved.get(name)}, but config and tokenizers need "
+                    f"{needed.get(name)}. Copy the whole run folder again."
+                )
+
+
+def _joined(groups: list[list[Translation]]) -> list[Translation]:
+    """The translations of a text, best first, from those of its parts: the best of each, the second best, and so on."""
+    if len(groups) == 1:
+        return groups[0]
+    if not groups:
+        return [Translation("", 0.0, (), (), ())]
+    return [
+        Translation(
+            " ".join(part.text for part in parts),
+            sum(part.score for part in parts),
+            *(tuple(one for part in parts for one in getattr(part, name)) for name in ("tokens", "source_ids", "target_ids")),
+            parts=parts,
+        )
+        for parts in zip(*groups, strict=False)
+    ]

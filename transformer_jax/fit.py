@@ -1,0 +1,307 @@
+"""The training loop: the only file that joins training to evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import platform
+import time
+from collections.abc import Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from transformer_jax import config as configs
+from transformer_jax.checkpoints import Checkpoints, Progress, load_params
+from transformer_jax.config import Config
+from transformer_jax.data.batches import EncodedPairs, encode_pairs
+from transformer_jax.data.pipeline import Share, TrainingBatches, evaluation_batches, training_iterator
+from transformer_jax.data.sources import Pair, open_pairs
+from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers, save_tokenizers, train_tokenizers
+from transformer_jax.decoding.translator import Translator
+from transformer_jax.errors import InputError
+from transformer_jax.evaluation import score
+from transformer_jax.model.transformer import Transformer
+from transformer_jax.sharding import batch_sharding, make_mesh, put_batch, row_divisor, state_shardings
+from transformer_jax.training.loss import LossSums
+from transformer_jax.training.optimizer import learning_rate, make_optimizer
+from transformer_jax.training.state import TrainState, initial_state
+from transformer_jax.training.step import evaluate, make_train_step
+
+MAY_CHANGE = ("training.steps", "training.patience", "training.log_every", "training.valid_every", "mesh", "decoding")
+"""Settings that a run may continue with changed; any other would make it a different run."""
+
+
+class Corpus(NamedTuple):
+    """The data of a run: training pairs as ids, validation and test pairs as text."""
+
+    tokenizers: Tokenizers
+    train: EncodedPairs
+    valid: Sequence[Pair]
+    test: Sequence[Pair]
+
+
+class Machinery(NamedTuple):
+    """What the loop calls: jitted functions, and the objects that they were made from."""
+
+    mesh: Mesh
+    model: Transformer
+    state: TrainState
+    train_step: Any
+    evaluate: Any
+
+
+def fit(config: Config, workdir: Path) -> None:
+    """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
+
+    Raises InputError for settings or data that cannot be used, before anything in ``workdir`` is changed.
+    """
+    claim(config, workdir)
+    corpus = load_corpus(config, workdir)
+    configs.save(config, workdir / "config.json")
+    machinery = build(config, corpus.tokenizers)
+    share = Share(jax.process_index(), jax.process_count())
+    divisor = row_divisor(machinery.mesh) * config.training.accumulate
+    batches = TrainingBatches(corpus.train, config.data, config.training.seed, divisor, share)
+    logging.info(
+        f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are padding, "
+        f"{len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
+    )
+    progress = train(config, workdir, corpus, machinery, batches)
+    finish(config, workdir, corpus, progress)
+
+
+def claim(config: Config, workdir: Path) -> None:
+    """Make the run folder; refuse one that holds a run with other settings."""
+    path = workdir / "config.json"
+    if path.exists():
+        earlier, now = (_flat(dataclasses.asdict(settings)) for settings in (configs.load(path), config))
+        changed = [key for key in now if now[key] != earlier[key] and not key.startswith(MAY_CHANGE)]
+        if changed:
+            differences = ", ".join(f"{key} {earlier[key]} -> {now[key]}" for key in changed)
+            raise InputError(f"{workdir} holds a run with other settings: {differences}. Name another --workdir.")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{workdir} cannot be made: {error.strerror}. Name another --workdir.") from error
+
+
+def _flat(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()}
+
+
+def load_corpus(config: Config, workdir: Path) -> Corpus:
+    """Open the data; train the tokenizers on the training split, or load those that the run has."""
+    data = config.data
+    train, valid, test = (
+        open_pairs(locator, data.source, data.target, split)
+        for locator, split in ((data.train, "train"), (data.valid, "valid"), (data.test, "test"))
+    )
+    if any(workdir.glob("tokenizer*.json")):
+        tokenizers = load_tokenizers(workdir)
+    else:
+        tokenizers = train_tokenizers(
+            config.tokenizer, (pair.source for pair in train), (pair.target for pair in train)
+        )
+        save_tokenizers(tokenizers, workdir)
+    encoded, left_out = encode_pairs(train, tokenizers, data.max_length)
+    if not len(encoded):
+        raise InputError(f"{data.train}: every pair is empty or has over {data.max_length} tokens. Raise --data.max-length.")
+    logging.info(
+        f"{len(train)} training pairs ({left_out} left out: empty, or over {data.max_length} tokens), {len(valid)} for validation, "
+        f"{len(test)} for the test; vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
+    )
+    return Corpus(tokenizers, encoded, valid, test)
+
+
+def build(config: Config, tokenizers: Tokenizers) -> Machinery:
+    """Initialize the state where the mesh wants it, and compile nothing yet."""
+    mesh = make_mesh(config.mesh)
+    model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
+    training = config.training
+    optimizer = make_optimizer(config.optimizer, config.model.d_model, training.steps)
+    initialize = partial(initial_state, model, optimizer, training.seed, training.random, bool(training.ema))
+    shardings = state_shardings(mesh, jax.eval_shape(initialize))
+    state = jax.jit(initialize, out_shardings=shardings)()
+    rows = batch_sharding(mesh)
+    train_step = jax.jit(
+        make_train_step(model, optimizer, training),
+        in_shardings=(shardings, rows),
+        out_shardings=(shardings, None),
+        donate_argnums=0,
+    )
+    evaluate_step = jax.jit(
+        partial(evaluate, model, smoothing=training.label_smoothing), in_shardings=(shardings.params, rows)
+    )
+    return Machinery(mesh, model, state, train_step, evaluate_step)
+
+
+def train(
+    config: Config, workdir: Path, corpus: Corpus, machinery: Machinery, batches: TrainingBatches
+) -> Progress:
+    """Run the updates that are left."""
+    training = config.training
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    iterator = training_iterator(batches)
+    state, progress = machinery.state, Progress()
+    if checkpoints.latest_step() is not None:
+        state, progress = checkpoints.restore(state, iterator)
+        logging.info(f"continuing after step {int(state.step)}")
+    journal = Journal(workdir, int(state.step))
+    rate = learning_rate(config.optimizer, config.model.d_model, training.steps)
+    began = time.monotonic() - progress.seconds
+    window = Window()
+    steps = range(int(state.step) + 1, training.steps + 1)
+    bar = tqdm(total=training.steps, initial=int(state.step), unit="step", disable=None, mininterval=1.0)
+    for step in steps:
+        state, metrics = machinery.train_step(state, put_batch(next(iterator), machinery.mesh))
+        window.add(metrics)
+        bar.update()
+        if step % training.log_every == 0:
+            values = window.close()
+            journal.write(step, "train", {**values, "learning_rate": float(rate(step - 1))})
+            bar.set_postfix_str(f"loss {values['loss']:.3f}, {values['tokens_per_second']:.0f} tokens/s")
+        if step % training.valid_every == 0 or step == training.steps:
+            values = validate(config, corpus, machinery, state)
+            progress = progress.after(step, values["bleu"])._replace(seconds=time.monotonic() - began)
+            journal.write(step, "valid", values)
+            bar.write(
+                f"step {step}: validation loss {values['loss']:.3f}, sacreBLEU {values['bleu']:.2f}"
+                f"{' (best)' if progress.best_step == step else ''}, {progress.seconds / 60:.1f} min"
+            )
+            checkpoints.save(state, iterator, progress, values["bleu"])
+            window = Window()
+            if training.patience and progress.stale >= training.patience:
+                bar.write(f"stopping early: no better validation since step {progress.best_step}")
+                break
+    bar.close()
+    checkpoints.close()
+    journal.close()
+    return progress
+
+
+class Window:
+    """Metrics since the last report. They stay on the device until the report, so that no step waits for the host."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.metrics: list[dict[str, jax.Array]] = []
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Note the metrics of one step."""
+        self.metrics.append(metrics)
+
+    def close(self) -> dict[str, float]:
+        """Means over the target tokens of the window, and start the next."""
+        steps = jax.device_get(self.metrics)
+        sums = {name: float(sum(step[name] for step in steps)) for name in steps[0]}
+        seconds = time.monotonic() - self.began
+        norm = sums.pop("gradient_norm") / len(steps)
+        self.__init__()  # type: ignore[misc]
+        return {**_means(LossSums(**sums)), "gradient_norm": norm, "tokens_per_second": sums["tokens"] / seconds}
+
+
+def _means(sums: Any) -> dict[str, float]:
+    return {
+        "loss": float(sums.loss / sums.tokens),
+        "perplexity": float(np.exp(min(sums.cross_entropy / sums.tokens, 100))),
+        "accuracy": float(sums.correct / sums.tokens),
+    }
+
+
+def validate(config: Config, corpus: Corpus, machinery: Machinery, state: TrainState) -> dict[str, float]:
+    """Loss over all validation pairs; sacreBLEU of greedy translations of the first ones."""
+    encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
+    share = Share(jax.process_index(), jax.process_count())
+    batches = evaluation_batches(encoded, config.data.batch_tokens, row_divisor(machinery.mesh), share)
+    sums = [machinery.evaluate(state.best_params, put_batch(batch, machinery.mesh)) for batch in batches]
+    total = jax.tree.map(lambda *parts: sum(parts), *jax.device_get(sums))
+    pairs = corpus.valid[: config.training.valid_sentences]
+    # Every process translates all of them with its own copy, and so all agree on the score.
+    replicated = NamedSharding(machinery.mesh, PartitionSpec())
+    params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.best_params))
+    translations = Translator(config, corpus.tokenizers, params).translate([pair.source for pair in pairs], beam=1)
+    scores = score([translation.text for translation in translations], [pair.target for pair in pairs])
+    return {**_means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
+
+
+class Journal:
+    """metrics.jsonl and TensorBoard events; written by the first process alone."""
+
+    def __init__(self, workdir: Path, step: int) -> None:
+        self.writes = jax.process_index() == 0
+        if not self.writes:
+            return
+        path = workdir / "metrics.jsonl"
+        # What an interrupted run wrote after its last checkpoint will be computed again.
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+        path.write_text("".join(f"{line}\n" for line in kept))
+        self.file = path.open("a")
+        self.board = SummaryWriter(str(workdir), purge_step=step + 1)
+
+    def write(self, step: int, phase: str, values: dict[str, float]) -> None:
+        """Add one line, and one point to each curve."""
+        if self.writes:
+            self.file.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
+            self.file.flush()
+            for name, value in values.items():
+                self.board.add_scalar(f"{phase}/{name}", value, step)
+
+    def close(self) -> None:
+        """Finish both files."""
+        if self.writes:
+            self.file.close()
+            self.board.close()
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return round(float(np.median(values)), 1) if values else None
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file: one that a kill cut short is dropped."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) -> None:
+    """Score the test set with the best checkpoint, write results.json, show five translations."""
+    if jax.process_index():
+        return
+    params = load_params(workdir / "checkpoints")
+    sources, references = [pair.source for pair in corpus.test], [pair.target for pair in corpus.test]
+    translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
+    scores = score(translations, references)
+    journal = [json.loads(line) for line in _lines(workdir / "metrics.jsonl")]
+    results = {
+        "scores": {name: value._asdict() for name, value in scores.items()},
+        "test": config.data.test,
+        "decoding": dataclasses.asdict(config.decoding),
+        "best_step": progress.best_step,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "seed": config.training.seed,
+        "wall_seconds": round(progress.seconds, 1),
+        "target_tokens_per_second": _median([line["tokens_per_second"] for line in journal if line["phase"] == "train"]),
+        "hardware": {
+            "processor": platform.processor() or platform.machine(),
+            "devices": [device.device_kind for device in jax.devices()],
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint", "tokenizers")},
+        },
+    }
+    (workdir / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    for source, reference, translation in list(zip(sources, references, translations, strict=True))[:5]:
+        print(f"\nsource       {source}\nreference    {reference}\ntranslation  {translation}")
+    for value in scores.values():
+        print(f"\n{value.value:.2f}  {value.signature}", end="")
+    print(f"\n\nTest set: sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}. Saved in {workdir}. Try:")
+    print(f'python translate.py "{sources[0]}" --workdir {workdir} --attention out/')

@@ -1,0 +1,129 @@
+"""The decoder: N blocks of masked self-attention, cross-attention and feed-forward.
+
+Axes: B batch, T target positions, S source positions, C positions in the cache, W hypotheses a sentence (beams),
+D model width, H heads, K head width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from transformer_jax.config import ModelConfig
+from transformer_jax.model.attention import KeysValues, MultiHeadAttention
+from transformer_jax.model.layers import FeedForward, LayerNormalization, ResidualConnection
+
+
+class BlockCache(NamedTuple):
+    """What one decoder block keeps between two steps.
+
+    prefix: keys and values [B*W, C, H, K] of the target positions so far, each hypothesis its own;
+    source: keys and values [B, S, H, K] of the encoder's output, computed once and shared by a sentence's hypotheses.
+    """
+
+    prefix: KeysValues
+    source: KeysValues
+
+
+class DecoderBlock(nn.Module):
+    """Masked self-attention, cross-attention, then feed-forward, each within a residual connection.
+
+    Source: Vaswani et al. 2017, section 3.1 and figure 1, right.
+    """
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype)
+        self.cross_attention = MultiHeadAttention(config.d_model, config.heads, dtype)
+        self.feed_forward = FeedForward(config.d_model, config.d_ff, dtype)
+        self.self_residual = ResidualConnection(config.norm, config.dropout)
+        self.cross_residual = ResidualConnection(config.norm, config.dropout)
+        self.feed_forward_residual = ResidualConnection(config.norm, config.dropout)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        memory: Float[Array, "B S D"],
+        target_mask: Bool[Array, "#B 1 T T"],
+        source_mask: Bool[Array, "#B 1 #T S"],
+    ) -> Float[Array, "B T D"]:
+        """All target positions at once: training, and the pass that captures attention."""
+        attention = self.self_attention
+        x = self.self_residual(x, lambda y: attention(y, attention.keys_values(y), target_mask))
+        source = self.cross_attention.keys_values(memory)
+        x = self.cross_residual(x, lambda y: self.cross_attention(y, source, source_mask))
+        return self.feed_forward_residual(x, self.feed_forward)
+
+    def start(self, memory: Float[Array, "B S D"], beams: int, length: int) -> BlockCache:
+        """An empty prefix of at most ``length`` positions, and the source projected once."""
+        source = self.cross_attention.keys_values(memory)
+        sentences, _, heads, width = source.keys.shape
+        empty = jnp.zeros((sentences * beams, length, heads, width), source.keys.dtype)
+        return BlockCache(KeysValues(empty, empty), source)
+
+    def step(
+        self,
+        x: Float[Array, "B W D"],
+        cache: BlockCache,
+        position: Int[Array, ""],
+        source_mask: Bool[Array, "B 1 1 S"],
+    ) -> tuple[Float[Array, "B W D"], BlockCache]:
+        """One target position of every hypothesis: equal to row ``position`` of the whole pass."""
+        prefix = cache.prefix
+        written = jnp.arange(prefix.keys.shape[1]) <= position
+
+        def attend_to_prefix(y: Float[Array, "B W D"]) -> Float[Array, "B W D"]:
+            nonlocal prefix
+            row = y.reshape(-1, 1, y.shape[-1])
+            prefix = prefix.write(self.self_attention.keys_values(row), position)
+            return self.self_attention(row, prefix, written[None, None, None]).reshape(y.shape)
+
+        x = self.self_residual(x, attend_to_prefix)
+        # A sentence's hypotheses are so many queries to one source: nothing of the source is copied for each beam.
+        x = self.cross_residual(x, lambda y: self.cross_attention(y, cache.source, source_mask))
+        return self.feed_forward_residual(x, self.feed_forward), BlockCache(prefix, cache.source)
+
+
+class Decoder(nn.Module):
+    """A stack of blocks; pre-norm adds one normalization at the end, since no block then normalizes its own output."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.blocks = [DecoderBlock(self.config) for _ in range(self.config.decoder_layers)]
+        self.normalization = LayerNormalization() if self.config.norm == "pre" else None
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        memory: Float[Array, "B S D"],
+        target_mask: Bool[Array, "#B 1 T T"],
+        source_mask: Bool[Array, "#B 1 #T S"],
+    ) -> Float[Array, "B T D"]:
+        """Embedded target prefix and memory -> features that predict the next token at every position."""
+        for block in self.blocks:
+            x = block(x, memory, target_mask, source_mask)
+        return x if self.normalization is None else self.normalization(x)
+
+    def start(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
+        """The cache before the first step."""
+        return tuple(block.start(memory, beams, length) for block in self.blocks)
+
+    def step(
+        self,
+        x: Float[Array, "B W D"],
+        caches: tuple[BlockCache, ...],
+        position: Int[Array, ""],
+        source_mask: Bool[Array, "B 1 1 S"],
+    ) -> tuple[Float[Array, "B W D"], tuple[BlockCache, ...]]:
+        """One target position of every hypothesis, and the cache that the next step needs."""
+        after = []
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x, cache = block.step(x, cache, position, source_mask)
+            after.append(cache)
+        return (x if self.normalization is None else self.normalization(x)), tuple(after)

@@ -1,0 +1,58 @@
+"""From token ids to vectors that know their place in the sentence.
+
+Axes: B batch, T positions, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from transformer_jax.model.layers import Dropout
+
+
+class InputEmbeddings(nn.Module):
+    """Token id -> vector: E[token] * sqrt(D).
+
+    The table starts with a standard deviation of 1 / sqrt(D), so that vectors enter the network with unit variance, and so
+    do the logits when the projection shares the table.
+    Source: Vaswani et al. 2017, section 3.4.
+    """
+
+    vocabulary: int
+    d_model: int
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        initializer = nn.initializers.normal(stddev=self.d_model**-0.5)
+        self.table = self.param("table", initializer, (self.vocabulary, self.d_model))
+
+    def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        """Look the vectors up and scale them."""
+        return jnp.take(self.table, tokens, axis=0).astype(self.dtype) * math.sqrt(self.d_model)
+
+
+class PositionalEncoding(nn.Module):
+    """Adds the sinusoids of a position to the vector there, then drops out.
+
+    PE(position, 2i)     = sin(position / 10000^(2i / D))
+    PE(position, 2i + 1) = cos(position / 10000^(2i / D))
+    Source: Vaswani et al. 2017, section 3.5; dropout of the sums: section 5.4.
+    """
+
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"], positions: Int[Array, "#B T"]) -> Float[Array, "B T D"]:
+        """Encode explicit positions, from 0 at the start of each sentence, so that packed rows work."""
+        return Dropout(self.dropout)(x + sinusoids(positions, x.shape[-1]).astype(x.dtype))
+
+
+def sinusoids(positions: Int[Array, "B T"], d_model: int) -> Float[Array, "B T D"]:
+    """The table of section 3.5: sine on even and cosine on odd dimensions."""
+    frequencies = jnp.exp(-math.log(10_000.0) * jnp.arange(0, d_model, 2) / d_model)
+    angles = positions[:, :, None] * frequencies[None, None, :]
+    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(*positions.shape, d_model)

@@ -1,0 +1,52 @@
+"""The encoder: N blocks of self-attention and feed-forward.
+
+Axes: B batch, S source positions, D model width.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from transformer_jax.config import ModelConfig
+from transformer_jax.model.attention import MultiHeadAttention
+from transformer_jax.model.layers import FeedForward, LayerNormalization, ResidualConnection
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention, then feed-forward, each within a residual connection.
+
+    Source: Vaswani et al. 2017, section 3.1 and figure 1, left.
+    """
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype)
+        self.feed_forward = FeedForward(config.d_model, config.d_ff, dtype)
+        self.attention_residual = ResidualConnection(config.norm, config.dropout)
+        self.feed_forward_residual = ResidualConnection(config.norm, config.dropout)
+
+    def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"]) -> Float[Array, "B S D"]:
+        """Let every source position look at those the mask allows."""
+        attention = self.self_attention
+        x = self.attention_residual(x, lambda y: attention(y, attention.keys_values(y), mask))
+        return self.feed_forward_residual(x, self.feed_forward)
+
+
+class Encoder(nn.Module):
+    """A stack of blocks; pre-norm adds one normalization at the end, since no block then normalizes its own output."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.blocks = [EncoderBlock(self.config) for _ in range(self.config.encoder_layers)]
+        self.normalization = LayerNormalization() if self.config.norm == "pre" else None
+
+    def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"]) -> Float[Array, "B S D"]:
+        """Embedded source -> memory."""
+        for block in self.blocks:
+            x = block(x, mask)
+        return x if self.normalization is None else self.normalization(x)

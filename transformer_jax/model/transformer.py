@@ -1,0 +1,147 @@
+"""The whole network.
+
+Axes: B batch, S source positions, T target positions, W hypotheses a sentence (beams), D model width, V target vocabulary.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from transformer_jax.config import ModelConfig
+from transformer_jax.model.decoder import BlockCache, Decoder
+from transformer_jax.model.embeddings import InputEmbeddings, PositionalEncoding
+from transformer_jax.model.encoder import Encoder
+from transformer_jax.model.masks import causal_mask, segment_mask
+
+
+class ProjectionLayer(nn.Module):
+    """Features -> logits: x W^T, where W is the layer's own table or that of the shared embeddings.
+
+    Logits are float32: the loss sums exponentials of thousands of them.
+    Source: Vaswani et al. 2017, section 3.4.
+    """
+
+    vocabulary: int
+    d_model: int
+    shared: InputEmbeddings | None = None
+
+    def setup(self) -> None:
+        if self.shared is None:
+            self.own = self.param("table", nn.initializers.xavier_uniform(), (self.vocabulary, self.d_model))
+
+    def table(self) -> Float[Array, "V D"]:
+        """The matrix W, one row for each word."""
+        return self.own if self.shared is None else self.shared.table
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """Score every word at every position."""
+        return jnp.einsum("BTD,VD->BTV", x, self.table().astype(x.dtype), preferred_element_type=jnp.float32)
+
+
+class Transformer(nn.Module):
+    """Encoder, decoder, embeddings and projection.
+
+    Dropout is on when the caller passes ``rngs={"dropout": key}``; attention weights come back when it passes
+    ``mutable=["intermediates"]``.
+    Source: Vaswani et al. 2017, figure 1.
+    """
+
+    config: ModelConfig
+    source_vocabulary: int
+    target_vocabulary: int
+
+    def setup(self) -> None:
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        self.target_embeddings = InputEmbeddings(self.target_vocabulary, config.d_model, dtype)
+        self.source_embeddings = (
+            self.target_embeddings
+            if config.share_embeddings == "all"
+            else InputEmbeddings(self.source_vocabulary, config.d_model, dtype)
+        )
+        self.source_positions = PositionalEncoding(config.dropout)
+        self.target_positions = PositionalEncoding(config.dropout)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        shared = None if config.share_embeddings == "none" else self.target_embeddings
+        self.projection = ProjectionLayer(self.target_vocabulary, config.d_model, shared)
+
+    def encode(
+        self,
+        source: Int[Array, "B S"],
+        mask: Bool[Array, "#B 1 #S S"],
+        positions: Int[Array, "#B S"] | None = None,
+    ) -> Float[Array, "B S D"]:
+        """Source tokens -> memory. Positions count from 0 unless given."""
+        positions = jnp.arange(source.shape[1])[None] if positions is None else positions
+        return self.encoder(self.source_positions(self.source_embeddings(source), positions), mask)
+
+    def decode(
+        self,
+        target: Int[Array, "B T"],
+        memory: Float[Array, "B S D"],
+        target_mask: Bool[Array, "#B 1 T T"],
+        source_mask: Bool[Array, "#B 1 #T S"],
+        positions: Int[Array, "#B T"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """Target tokens so far, from [SOS] on, and memory -> features at every position."""
+        positions = jnp.arange(target.shape[1])[None] if positions is None else positions
+        embedded = self.target_positions(self.target_embeddings(target), positions)
+        return self.decoder(embedded, memory, target_mask, source_mask)
+
+    def project(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """Features -> logits of the next token."""
+        return self.projection(x)
+
+    def features(
+        self,
+        source: Int[Array, "B S"],
+        target: Int[Array, "B T"],
+        source_segments: Int[Array, "B S"],
+        target_segments: Int[Array, "B T"],
+        source_positions: Int[Array, "#B S"] | None = None,
+        target_positions: Int[Array, "#B T"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """Encode and decode with the masks of training: what is projected to the logits of every next token.
+
+        Segments number the sentences of a row from 1; 0 is padding. Rows of one sentence each need no positions.
+        """
+        memory = self.encode(source, segment_mask(source_segments, source_segments), source_positions)
+        target_mask = causal_mask(target.shape[1]) & segment_mask(target_segments, target_segments)
+        source_mask = segment_mask(target_segments, source_segments)
+        return self.decode(target, memory, target_mask, source_mask, target_positions)
+
+    def features_and_table(self, *inputs: Int[Array, "..."] | None) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
+        """The features and the projection's table apart, for a loss that never holds all logits at once."""
+        return self.features(*inputs), self.projection.table()
+
+    def __call__(
+        self,
+        source: Int[Array, "B S"],
+        target: Int[Array, "B T"],
+        source_segments: Int[Array, "B S"],
+        target_segments: Int[Array, "B T"],
+        source_positions: Int[Array, "#B S"] | None = None,
+        target_positions: Int[Array, "#B T"] | None = None,
+    ) -> Float[Array, "B T V"]:
+        """Logits of every next target token at once. Arguments as in ``features``."""
+        inputs = (source, target, source_segments, target_segments, source_positions, target_positions)
+        return self.project(self.features(*inputs))
+
+    def start(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
+        """The decoder's cache before the first step, for ``beams`` hypotheses of at most ``length`` tokens."""
+        return self.decoder.start(memory, beams, length)
+
+    def step(
+        self,
+        tokens: Int[Array, "B W"],
+        caches: tuple[BlockCache, ...],
+        position: Int[Array, ""],
+        source_mask: Bool[Array, "B 1 1 S"],
+    ) -> tuple[Float[Array, "B W V"], tuple[BlockCache, ...]]:
+        """Logits that follow one more token of every hypothesis, at ``position`` from 0."""
+        positions = jnp.full((1, tokens.shape[1]), position)  # W hypotheses stand side by side at the same position
+        embedded = self.target_positions(self.target_embeddings(tokens), positions)
+        features, caches = self.decoder.step(embedded, caches, position, source_mask)
+        return self.project(features), caches

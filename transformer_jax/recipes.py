@@ -1,0 +1,94 @@
+"""The command line of training: a recipe from a file, changed field by field."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import re
+import runpy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from transformer_jax.config import Config
+from transformer_jax.errors import InputError
+
+RECIPE = Path(__file__).parent.parent / "configs" / "phrasebook.py"
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train a Transformer; go on where the last run in the same folder stopped; score the test set at the end."""
+
+    settings: Annotated[Config, tyro.conf.arg(name="")]
+    config: Path = RECIPE
+    """The recipe: a Python file that sets `config`."""
+    workdir: Path = Path("runs/phrasebook")
+    """The run folder; runs/NAME for the recipe configs/NAME.py unless given."""
+    fresh: bool = False
+    """Refuse to go on with a run that the folder already holds."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def parse(arguments: list[str]) -> TrainCommand:
+    """Read the recipe that --config names, then let the other arguments change it.
+
+    Raises InputError with one line for an unknown key (and names the nearest known one) or a wrong value; ``--help`` prints
+    every field with its type, its value in the recipe and a sentence, and ends the program.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--config", type=Path, default=RECIPE)
+    try:
+        recipe = first.parse_known_args(arguments)[0].config
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}. See python train.py --help.") from error
+    default = TrainCommand(load(recipe), config=recipe, workdir=Path("runs") / recipe.stem)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            command = tyro.cli(TrainCommand, args=arguments, default=default, prog="train.py")
+    except SystemExit as end:
+        if end.code:
+            raise InputError(_one_line(printed.getvalue())) from None
+        raise
+    if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
+        raise InputError(
+            f"{command.workdir} already holds a run. Name another folder: --workdir {_unused(command.workdir)}"
+        )
+    return replace(command, fresh=False)
+
+
+def load(path: Path) -> Config:
+    """Run a recipe file and take its ``config``. Raises InputError if there is none."""
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.py"))) or "none"
+        raise InputError(f"{path} does not exist. Recipes in that folder: {known}.")
+    try:
+        found = runpy.run_path(str(path)).get("config")
+    except (SyntaxError, TypeError, NameError, ImportError) as error:
+        raise InputError(f"{path} cannot be run: {error}. Mend the recipe.") from error
+    if not isinstance(found, Config):
+        raise InputError(f"{path} sets no `config` of type Config. See {RECIPE} for an example.")
+    return found
+
+
+def _one_line(box: str) -> str:
+    """The message of tyro's framed error, and its first suggestion."""
+    lines = [re.sub(r"^[│\s]+|[│\s]+$", "", line) for line in box.splitlines()]
+    rules = [index for index, line in enumerate(lines) if not line or line[0] in "─╭╰"]
+    message = " ".join(lines[rules[0] + 1 : rules[1]]) if len(rules) > 1 else box.strip()
+    nearest = [after.split()[0] for before, after in zip(lines, lines[1:], strict=False) if before == "Perhaps you meant:"]
+    meant = f" Did you mean {nearest[0]}?" if nearest else ""
+    return f"{message.rstrip('.')}.{meant} See python train.py --help."
+
+
+def _unused(folder: Path) -> Path:
+    """The first free name among NAME-2, NAME-3, ..."""
+    number = 2
+    while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    return candidate

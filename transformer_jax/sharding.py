@@ -1,0 +1,83 @@
+"""The device mesh, and one table that says how each parameter is divided over it.
+
+The model is plain mathematics; jit and these shardings make it run on one device or on a pod.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from transformer_jax.config import MeshConfig
+from transformer_jax.errors import InputError
+
+AXES = ("data", "fsdp", "tensor")
+
+RULES: tuple[tuple[str, P], ...] = (
+    (r"(embeddings|projection)/table$", P(("tensor", "fsdp"), None)),
+    (r"w_(query|key|value)/kernel$", P("fsdp", "tensor")),
+    (r"w_output/kernel$", P("tensor", "fsdp")),
+    (r"widen/kernel$", P("fsdp", "tensor")),
+    (r"widen/bias$", P("tensor")),
+    (r"narrow/kernel$", P("tensor", "fsdp")),
+)
+"""Parameter path -> the mesh axes that divide each of its axes. What no rule names is replicated: norms and output biases."""
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """Arrange all devices as (data, fsdp, tensor). Raises InputError if the sizes do not multiply to their number."""
+    devices = len(jax.devices())
+    sizes = [config.data, config.fsdp, config.tensor]
+    known = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) == 1 and known > 0 and devices % known == 0:
+        sizes[sizes.index(-1)] = devices // known
+    if math.prod(sizes) != devices or min(sizes) < 1:
+        raise InputError(
+            f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {devices} devices. "
+            f"Choose sizes whose product is {devices}, with -1 for at most one of them."
+        )
+    # Auto axes: the compiler places what the rules leave open. Explicit ones make flax's lookups fail.
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def row_divisor(mesh: Mesh) -> int:
+    """The number of parts into which the rows of a batch are divided."""
+    return int(mesh.shape["data"] * mesh.shape["fsdp"])
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows divided over the data and fsdp axes."""
+    return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def state_shardings(mesh: Mesh, shapes: Any) -> Any:
+    """A sharding for each leaf of a tree of shapes: optimizer moments and averages lie where their parameters lie."""
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), P())
+        return NamedSharding(mesh, _divisible(mesh, spec, leaf.shape))
+
+    return jax.tree_util.tree_map_with_path(sharding, shapes)
+
+
+def _divisible(mesh: Mesh, spec: P, shape: tuple[int, ...]) -> P:
+    """Replicate an axis whose size its mesh axes do not divide, such as a vocabulary of a prime number of words."""
+
+    def keep(size: int, axes: Any) -> Any:
+        names = (axes,) if isinstance(axes, str) else axes or ()
+        return axes if size % math.prod(mesh.shape[name] for name in names) == 0 else None
+
+    return P(*(keep(size, axes) for size, axes in zip(shape, spec, strict=False)))
+
+
+def put_batch(batch: Any, mesh: Mesh) -> Any:
+    """Hand this process's rows of a batch to its devices; together they are the global batch."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)

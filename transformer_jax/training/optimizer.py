@@ -1,0 +1,34 @@
+"""Adam with the paper's learning rate."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from transformer_jax.config import OptimizerConfig
+
+
+def learning_rate(config: OptimizerConfig, d_model: int, steps: int) -> optax.Schedule:
+    """Linear warm-up to factor / sqrt(d_model * warmup), then a decay.
+
+    inverse_sqrt: factor * d_model^-0.5 * min(step^-0.5, step * warmup^-1.5), with step counted from 1;
+    cosine: from the same peak along half a cosine to zero at ``steps``.
+    Source: Vaswani et al. 2017, section 5.3, equation 3; Loshchilov and Hutter 2017, equation 5, without restarts.
+    """
+    peak = config.factor / (d_model * config.warmup) ** 0.5
+
+    def rate(completed: Float[Array, ""]) -> Float[Array, ""]:
+        step = completed + 1
+        if config.schedule == "inverse_sqrt":
+            return peak * jnp.minimum(step / config.warmup, (config.warmup / step) ** 0.5)
+        progress = jnp.clip((step - config.warmup) / max(1, steps - config.warmup), 0, 1)
+        return peak * jnp.minimum(step / config.warmup, 0.5 * (1 + jnp.cos(jnp.pi * progress)))
+
+    return rate
+
+
+def make_optimizer(config: OptimizerConfig, d_model: int, steps: int) -> optax.GradientTransformation:
+    """Clip by the global norm, then Adam."""
+    adam = optax.adam(learning_rate(config, d_model, steps), config.beta1, config.beta2, config.epsilon)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam

@@ -1,0 +1,40 @@
+"""All that a training step reads and writes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from transformer_jax.model.transformer import Transformer
+
+
+class TrainState(NamedTuple):
+    """step: updates completed; average: the moving average of the parameters, None unless the run keeps one;
+    key: the random key from which each step derives its own.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    optimizer: optax.OptState
+    average: Any
+    key: Any
+
+    @property
+    def best_params(self) -> Any:
+        """The parameters to validate and to translate with."""
+        return self.params if self.average is None else self.average
+
+
+def initial_state(
+    model: Transformer, optimizer: optax.GradientTransformation, seed: int, random: str, average: bool
+) -> TrainState:
+    """Fresh parameters. They depend on the seed alone, not on the generator of the dropout masks."""
+    tokens = jnp.ones((1, 2), jnp.int32)
+    params = model.init(jax.random.key(seed, impl="threefry2x32"), tokens, tokens, tokens, tokens)["params"]
+    copy = jax.tree.map(jnp.copy, params) if average else None
+    key = jax.random.key(seed, impl=random)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), copy, key)

@@ -1,0 +1,85 @@
+"""One update of the parameters, and one evaluation of them: pure functions, to be jitted by the caller.
+
+Axes: B rows, A batches whose gradients are accumulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from transformer_jax.config import TrainingConfig
+from transformer_jax.data.batches import Batch
+from transformer_jax.model.transformer import Transformer
+from transformer_jax.training.loss import LossSums, chunk_size, smoothed_cross_entropy
+from transformer_jax.training.state import TrainState
+
+Metrics = dict[str, jax.Array]
+
+
+def evaluate(model: Transformer, params: Any, batch: Batch, smoothing: float, dropout: Any = None) -> LossSums:
+    """Sums of the loss over a batch; with a key for ``dropout``, as training sees it."""
+    features, table = model.apply(
+        {"params": params},
+        batch.source,
+        batch.target_input,
+        batch.source_segments,
+        batch.target_segments,
+        batch.source_positions,
+        batch.target_positions,
+        rngs=None if dropout is None else {"dropout": dropout},
+        method="features_and_table",
+    )
+    counted = (batch.target_segments != 0).astype(jnp.float32)
+    return smoothed_cross_entropy(features, table, batch.target_output, counted, smoothing, chunk_size())
+
+
+def make_train_step(
+    model: Transformer, optimizer: optax.GradientTransformation, config: TrainingConfig
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The update for a run's settings.
+
+    The loss is the mean over all target tokens of the global batch: neither devices nor accumulated batches with few tokens
+    weigh more than they hold.
+    """
+
+    def gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
+        def total(params: Any) -> tuple[jax.Array, LossSums]:
+            sums = evaluate(model, params, batch, config.label_smoothing, dropout=key)
+            return sums.loss, sums
+
+        summed, sums = jax.grad(total, has_aux=True)(params)
+        return summed, sums
+
+    def accumulated(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
+        if config.accumulate == 1:
+            return gradients(params, batch, key)
+        # Rows are dealt to the parts in turn, so that every device keeps an equal share of each part.
+        parts = jax.tree.map(lambda x: x.reshape(-1, config.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+        keys = jax.random.split(key, config.accumulate)
+
+        def add(total: Any, part: tuple[Batch, Any]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, gradients(params, *part)), None
+
+        zeros = jax.tree.map(jnp.zeros_like, params), LossSums(*jnp.zeros(4))
+        return jax.lax.scan(add, zeros, (parts, keys))[0]
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        summed, sums = accumulated(state.params, batch, jax.random.fold_in(state.key, state.step))
+        mean = jax.tree.map(lambda gradient: gradient / sums.tokens, summed)
+        updates, optimizer_state = optimizer.update(mean, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        step = state.step + 1
+        average = state.average
+        if average is not None:
+            # Early on, average over the few steps there are instead of remembering the initial weights.
+            decay = jnp.minimum(config.ema, step / (step + 10))
+            average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
+        metrics = {**sums._asdict(), "gradient_norm": optax.global_norm(mean)}
+        return TrainState(step, params, optimizer_state, average, state.key), metrics
+
+    return train_step

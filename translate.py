@@ -1,0 +1,1 @@
+"""Translate raw text: python translate.py [TEXT ...] [--workdir DIR] [options]."""
