@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 
 from transformer_jax.command import run
-from transformer_jax.recipes import parse
+from transformer_jax.recipes import train_command
 
 
 def main(arguments: list[str]) -> None:
     """Train, score and save one run."""
-    command = parse(arguments)
-    from transformer_jax.fit import fit
+    command = train_command(arguments)
+    if command.distributed:
+        import jax
+
+        jax.distributed.initialize()
+    from transformer_jax.fit import fit  # After the other processes are found: importing must not touch the devices.
 
     fit(command.settings, command.workdir)
 

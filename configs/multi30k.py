@@ -10,16 +10,16 @@ from transformer_jax.config import (
 )
 
 config = Config(
-    model=ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.3),
+    model=ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.2, norm="pre"),
     data=DataConfig(
         train="data/multi30k/train.{lang}.gz",
         valid="data/multi30k/val.{lang}.gz",
         test="data/multi30k/test_2016_flickr.{lang}.gz",
         batch_tokens=2048,
         max_length=64,
-        buckets=10,
+        buckets=8,
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=6000),
-    optimizer=OptimizerConfig(schedule="cosine", factor=1.5, warmup=1000),
-    training=TrainingConfig(steps=6500, ema=0.997, valid_every=1000, valid_sentences=500, random="unsafe_rbg"),
+    optimizer=OptimizerConfig(schedule="cosine", factor=1.25, warmup=1000),
+    training=TrainingConfig(steps=4800, ema=0.995, valid_every=800, valid_sentences=500, random="unsafe_rbg"),
 )

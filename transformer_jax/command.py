@@ -1,46 +1,76 @@
-"""What train.py and translate.py have in common: how they report, end, and use the machine."""
+"""What train.py and translate.py have in common: how they read arguments, report, and end."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import tyro
 
 from transformer_jax.errors import InputError, RunError
+
+Command = TypeVar("Command")
 
 COMPILED = Path("~/.cache/transformer_jax/compiled").expanduser()
 """Compiled programs are kept here for the next start; JAX_COMPILATION_CACHE_DIR names another folder."""
 
 
 def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
-    """Call a command; returns its exit status. A message is one line, unless --debug asks for the traceback."""
+    """Call a command; returns its exit status: 2 for wrong use or bad input, 1 for a failure, 130 for an interruption.
+
+    A message is one line on standard error, unless --debug asks for the traceback.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
-    logging.getLogger().handlers[0].addFilter(lambda record: record.name == "root" or record.levelno >= logging.WARNING)
-    logging.getLogger().setLevel(logging.INFO)
-    for noisy in ("absl", "jax", "orbax", "grain", "datasets", "matplotlib", "tensorflow_datasets"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
+    for library in ("absl", "jax", "orbax", "grain", "datasets", "matplotlib", "tensorflow_datasets", "tensorboardX"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     try:
         main(arguments)
-    except (InputError, RunError, OSError, KeyboardInterrupt, BrokenPipeError) as error:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone, as `head` does: nothing is wrong, and nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (InputError, RunError, OSError, KeyboardInterrupt) as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        return _report(error)
+        if isinstance(error, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
+            return 130
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
     return 0
 
 
-def _report(error: BaseException) -> int:
-    if isinstance(error, BrokenPipeError):
-        # The reader has gone, as `head` does: nothing is wrong, and nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    if isinstance(error, KeyboardInterrupt):
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    print(f"error: {error}", file=sys.stderr)
-    return 2 if isinstance(error, InputError) else 1
+def parse(default: Command, arguments: list[str], program: str) -> Command:
+    """Let the arguments change the fields of a dataclass.
+
+    Raises InputError with one line for an unknown field (and names the nearest known one) or a wrong value. ``--help``
+    prints every field with its type, its value and a sentence, and ends the program.
+    """
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(type(default), args=arguments, default=default, prog=program)
+    except SystemExit as end:
+        if end.code:
+            raise InputError(f"{_one_line(printed.getvalue())} See python {program} --help.") from None
+        raise
+
+
+def _one_line(box: str) -> str:
+    """The message of tyro's framed error, and its first suggestion."""
+    lines = [re.sub(r"^[│\s]+|[│\s]+$", "", line) for line in box.splitlines()]
+    rules = [index for index, line in enumerate(lines) if not line or line[0] in "─╭╰"]
+    message = " ".join(lines[rules[0] + 1 : rules[1]]).rstrip(".") + "."
+    nearest = [after.split()[0] for before, after in zip(lines, lines[1:], strict=False) if before == "Perhaps you meant:"]
+    return f"{message} Did you mean {nearest[0]}?" if nearest else message

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import re
 import runpy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from transformer_jax.command import parse
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError
 
@@ -30,16 +28,15 @@ class TrainCommand:
     """The run folder; runs/NAME for the recipe configs/NAME.py unless given."""
     fresh: bool = False
     """Refuse to go on with a run that the folder already holds."""
+    distributed: bool = False
+    """One of several processes: JAX finds the others by itself on TPU pods and Slurm, elsewhere by JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
-def parse(arguments: list[str]) -> TrainCommand:
-    """Read the recipe that --config names, then let the other arguments change it.
-
-    Raises InputError with one line for an unknown key (and names the nearest known one) or a wrong value; ``--help`` prints
-    every field with its type, its value in the recipe and a sentence, and ends the program.
-    """
+def train_command(arguments: list[str]) -> TrainCommand:
+    """Load the recipe that --config names, then let the other arguments change it. Raises InputError, see ``parse``."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--config", type=Path, default=RECIPE)
     try:
@@ -47,19 +44,10 @@ def parse(arguments: list[str]) -> TrainCommand:
     except argparse.ArgumentError as error:
         raise InputError(f"{error}. See python train.py --help.") from error
     default = TrainCommand(load(recipe), config=recipe, workdir=Path("runs") / recipe.stem)
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            command = tyro.cli(TrainCommand, args=arguments, default=default, prog="train.py")
-    except SystemExit as end:
-        if end.code:
-            raise InputError(_one_line(printed.getvalue())) from None
-        raise
+    command = parse(default, arguments, "train.py")
     if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
-        raise InputError(
-            f"{command.workdir} already holds a run. Name another folder: --workdir {_unused(command.workdir)}"
-        )
-    return replace(command, fresh=False)
+        raise InputError(f"{command.workdir} already holds a run. Name another: --workdir {_unused(command.workdir)}")
+    return command
 
 
 def load(path: Path) -> Config:
@@ -74,16 +62,6 @@ def load(path: Path) -> Config:
     if not isinstance(found, Config):
         raise InputError(f"{path} sets no `config` of type Config. See {RECIPE} for an example.")
     return found
-
-
-def _one_line(box: str) -> str:
-    """The message of tyro's framed error, and its first suggestion."""
-    lines = [re.sub(r"^[│\s]+|[│\s]+$", "", line) for line in box.splitlines()]
-    rules = [index for index, line in enumerate(lines) if not line or line[0] in "─╭╰"]
-    message = " ".join(lines[rules[0] + 1 : rules[1]]) if len(rules) > 1 else box.strip()
-    nearest = [after.split()[0] for before, after in zip(lines, lines[1:], strict=False) if before == "Perhaps you meant:"]
-    meant = f" Did you mean {nearest[0]}?" if nearest else ""
-    return f"{message.rstrip('.')}.{meant} See python train.py --help."
 
 
 def _unused(folder: Path) -> Path:

@@ -27,10 +27,13 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Drop values of ``x``."""
-        dropped = round(self.rate * 256)
+        dropped = min(round(self.rate * 256), 255)
         if dropped == 0 or not self.has_rng("dropout"):
             return x
-        keep = jax.random.bits(self.make_rng("dropout"), x.shape, jnp.uint8) >= dropped
+        *rows, width = x.shape
+        words = jax.random.bits(self.make_rng("dropout"), (*rows, -(-width // 4)), jnp.uint32)
+        random_bytes = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(*rows, -1)[..., :width]
+        keep = random_bytes >= dropped
         return jnp.where(keep, x * (256 / (256 - dropped)), 0).astype(x.dtype)
 
 

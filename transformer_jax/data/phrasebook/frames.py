@@ -17,9 +17,9 @@ apart ({room} and {room2}), ``.form`` picks a form.
   preposition and case (``{the adj obj}``). ``{not the obj}`` adds nicht where it belongs.
 - A kind of verb (act, vi, ...). English forms: inf, ing, past, part; none for the present. German forms: none for the
   finite verb without its prefix, pre for the prefix, end for both as one word, inf, part, aux, zu, wir (with Sie).
-- ``who``: any subject; ``someone``: any but a pronoun; ``other``: any but I and we. ``{who.he}``, German ``{who.er}``,
-  is the pronoun that takes it up again; ``him`` a pronoun as object, German ``{him.acc}`` or ``{him.dat}``; German
-  ``{sich}``, ``{sich.dat}`` the subject's reflexive. ``{act2}`` and ``<be2>`` agree with the second subject.
+- ``who``: any subject; ``someone``: one person, no pronoun; ``other``: any but I and we. ``{who.he}``, German
+  ``{who.er}``, is the pronoun that takes it up again; ``him`` a pronoun as object, German ``{him.acc}``, ``{him.dat}``;
+  German ``{sich}``, ``{sich.dat}`` the subject's reflexive. ``{act2}`` and ``<be2>`` agree with the second subject.
 - ``adj`` alone fits the frame's first noun; form ``er`` is the comparative.
 - A class of ``phrases.tsv`` (city, day, ...) or of numbers (number, ordinal, clock, price, ...).
 """
@@ -57,26 +57,23 @@ GERMAN_DETERMINERS = {
     **{name: ("", case) for name, case in CASES.items()},
 }
 ENGLISH_TO_GERMAN = {"the": "der", "a": "ein", "no": "kein", "this": "dieser", "my": "mein", "his": "sein", "": ""}
-COUNTED = ("a",)
-"""Determiners that a mass noun cannot have."""
 
 
 @dataclass(frozen=True)
 class Slot:
     """One pair of braces, taken apart."""
 
-    words: tuple[str, ...]
-    """What stands before the name: determiner, adj, not."""
+    determiner: str
+    adjective: str
+    """"adj", "=" and the English of one adjective, or empty."""
+    negated: bool
     base: str
     """Noun class, verb kind, phrase class or special word."""
     digit: str
     form: str
     plural: bool
-
-    @property
-    def name(self) -> str:
-        """The key of what fills it."""
-        return self.base + self.digit
+    name: str
+    """The key of what fills it: base and digit."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,9 @@ def parse_slot(text: str) -> Slot:
     base = base.removesuffix("s") if plural else base
     if base not in known and base not in words_by_class.nouns:
         raise KeyError(f"{{{text}}}: no class of words is called {base}.")
-    return Slot(tuple(words), base, digit, form, plural)
+    adjective = next((word for word in words if word == "adj" or word.startswith("=")), "")
+    determiner = next((word for word in words if word not in ("not", adjective)), "")
+    return Slot(determiner, adjective, "not" in words, base, digit, form, plural, base + digit)
 
 
 def _agreement(filling: Filling, digit: str) -> str:
@@ -121,32 +120,36 @@ def _subject(filling: Filling) -> Subject:
     return subject
 
 
+@cache
+def _adjective_called(english: str) -> Adjective:
+    return next(adjective for adjective in lexicon.load().adjectives if adjective.english == english)
+
+
 def _adjective(slot: Slot, filling: Filling) -> Adjective | None:
-    for word in slot.words:
-        if word == "adj":
-            return filling["adj of " + slot.name]  # type: ignore[return-value]
-        if word.startswith("="):
-            return next(adjective for adjective in lexicon.load().adjectives if adjective.english == word[1:])
-    return None
+    if not slot.adjective:
+        return None
+    if slot.adjective != "adj":
+        return _adjective_called(slot.adjective[1:])
+    adjective = filling["adj of " + slot.name]
+    assert isinstance(adjective, Adjective)
+    return adjective
 
 
-def _english_noun(slot: Slot, filling: Filling) -> str:
-    noun = filling[slot.name]
-    assert isinstance(noun, Noun)
+def _english_noun(slot: Slot, noun: Noun, filling: Filling) -> str:
     adjective = _adjective(slot, filling)
     phrase = noun.english_plural if slot.plural else noun.english
     if adjective:
         phrase = f"{adjective.english} {phrase}"
-    word = next((word for word in slot.words if word not in ("not", "adj") and word[0] != "="), "")
-    if word == "a":
-        word = grammar.article(phrase)
-    elif word == "my":
-        word = filling["my " + slot.name].english
-    elif word == "his":
-        word = _subject(filling).possessive.english
-    elif word == "this" and slot.plural:
-        word = "these"
-    return f"{word} {phrase}" if word else phrase
+    determiner = slot.determiner
+    if determiner == "a":
+        determiner = grammar.article(phrase)
+    elif determiner == "my":
+        determiner = filling["my " + slot.name].english
+    elif determiner == "his":
+        determiner = _subject(filling).possessive.english
+    elif determiner == "this" and slot.plural:
+        determiner = "these"
+    return f"{determiner} {phrase}" if determiner else phrase
 
 
 @cache
@@ -160,32 +163,28 @@ def german_phrase(word: str, adjective: Adjective | None, noun: Noun, case: int,
     return " ".join(parts)
 
 
-def _german_noun(slot: Slot, filling: Filling) -> str:
-    noun = filling[slot.name]
-    assert isinstance(noun, Noun)
-    written = next((word for word in slot.words if word not in ("not", "adj") and word[0] != "="), "")
-    if written.startswith("rel-"):
-        case = ("der", "den", "dem").index(written[4:])
+def _german_noun(slot: Slot, noun: Noun, filling: Filling) -> str:
+    if slot.determiner.startswith("rel-"):
+        case = ("der", "den", "dem").index(slot.determiner[4:])
         return grammar.RELATIVE["p" if slot.plural else noun.gender][case]
     before = after = ""
     if slot.base == "obj":
         verb = _verb_of(slot, filling)
-        word, case = ENGLISH_TO_GERMAN[written], verb.case
-        negated = "not" in slot.words
+        determiner, case = ENGLISH_TO_GERMAN[slot.determiner], verb.case
         before = f"{verb.preposition} " if verb.preposition else ""
-        if negated and before:
+        if slot.negated and before:
             before = "nicht " + before
-        elif negated:
+        elif slot.negated:
             after = " nicht"
     else:
-        word, case = GERMAN_DETERMINERS[written]
-    if word == "mein":
+        determiner, case = GERMAN_DETERMINERS[slot.determiner]
+    if determiner == "mein":
         possessive = filling["my " + slot.name]
         assert isinstance(possessive, Possessive)
-        word = possessive.german
-    elif word == "sein":
-        word = _subject(filling).possessive.german
-    return before + german_phrase(word, _adjective(slot, filling), noun, case, slot.plural) + after
+        determiner = possessive.german
+    elif determiner == "sein":
+        determiner = _subject(filling).possessive.german
+    return before + german_phrase(determiner, _adjective(slot, filling), noun, case, slot.plural) + after
 
 
 def _verb_of(slot: Slot, filling: Filling) -> Verb:
@@ -195,33 +194,15 @@ def _verb_of(slot: Slot, filling: Filling) -> Verb:
     raise KeyError(f"{{{slot.name}}} needs a verb slot with the same digit.")
 
 
-def _english_verb(slot: Slot, filling: Filling) -> str:
-    verb = filling[slot.name]
-    assert isinstance(verb, Verb)
-    if slot.form == "inf":
-        return verb.english
+def _english_verb(slot: Slot, verb: Verb, filling: Filling) -> str:
+    if slot.form == "":
+        return grammar.english_present(verb.english, _agreement(filling, slot.digit))
     if slot.form == "ing":
         return grammar.english_ing(verb.english)
-    if slot.form == "past":
-        # Only "be" has two past forms.
-        return (
-            "were" + verb.past[3:]
-            if verb.past.startswith("was ") and _agreement(filling, slot.digit) == "wir"
-            else verb.past
-        )
-    if slot.form == "part":
-        return verb.participle
-    return grammar.english_present(verb.english, _agreement(filling, slot.digit))
+    return {"inf": verb.english, "past": verb.past, "part": verb.participle}[slot.form]
 
 
-def _german_finite(verb: Verb, person: str) -> str:
-    # The er-form of a separable verb is listed with its prefix: "schläft ein".
-    return grammar.german_present(verb.german, person, verb.er.partition(" ")[0])
-
-
-def _german_verb(slot: Slot, filling: Filling) -> str:
-    verb = filling[slot.name]
-    assert isinstance(verb, Verb)
+def _german_verb(slot: Slot, verb: Verb, filling: Filling) -> str:
     if slot.form == "inf":
         return verb.prefix + verb.german
     if slot.form == "zu":
@@ -235,15 +216,17 @@ def _german_verb(slot: Slot, filling: Filling) -> str:
     person = _agreement(filling, slot.digit)
     if slot.form == "aux":
         return grammar.german_present(verb.auxiliary, person)
-    return (verb.prefix if slot.form == "end" else "") + _german_finite(verb, person)
+    # The er-form of a separable verb is listed with its prefix: "schläft ein".
+    finite = grammar.german_present(verb.german, person, verb.er.partition(" ")[0])
+    return verb.prefix + finite if slot.form == "end" else finite
 
 
 def _english_slot(slot: Slot, filling: Filling) -> str:
     word = filling[slot.name]
     if isinstance(word, Noun):
-        return _english_noun(slot, filling)
+        return _english_noun(slot, word, filling)
     if isinstance(word, Verb):
-        return _english_verb(slot, filling)
+        return _english_verb(slot, word, filling)
     if isinstance(word, Adjective):
         return word.english_comparative if slot.form == "er" else word.english
     if isinstance(word, Subject) and slot.form == "he":
@@ -257,9 +240,9 @@ def _german_slot(slot: Slot, filling: Filling) -> str:
         return "mir" if slot.form == "dat" and reflexive == "mich" else reflexive
     word = filling[slot.name]
     if isinstance(word, Noun):
-        return _german_noun(slot, filling)
+        return _german_noun(slot, word, filling)
     if isinstance(word, Verb):
-        return _german_verb(slot, filling)
+        return _german_verb(slot, word, filling)
     if isinstance(word, Adjective):
         return word.comparative if slot.form == "er" else word.german
     if isinstance(word, Subject) and slot.form == "er":
@@ -310,8 +293,7 @@ def load() -> tuple[Frame, ...]:
 
 
 def _written(pieces: tuple[str | Piece, ...], filling: Filling) -> str:
-    text = "".join([piece if isinstance(piece, str) else piece(filling) for piece in pieces])
-    return text[0].upper() + text[1:]
+    return "".join([piece if isinstance(piece, str) else piece(filling) for piece in pieces])
 
 
 CONTRACTED = re.compile("(?i:" + "|".join(rf"\b{pair.replace(' ', ' ~')}\b" for pair in grammar.CONTRACTIONS) + ")")
@@ -325,9 +307,9 @@ def _contraction(match: re.Match[str]) -> str:
 
 def render(frame: Frame, filling: Filling) -> tuple[str, str]:
     """Write a filled frame out in English and in German."""
-    german = "".join([piece if isinstance(piece, str) else piece(filling) for piece in frame.german_pieces])
+    english, german = _written(frame.english_pieces, filling), _written(frame.german_pieces, filling)
     if "~" in german:
         german = CONTRACTED.sub(_contraction, german).replace("~", "")
     # A verb without separable prefix leaves a gap.
     german = german.replace("  ", " ").replace(" .", ".").replace(" ?", "?").replace(" !", "!").replace(" ,", ",")
-    return _written(frame.english_pieces, filling), german[0].upper() + german[1:]
+    return english[0].upper() + english[1:], german[0].upper() + german[1:]

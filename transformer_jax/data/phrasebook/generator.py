@@ -11,7 +11,7 @@ from random import Random
 from typing import TypeVar
 
 from transformer_jax.data.phrasebook import frames, lexicon
-from transformer_jax.data.phrasebook.frames import COUNTED, Filling, Frame, Slot
+from transformer_jax.data.phrasebook.frames import Filling, Frame, Slot
 from transformer_jax.data.phrasebook.lexicon import Adjective, Noun, Verb
 from transformer_jax.data.phrasebook.subjects import (
     POSSESSIVES,
@@ -24,7 +24,7 @@ from transformer_jax.data.phrasebook.subjects import (
 Pairs = list[tuple[str, str]]
 Item = TypeVar("Item")
 
-DRAWS = 93
+DRAWS = 92
 """Sentences drawn from a frame for each of its slots."""
 HELD_OUT = 60
 """One combination of words in this many goes to validation, another to the test."""
@@ -77,8 +77,8 @@ def _draw_noun(slot: Slot, frame: Frame, filling: Filling, random: Random) -> No
     classes = frozenset([slot.base])
     if slot.base == "obj":
         classes = next(word.objects for word in filling.values() if isinstance(word, Verb))
-    counted = slot.plural or any(word in COUNTED for word in slot.words)
-    candidates = _candidates(classes, counted, "adj" in slot.words, _is_graded(frame))
+    counted = slot.plural or slot.determiner == "a"
+    candidates = _candidates(classes, counted, slot.adjective == "adj", _is_graded(frame))
     drawn = [word.word for word in filling.values()]
     while True:
         noun = _choice(random, candidates)
@@ -92,7 +92,8 @@ def _draw_subject(slot: Slot, filling: Filling, random: Random) -> Subject:
         pronoun = slot.base != "someone" and random.random() < 0.6
         subject = _choice(random, SUBJECT_PRONOUNS if pronoun else named_subjects())
         speaker = slot.base == "other" and subject.english in ("I", "we")
-        if subject.english not in others and not speaker:
+        several = slot.base == "someone" and subject.person == "wir"
+        if not (speaker or several or subject.english in others):
             return subject
 
 
@@ -122,9 +123,9 @@ def fill(frame: Frame, random: Random) -> Filling:
         else:
             noun = _draw_noun(slot, frame, filling, random)
             filling[name] = noun
-            if "adj" in slot.words:
+            if slot.adjective == "adj":
                 filling["adj of " + name] = _choice(random, words.fitting[noun])
-            if "my" in slot.words:
+            if slot.determiner == "my":
                 filling["my " + name] = _choice(random, POSSESSIVES[:4] if "body" in noun.classes else POSSESSIVES)
     return filling
 

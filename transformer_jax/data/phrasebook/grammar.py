@@ -93,9 +93,9 @@ def dative_plural(plural: str) -> str:
 
 
 def genitive(noun: str, plural: str) -> str:
-    """Return the genitive of a strong masculine or neuter noun: -es after one syllable or a hiss, else -s.
+    """Return the genitive of a strong masculine or neuter noun: -es after a hiss or a short word, else -s.
 
-    Nouns with a plural in -s (des Parks) and all others take -s.
+    A short word has one syllable, no plural in -s (des Parks) and no sonorous end (des Turms).
     """
     if plural == noun + "s":
         return noun + "s"
@@ -104,7 +104,7 @@ def genitive(noun: str, plural: str) -> str:
     if noun.endswith(("s", "ß", "z", "x", "st", "sch")):
         return noun + "es"
     groups = "".join(letter if letter in "aeiouyäöü" else " " for letter in noun.lower()).split()
-    short = len(groups) == 1 and noun[-1].lower() not in "aeiouyäöühw"
+    short = len(groups) == 1 and noun[-1].lower() not in "aeiouyäöühwlmnr"
     return noun + ("es" if short else "s")
 
 

@@ -58,6 +58,7 @@ class Verb:
     case: int
     """Case of the object."""
     kind: str
+    """The slot it fills; "fixed" for the verbs that frames name themselves."""
     objects: frozenset[str]
     """Noun classes of the object; empty for an intransitive verb."""
 
@@ -192,7 +193,8 @@ def _numeric_phrases() -> dict[str, list[Phrase]]:
             for minute in (0, 0, 5, 10, 15, 20, 30, 30, 40, 45, 50, 55)
         ],
         "morning": [Phrase(*grammar.clock(hour, minute)) for hour in range(6, 11) for minute in (0, 15, 30, 45)],
-        "late": [Phrase(*grammar.clock(hour, minute)) for hour in range(5, 10) for minute in (0, 15, 30, 45)],
+        "opening_time": [Phrase(*grammar.clock(hour, minute)) for hour in range(8, 11) for minute in (0, 15, 30, 45)],
+        "late": [Phrase(*grammar.clock(hour, minute)) for hour in range(5, 8) for minute in (0, 15, 30, 45)],
         "price": [Phrase(*grammar.price(euros, cents)) for euros in range(10, 100) for cents in (0, 0, 0, 50)],
         "cupprice": [Phrase(*grammar.price(euros, cents)) for euros in range(2, 6) for cents in (0, 20, 50, 80)],
         "menuprice": [Phrase(*grammar.price(euros, cents)) for euros in range(2, 13) for cents in (0, 0, 20, 50, 80)],

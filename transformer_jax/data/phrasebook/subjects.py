@@ -84,9 +84,8 @@ def named_subjects() -> tuple[Subject, ...]:
     subjects: list[Subject] = []
 
     def named(english: str, german: str, gender: str, word: str) -> Subject:
-        pronoun, german_pronoun, own = {"m": ("he", "er", HIS), "f": ("she", "sie", HER), "p": ("they", "sie", THEIR)}[
-            gender
-        ]
+        own = {"m": HIS, "f": HER, "p": THEIR}[gender]
+        pronoun, german_pronoun = {"m": ("he", "er"), "f": ("she", "sie"), "p": ("they", "sie")}[gender]
         person = "wir" if gender == "p" else "er"
         return Subject(english, german, person, "sich", own, pronoun, german_pronoun, word)
 

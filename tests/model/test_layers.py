@@ -1,0 +1,174 @@
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from transformer_jax.model.layers import Dropout, FeedForward, LayerNormalization, ResidualConnection
+
+
+def dropped_ones(rate, seed=0, shape=(101, 991)):
+    return np.asarray(Dropout(rate).apply({}, jnp.ones(shape), rngs={"dropout": jax.random.key(seed)}))
+
+
+def normal(*shape):
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
+
+
+def test_dropout_is_off_without_a_key():
+    x = jnp.arange(7.0)
+    assert_array_equal(Dropout(0.9).apply({}, x), x)
+
+
+def test_dropout_of_rate_zero_changes_nothing_even_with_a_key():
+    assert_array_equal(dropped_ones(0.0), jnp.ones((101, 991)))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.75])
+def test_dropout_zeroes_its_share_and_scales_the_rest_so_that_the_mean_stays(rate):
+    y = dropped_ones(rate)
+    # The rate is rounded to 1/256, at most 0.002 off; of 100,091 values the standard error of a share is below 0.0016.
+    assert_allclose((y == 0).mean(), rate, atol=0.002 + 4 * 0.0016)
+    assert_allclose(y.mean(), 1, atol=4 * math.sqrt(rate / (1 - rate) / y.size))
+    [kept] = set(y[y != 0].tolist())
+    assert_allclose(kept, 1 / (1 - rate), rtol=0.01)
+
+
+def test_dropout_decides_neighbouring_values_independently():
+    dropped = dropped_ones(0.5) == 0
+    for distance in (1, 2, 3, 4, 5):  # one random word serves four neighbours
+        both = dropped[:, distance:] & dropped[:, :-distance]
+        assert_allclose(both.mean(), 0.25, atol=0.01)
+
+
+def test_dropout_works_up_to_the_highest_rates():
+    y = dropped_ones(0.999)
+    assert 0 < (y != 0).mean() < 0.01
+    assert np.isfinite(y).all()
+
+
+def test_dropout_masks_depend_on_the_key_alone():
+    assert_array_equal(dropped_ones(0.5, seed=1), dropped_ones(0.5, seed=1))
+    assert not np.array_equal(dropped_ones(0.5, seed=1), dropped_ones(0.5, seed=2))
+
+
+def test_two_dropout_layers_draw_different_masks_from_one_key():
+    two = nn.Sequential([Dropout(0.5), Dropout(0.5)])
+    y = two.apply({}, jnp.ones((101, 991)), rngs={"dropout": jax.random.key(0)})
+    assert_allclose((np.asarray(y) == 0).mean(), 0.75, atol=0.01)  # equal masks would leave half
+
+
+def test_dropout_passes_gradients_only_through_what_it_kept():
+    def total(x):
+        return Dropout(0.5).apply({}, x, rngs={"dropout": jax.random.key(0)}).sum()
+
+    x = jnp.ones((5, 7))
+    kept = Dropout(0.5).apply({}, x, rngs={"dropout": jax.random.key(0)})
+    assert_array_equal(jax.grad(total)(x), kept)
+
+
+def test_dropout_keeps_the_type_of_its_input():
+    x = jnp.ones((3, 5), jnp.bfloat16)
+    assert Dropout(0.3).apply({}, x, rngs={"dropout": jax.random.key(0)}).dtype == jnp.bfloat16
+
+
+def normalize(x, gamma=None, beta=None, epsilon=1e-6):
+    x = jnp.asarray(x)
+    gamma = jnp.ones(x.shape[-1]) if gamma is None else jnp.array(gamma)
+    beta = jnp.zeros(x.shape[-1]) if beta is None else jnp.array(beta)
+    return LayerNormalization(epsilon).apply({"params": {"gamma": gamma, "beta": beta}}, x)
+
+
+def test_layer_normalization_by_hand():
+    # Mean 1, variance (1 + 1 + 4) / 3 = 2: the population's, not the sample's, which would be 3.
+    assert_allclose(normalize([[0.0, 0.0, 3.0]]), [[-(2**-0.5), -(2**-0.5), 2**0.5]], rtol=1e-5)
+
+
+def test_layer_normalization_scales_and_shifts_each_feature():
+    assert_allclose(normalize([[1.0, 3.0]], gamma=[2.0, 3.0], beta=[10.0, 20.0]), [[10 - 2, 20 + 3]], rtol=1e-5)
+
+
+def test_epsilon_is_added_to_the_variance_before_the_root():
+    assert_allclose(normalize([[-1.0, 1.0]], epsilon=8.0), [[-1 / 3, 1 / 3]], rtol=1e-6)
+
+
+def test_layer_normalization_of_equal_features_is_beta():
+    assert_array_equal(normalize([[5.0, 5.0, 5.0]], beta=[1.0, 2.0, 3.0]), [[1, 2, 3]])
+
+
+def test_layer_normalization_survives_a_large_common_offset():
+    # E[x^2] - E[x]^2 would lose the variance of 1 next to 10^8 in float32.
+    assert_allclose(normalize([[10_001.0, 10_003.0]]), [[-1, 1]], rtol=1e-5)
+
+
+def test_layer_normalization_treats_every_position_alone():
+    x = normal(3, 5, 7)
+    changed = x.at[1, 2].add(jnp.arange(7.0))
+    same = jnp.ones((3, 5), dtype=bool).at[1, 2].set(False)
+    assert_array_equal((normalize(x) == normalize(changed)).all(-1), same)
+
+
+def test_layer_normalization_computes_in_float32_and_returns_the_type_of_its_input():
+    x = (64 + normal(3, 101)).astype(jnp.bfloat16)
+    assert normalize(x).dtype == jnp.bfloat16
+    assert_array_equal(normalize(x), normalize(x.astype(jnp.float32)).astype(jnp.bfloat16))
+
+
+def test_layer_normalization_starts_as_the_plain_normalization():
+    variables = LayerNormalization().init(jax.random.key(0), jnp.ones((2, 3, 5)))
+    assert_array_equal(variables["params"]["gamma"], jnp.ones(5))
+    assert_array_equal(variables["params"]["beta"], jnp.zeros(5))
+
+
+def test_feed_forward_by_hand():
+    # x = [2, 1]: x W_1 + b_1 = [2, 1 + 4, 1 - 2 - 1] = [2, 5, -2], rectified [2, 5, 0];
+    # times W_2 plus b_2 = [2 + 50 + 7, 4 - 5 + 9].
+    widen = {"kernel": jnp.array([[1.0, 0.0, -1.0], [0.0, 1.0, 1.0]]), "bias": jnp.array([0.0, 4.0, -1.0])}
+    narrow = {"kernel": jnp.array([[1.0, 2.0], [10.0, -1.0], [99.0, 99.0]]), "bias": jnp.array([7.0, 9.0])}
+    y = FeedForward(2, 3).apply({"params": {"widen": widen, "narrow": narrow}}, jnp.array([[[2.0, 1.0]]]))
+    assert_array_equal(y, [[[59, 8]]])
+
+
+def test_feed_forward_treats_every_position_alike(random_parameters):
+    layer, x = FeedForward(22, 19), normal(3, 5, 22)
+    variables = random_parameters(layer, x)
+    order = jnp.array([4, 0, 3, 1, 2])
+    assert_allclose(layer.apply(variables, x)[:, order], layer.apply(variables, x[:, order]), atol=1e-6)
+
+
+def residual(norm, x, sublayer, dropout=0.0, rngs=None):
+    parameters = {"normalization": {"gamma": jnp.ones(x.shape[-1]), "beta": jnp.zeros(x.shape[-1])}}
+    return np.asarray(ResidualConnection(norm, dropout).apply({"params": parameters}, x, sublayer, rngs=rngs))
+
+
+def test_post_norm_normalizes_the_sum():
+    # [1, 3] + 2 [1, 3] = [3, 9], normalized [-1, 1].
+    assert_allclose(residual("post", jnp.array([[[1.0, 3.0]]]), lambda y: 2 * y), [[[-1, 1]]], rtol=1e-5)
+
+
+def test_pre_norm_normalizes_the_input_of_the_sublayer_alone():
+    # [1, 3] normalized is [-1, 1]; [1, 3] + 2 [-1, 1] = [-1, 5].
+    assert_allclose(residual("pre", jnp.array([[[1.0, 3.0]]]), lambda y: 2 * y), [[[-1, 5]]], rtol=1e-5)
+
+
+def test_residual_dropout_falls_on_the_output_of_the_sublayer_alone():
+    x = jnp.arange(97 * 22.0).reshape(1, 97, 22)
+    y = residual("pre", x, jnp.ones_like, dropout=0.5, rngs={"dropout": jax.random.key(0)})
+    assert set((y - np.asarray(x)).ravel().tolist()) == {0, 2}
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_residual_dropout_leaves_the_input_alone(norm):
+    x = jnp.arange(97 * 22.0).reshape(1, 97, 22)
+    y = residual(norm, x, jnp.zeros_like, dropout=0.5, rngs={"dropout": jax.random.key(0)})
+    assert_array_equal(y, normalize(x) if norm == "post" else x)
+
+
+def test_post_norm_normalizes_after_dropout():
+    x = jnp.zeros((1, 97, 22))
+    y = residual("post", x, jnp.ones_like, dropout=0.5, rngs={"dropout": jax.random.key(0)})
+    assert_allclose(y.mean(-1), np.zeros((1, 97)), atol=1e-5)
+    assert_allclose(y.std(-1), np.ones((1, 97)), atol=1e-4)

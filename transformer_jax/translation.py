@@ -1,0 +1,230 @@
+"""The command line of translation: lines of raw text in, one line out for each, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TextIO
+
+import tyro
+
+from transformer_jax.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from transformer_jax.decoding.translator import Translation, Translator
+
+BLOCK = 2048
+"""Lines read, sorted by length and translated at a time: bounds the memory, and shows results while a file is long."""
+
+
+@dataclass(frozen=True)
+class TranslateCommand:
+    """Translate raw text with a model that train.py has trained."""
+
+    text: tyro.conf.Positional[tuple[str, ...]] = ()
+    """What to translate; without it, and without --input, what comes through a pipe or is typed."""
+    workdir: Path | None = None
+    """The run folder; the newest finished run under runs/ unless given."""
+    input: Path | None = None
+    """A file to translate, one text a line."""
+    output: Path | None = None
+    """Where to write; it appears when it is whole."""
+    reference: Path | None = None
+    """Reference translations, one a line: prints sacreBLEU and chrF with their signatures to standard error."""
+    beam: int | None = None
+    """Hypotheses kept a sentence, 1 for greedy; the run's own setting unless given."""
+    length_penalty: float | None = None
+    """Alpha of Wu et al. 2016; the run's own setting unless given."""
+    n_best: int = 1
+    """Translations to print for each text, each as: number of the line, tab, score, tab, translation."""
+    sample: bool = False
+    """Draw translations at random instead of searching for the best."""
+    temperature: float = 1.0
+    """With --sample: below 1 is more cautious, above 1 more daring."""
+    top_k: int = 0
+    """With --sample: draw from this many most likely tokens, 0 from all."""
+    seed: int = 0
+    """With --sample: another seed, other draws."""
+    jsonl: bool = False
+    """Print one JSON object for each translation: line, text, score, tokens, and alignment (for each token, the number of
+    the source token with the most cross-attention)."""
+    attention: Path | None = None
+    """A folder for every head's weights of each best translation: N.npz and heat maps, N the number of the line."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def translate(command: TranslateCommand) -> None:
+    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
+    check(command)
+    references = None if command.reference is None else list(read(command.reference.open("rb"), str(command.reference)))
+    lines = texts(command)
+    first = next(lines, None)
+    if first is None:
+        raise InputError("there is no text to translate. Give it as an argument, with --input FILE, or through a pipe.")
+    if references is not None:
+        first, *rest = every = [first, *lines]
+        lines = iter(rest)
+        if len(every) != len(references):
+            raise InputError(f"{command.reference} has {len(references)} lines for {len(every)} texts. Give one for each.")
+
+    from transformer_jax.decoding.translator import Translator
+
+    translator = Translator.load(command.workdir or newest_run())
+    best: list[str] = []
+    with destination(command.output) as out:
+        number = 1
+        for block in blocks(itertools.chain([first], lines)):
+            for text, found in zip(block, translate_block(command, translator, block), strict=True):
+                show(command, translator, out, number, text, found)
+                if references is not None:
+                    best.append(found[0].text)
+                number += 1
+            out.flush()
+    if references is not None:
+        from transformer_jax.evaluation import score
+
+        for name, value in score(best, references).items():
+            print(f"{name} {value.value:.2f}  {value.signature}", file=sys.stderr)
+
+
+def check(command: TranslateCommand) -> None:
+    """Refuse combinations that make no sense, and files that are not there."""
+    if command.text and command.input:
+        raise InputError("both TEXT and --input are given. Choose one.")
+    for path in (command.input, command.reference):
+        if path is not None and not path.is_file():
+            raise InputError(f"{path} is not a file. Check the path.")
+    if command.temperature <= 0 or command.top_k < 0:
+        raise InputError(
+            f"--temperature {command.temperature} --top-k {command.top_k} cannot be drawn from. "
+            "Give a temperature above 0, and 0 or more for the other."
+        )
+    if command.output is not None and not command.output.absolute().parent.is_dir():
+        raise InputError(f"{command.output.parent} is not a folder. Make it, or name another --output.")
+
+
+def newest_run(runs: Path = Path("runs")) -> Path:
+    """The run that was finished last, and say which. Raises InputError if there is none."""
+    finished = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
+    if not finished:
+        raise InputError(f"there is no finished run under {runs}/. Train one with python train.py, or give --workdir.")
+    logging.info(f"translating with {finished[-1].parent}")
+    return finished[-1].parent
+
+
+def texts(command: TranslateCommand) -> Iterator[str]:
+    """The lines to translate, from wherever they come."""
+    if command.text:
+        return itertools.chain.from_iterable(text.split("\n") for text in command.text)
+    if command.input:
+        return read(command.input.open("rb"), str(command.input))
+    if sys.stdin.isatty():
+        return typed()
+    return read(sys.stdin.buffer, "standard input")
+
+
+def typed() -> Iterator[str]:
+    """Ask for text until the end of input (Ctrl-D)."""
+    while True:
+        print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        yield line.rstrip("\n")
+
+
+def read(file: BinaryIO, name: str) -> Iterator[str]:
+    """Lines end at "\\n" alone. Bytes that are no UTF-8 become U+FFFD, and the line is named: one line out for each in."""
+    with file:
+        for number, raw in enumerate(file, start=1):
+            line = raw.removesuffix(b"\n").removesuffix(b"\r")
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                logging.warning(f"{name}:{number} is not UTF-8: what cannot be read is translated as U+FFFD. Convert the file.")
+                text = line.decode(errors="replace")
+            yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def blocks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Lines to translate together: each alone where somebody waits at a terminal."""
+    size = 1 if sys.stdin.isatty() else BLOCK
+    rest = iter(lines)
+    while block := list(itertools.islice(rest, size)):
+        yield block
+
+
+def translate_block(command: TranslateCommand, translator: Translator, block: list[str]) -> list[list[Translation]]:
+    """The translations of each text, best first."""
+    from transformer_jax.decoding.search import Sampling
+
+    sampling = Sampling(command.temperature, command.top_k, command.seed) if command.sample else None
+    return translator.translate_n_best(block, command.n_best, command.beam, command.length_penalty, sampling)
+
+
+def show(
+    command: TranslateCommand, translator: Translator, out: TextIO, number: int, text: str, found: list[Translation]
+) -> None:
+    """Write the translations of one text, and its attention."""
+    whole = found[0].source_ids and not found[0].parts
+    if command.attention is not None:
+        if whole:
+            from transformer_jax.attention.pictures import save_pictures
+
+            attention = translator.attention(text, found[0])
+            attention.save(command.attention / f"{number}.npz")
+            save_pictures(attention, command.attention, str(number))
+        else:
+            logging.warning(f"line {number} is blank or was translated in parts: no attention is written for it.")
+    for translation in found:
+        if command.jsonl:
+            print(json.dumps(_as_json(translator, number, text, translation), ensure_ascii=False), file=out)
+        elif command.n_best > 1:
+            print(number, f"{translation.score:.4f}", one_line(translation.text), sep="\t", file=out)
+        else:
+            print(one_line(translation.text), file=out)
+
+
+def _as_json(translator: Translator, number: int, text: str, translation: Translation) -> dict[str, object]:
+    from transformer_jax.attention.alignment import strongest_sources
+
+    alignment = None
+    if translation.source_ids and not translation.parts:
+        alignment = strongest_sources(translator.attention(text, translation))
+    return {
+        "line": number,
+        "text": translation.text,
+        "score": translation.score,
+        "tokens": translation.tokens,
+        "alignment": alignment,
+    }
+
+
+def one_line(text: str) -> str:
+    """A model may produce a line break; the lines of the output must still match those of the input."""
+    return text.replace("\r", " ").replace("\n", " ")
+
+
+@contextlib.contextmanager
+def destination(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that takes its name only when everything is written."""
+    if path is None:
+        yield sys.stdout
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}. Free space or name another --output.") from error
+    finally:
+        partial.unlink(missing_ok=True)
