@@ -33,6 +33,10 @@ class Progress(NamedTuple):
             return self._replace(best_step=step, best_score=score, stale=0)
         return self._replace(stale=self.stale + 1)
 
+    def is_stale(self, patience: int) -> bool:
+        """Whether to stop early: ``patience`` validations in a row without a better one; 0 never stops."""
+        return 0 < patience <= self.stale
+
 
 class Checkpoints:
     """The checkpoints of one run: the last two and the best; saved in the background."""
@@ -52,7 +56,9 @@ class Checkpoints:
         return self.manager.latest_step()
 
     def save(self, state: TrainState, iterator: grain.DatasetIterator, progress: Progress, score: float) -> None:
-        """Start saving; returns as soon as the state is copied. ``score`` decides which checkpoint is kept as the best."""
+        """Start saving; returns as soon as the state is copied. ``score`` decides which checkpoint is kept as the
+        best.
+        """
         step = int(state.step)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state._asdict()),
@@ -60,7 +66,9 @@ class Checkpoints:
             progress=ocp.args.JsonSave(progress._asdict()),
         )
         if not self.manager.save(step, args=items, metrics={"score": score}):
-            raise RunError(f"{self.manager.directory} already has a checkpoint of step {step} or later. Use another --workdir.")
+            raise RunError(
+                f"{self.manager.directory} already has a checkpoint of step {step} or later. Use another --workdir."
+            )
 
     def restore(self, template: TrainState, iterator: grain.DatasetIterator) -> tuple[TrainState, Progress]:
         """Read the newest checkpoint onto the shardings of ``template`` and move ``iterator`` to its position."""
@@ -92,7 +100,9 @@ def load_params(folder: Path) -> Any:
     with ocp.CheckpointManager(folder.absolute(), item_handlers=handlers) as manager:
         latest = manager.latest_step()
         try:
-            progress = Progress(**manager.restore(latest, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"])
+            progress = Progress(
+                **manager.restore(latest, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
+            )
             step = progress.best_step if progress.best_step in manager.all_steps() else latest
             saved = manager.item_metadata(step)["state"].tree
             part = "average" if saved.get("average") is not None else "params"
@@ -102,4 +112,6 @@ def load_params(folder: Path) -> Any:
             )
             return manager.restore(step, args=ocp.args.Composite(state=restore))["state"][part]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder} has a damaged checkpoint ({type(error).__name__}). Copy the run again.") from error
+            raise InputError(
+                f"{folder} has a damaged checkpoint ({type(error).__name__}). Copy the run again."
+            ) from error

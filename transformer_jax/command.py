@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import os
 import re
@@ -72,5 +73,5 @@ def _one_line(box: str) -> str:
     lines = [re.sub(r"^[│\s]+|[│\s]+$", "", line) for line in box.splitlines()]
     rules = [index for index, line in enumerate(lines) if not line or line[0] in "─╭╰"]
     message = " ".join(lines[rules[0] + 1 : rules[1]]).rstrip(".") + "."
-    nearest = [after.split()[0] for before, after in zip(lines, lines[1:], strict=False) if before == "Perhaps you meant:"]
+    nearest = [after.split()[0] for before, after in itertools.pairwise(lines) if before == "Perhaps you meant:"]
     return f"{message} Did you mean {nearest[0]}?" if nearest else message

@@ -1,8 +1,8 @@
 """Every setting of a run, as frozen dataclasses.
 
-A recipe in ``configs/`` builds one ``Config``; the command line overrides single fields (``--model.d-model 256``); the run
-folder keeps the result as ``config.json``. Training or evaluation, cached or not, captured or not are no settings: they are
-what the caller passes.
+A recipe in ``configs/`` builds one ``Config``; the command line overrides single fields (``--model.d-model 256``);
+the run folder keeps the result as ``config.json``. Training or evaluation, cached or not, captured or not are no
+settings: they are what the caller passes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class ModelConfig:
     dropout: float = 0.1
     """Dropout on each sub-layer's output and on the embeddings (section 5.4)."""
     norm: Literal["post", "pre"] = "post"
-    """Layer normalization after the residual sum, as in the paper, or before each sub-layer, as in most re-implementations."""
+    """Layer normalization after the residual sum, as in the paper, or before each sub-layer, as in most
+    re-implementations.
+    """
     share_embeddings: Literal["none", "target", "all"] = "all"
     """One matrix for: nothing, target embedding and projection, or source embedding too (needs a joint vocabulary)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -62,7 +64,9 @@ class DataConfig:
     """Where the sentence pairs come from and how they are put into batches."""
 
     train: str = "phrasebook"
-    """Training pairs: path/train.{lang}.gz, a .tsv, .jsonl or .parquet file, hf://OWNER/NAME, tfds://NAME/CONFIG, phrasebook."""
+    """Training pairs: path/train.{lang}.gz, a .tsv, .jsonl or .parquet file, hf://OWNER/NAME, tfds://NAME/CONFIG,
+    phrasebook.
+    """
     valid: str = "phrasebook"
     """Validation pairs, same kinds of locator."""
     test: str = "phrasebook"
@@ -72,8 +76,8 @@ class DataConfig:
     target: str = "de"
     """Target language."""
     max_length: int = 128
-    """Longest sentence in tokens, [SOS] or [EOS] included. Longer training pairs are left out and counted; a longer line
-    to translate is split."""
+    """Longest sentence in tokens, [SOS] or [EOS] included. Longer training pairs are left out and counted; a longer
+    line to translate is split."""
     batching: Literal["buckets", "packed"] = "buckets"
     """Rows of one sentence each in a few lengths, or rows of max_length filled with several sentences."""
     batch_tokens: int = 4096
@@ -113,7 +117,9 @@ class OptimizerConfig:
     """Adam with warm-up (Vaswani et al. 2017, section 5.3)."""
 
     schedule: Literal["inverse_sqrt", "cosine"] = "inverse_sqrt"
-    """After the warm-up: the paper's inverse square root of the step, or half a cosine down to zero at the last step."""
+    """After the warm-up: the paper's inverse square root of the step, or half a cosine down to zero at the last
+    step.
+    """
     factor: float = 1.0
     """Multiplies the paper's learning rate; the peak is factor / sqrt(d_model * warmup)."""
     warmup: int = 4000
@@ -163,7 +169,9 @@ class TrainingConfig:
                 raise InputError(f"training.{name} is {getattr(self, name)}. Give a number of at least 1.")
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"training.{name} is {getattr(self, name)}. Give a share from 0 up to, not including, 1.")
+                raise InputError(
+                    f"training.{name} is {getattr(self, name)}. Give a share from 0 up to, not including, 1."
+                )
 
 
 @dataclass(frozen=True)
@@ -186,8 +194,13 @@ class DecodingConfig:
     """Hypotheses kept a sentence; 1 is greedy."""
     length_penalty: float = 0.6
     """Alpha of Wu et al. 2016, equation 14: scores are divided by ((5 + length) / 6) ** alpha."""
-    batch_tokens: int = 4096
-    """Source tokens decoded at once, padding included, all beams counted."""
+
+    def __post_init__(self) -> None:
+        if self.beam < 1 or self.length_penalty < 0:
+            raise InputError(
+                f"decoding.beam {self.beam} and length_penalty {self.length_penalty} cannot be used. "
+                "Give at least 1 and at least 0."
+            )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import logging
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from transformer_jax import config as configs
@@ -31,7 +31,7 @@ from transformer_jax.errors import InputError
 from transformer_jax.evaluation import score
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.sharding import batch_sharding, make_mesh, put_batch, row_divisor, state_shardings
-from transformer_jax.training.loss import LossSums
+from transformer_jax.training.journal import Journal, Window, means, read_journal
 from transformer_jax.training.optimizer import learning_rate, make_optimizer
 from transformer_jax.training.state import TrainState, initial_state
 from transformer_jax.training.step import evaluate, make_train_step
@@ -64,6 +64,7 @@ def fit(config: Config, workdir: Path) -> None:
 
     Raises InputError for settings or data that cannot be used, before anything in ``workdir`` is changed.
     """
+    began = time.monotonic()
     claim(config, workdir)
     corpus = load_corpus(config, workdir)
     configs.save(config, workdir / "config.json")
@@ -75,7 +76,7 @@ def fit(config: Config, workdir: Path) -> None:
         f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are padding, "
         f"{len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
     )
-    progress = train(config, workdir, corpus, machinery, batches)
+    progress = train(config, workdir, corpus, machinery, batches, began)
     finish(config, workdir, corpus, progress)
 
 
@@ -114,10 +115,12 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
         save_tokenizers(tokenizers, workdir)
     encoded, left_out = encode_pairs(train, tokenizers, data.max_length)
     if not len(encoded):
-        raise InputError(f"{data.train}: every pair is empty or has over {data.max_length} tokens. Raise --data.max-length.")
+        raise InputError(
+            f"{data.train}: every pair is empty or has over {data.max_length} tokens. Raise --data.max-length."
+        )
     logging.info(
-        f"{len(train)} training pairs ({left_out} left out: empty, or over {data.max_length} tokens), {len(valid)} for validation, "
-        f"{len(test)} for the test; vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
+        f"{len(train)} training pairs ({left_out} left out: empty, or over {data.max_length} tokens), "
+        f"{len(valid)} for validation, {len(test)} for the test; vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
     )
     return Corpus(tokenizers, encoded, valid, test)
 
@@ -145,76 +148,44 @@ def build(config: Config, tokenizers: Tokenizers) -> Machinery:
 
 
 def train(
-    config: Config, workdir: Path, corpus: Corpus, machinery: Machinery, batches: TrainingBatches
+    config: Config, workdir: Path, corpus: Corpus, machinery: Machinery, batches: TrainingBatches, began: float
 ) -> Progress:
-    """Run the updates that are left."""
+    """Run the updates that are left. began: the time.monotonic() at which the command started."""
     training = config.training
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    rate = learning_rate(config.optimizer, config.model.d_model, training.steps)
     iterator = training_iterator(batches)
     state, progress = machinery.state, Progress()
-    if checkpoints.latest_step() is not None:
-        state, progress = checkpoints.restore(state, iterator)
-        logging.info(f"continuing after step {int(state.step)}")
-    journal = Journal(workdir, int(state.step))
-    rate = learning_rate(config.optimizer, config.model.d_model, training.steps)
-    began = time.monotonic() - progress.seconds
-    window = Window()
-    steps = range(int(state.step) + 1, training.steps + 1)
-    bar = tqdm(total=training.steps, initial=int(state.step), unit="step", disable=None, mininterval=1.0)
-    for step in steps:
-        state, metrics = machinery.train_step(state, put_batch(next(iterator), machinery.mesh))
-        window.add(metrics)
-        bar.update()
-        if step % training.log_every == 0:
-            values = window.close()
-            journal.write(step, "train", {**values, "learning_rate": float(rate(step - 1))})
-            bar.set_postfix_str(f"loss {values['loss']:.3f}, {values['tokens_per_second']:.0f} tokens/s")
-        if step % training.valid_every == 0 or step == training.steps:
-            values = validate(config, corpus, machinery, state)
-            progress = progress.after(step, values["bleu"])._replace(seconds=time.monotonic() - began)
-            journal.write(step, "valid", values)
-            bar.write(
-                f"step {step}: validation loss {values['loss']:.3f}, sacreBLEU {values['bleu']:.2f}"
-                f"{' (best)' if progress.best_step == step else ''}, {progress.seconds / 60:.1f} min"
-            )
-            checkpoints.save(state, iterator, progress, values["bleu"])
-            window = Window()
-            if training.patience and progress.stale >= training.patience:
-                bar.write(f"stopping early: no better validation since step {progress.best_step}")
-                break
-    bar.close()
-    checkpoints.close()
-    journal.close()
+    with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        if checkpoints.latest_step() is not None:
+            state, progress = checkpoints.restore(state, iterator)
+            logging.info(f"continuing after step {int(state.step)}")
+        step = int(state.step)
+        began -= progress.seconds
+        window = Window()
+        bar = tqdm(total=training.steps, initial=step, unit="step", disable=None, mininterval=1.0)
+        with closing(Journal(workdir, step)) as journal, closing(bar):
+            while step < training.steps and not progress.is_stale(training.patience):
+                step += 1
+                state, metrics = machinery.train_step(state, put_batch(next(iterator), machinery.mesh))
+                window.add(metrics)
+                bar.update()
+                if step % training.log_every == 0:
+                    values = window.report()
+                    window = Window()
+                    journal.write(step, "train", {**values, "learning_rate": float(rate(step - 1))})
+                    bar.set_postfix_str(f"loss {values['loss']:.3f}, {values['tokens_per_second']:.0f} tokens/s")
+                if step % training.valid_every == 0 or step == training.steps:
+                    paused = time.monotonic()
+                    values = validate(config, corpus, machinery, state)
+                    progress = progress.after(step, values["bleu"])._replace(seconds=time.monotonic() - began)
+                    journal.write(step, "valid", values)
+                    checkpoints.save(state, iterator, progress, values["bleu"])
+                    window.pause(time.monotonic() - paused)
+                    bar.write(
+                        f"step {step}: validation loss {values['loss']:.3f}, sacreBLEU {values['bleu']:.2f}"
+                        f"{' (best)' if progress.best_step == step else ''}, {progress.seconds / 60:.1f} min"
+                    )
     return progress
-
-
-class Window:
-    """Metrics since the last report. They stay on the device until the report, so that no step waits for the host."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.metrics: list[dict[str, jax.Array]] = []
-
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Note the metrics of one step."""
-        self.metrics.append(metrics)
-
-    def close(self) -> dict[str, float]:
-        """Means over the target tokens of the window, and start the next."""
-        steps = jax.device_get(self.metrics)
-        sums = {name: float(sum(step[name] for step in steps)) for name in steps[0]}
-        seconds = time.monotonic() - self.began
-        norm = sums.pop("gradient_norm") / len(steps)
-        self.__init__()  # type: ignore[misc]
-        return {**_means(LossSums(**sums)), "gradient_norm": norm, "tokens_per_second": sums["tokens"] / seconds}
-
-
-def _means(sums: Any) -> dict[str, float]:
-    return {
-        "loss": float(sums.loss / sums.tokens),
-        "perplexity": float(np.exp(min(sums.cross_entropy / sums.tokens, 100))),
-        "accuracy": float(sums.correct / sums.tokens),
-    }
 
 
 def validate(config: Config, corpus: Corpus, machinery: Machinery, state: TrainState) -> dict[str, float]:
@@ -230,45 +201,7 @@ def validate(config: Config, corpus: Corpus, machinery: Machinery, state: TrainS
     params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.best_params))
     translations = Translator(config, corpus.tokenizers, params).translate([pair.source for pair in pairs], beam=1)
     scores = score([translation.text for translation in translations], [pair.target for pair in pairs])
-    return {**_means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
-
-
-class Journal:
-    """metrics.jsonl and TensorBoard events; written by the first process alone."""
-
-    def __init__(self, workdir: Path, step: int) -> None:
-        self.writes = jax.process_index() == 0
-        if not self.writes:
-            return
-        path = workdir / "metrics.jsonl"
-        # What an interrupted run wrote after its last checkpoint will be computed again.
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept))
-        self.file = path.open("a")
-        self.board = SummaryWriter(str(workdir), purge_step=step + 1)
-
-    def write(self, step: int, phase: str, values: dict[str, float]) -> None:
-        """Add one line, and one point to each curve."""
-        if self.writes:
-            self.file.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
-            self.file.flush()
-            for name, value in values.items():
-                self.board.add_scalar(f"{phase}/{name}", value, step)
-
-    def close(self) -> None:
-        """Finish both files."""
-        if self.writes:
-            self.file.close()
-            self.board.close()
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return round(float(np.median(values)), 1) if values else None
-
-
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a file: one that a kill cut short is dropped."""
-    return path.read_text().split("\n")[:-1] if path.exists() else []
+    return {**means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
 
 
 def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) -> None:
@@ -279,7 +212,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
     sources, references = [pair.source for pair in corpus.test], [pair.target for pair in corpus.test]
     translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
     scores = score(translations, references)
-    journal = [json.loads(line) for line in _lines(workdir / "metrics.jsonl")]
+    speeds = [line["tokens_per_second"] for line in read_journal(workdir) if line["phase"] == "train"]
     results = {
         "scores": {name: value._asdict() for name, value in scores.items()},
         "test": config.data.test,
@@ -288,7 +221,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "seed": config.training.seed,
         "wall_seconds": round(progress.seconds, 1),
-        "target_tokens_per_second": _median([line["tokens_per_second"] for line in journal if line["phase"] == "train"]),
+        "target_tokens_per_second": round(float(np.median(speeds)), 1) if speeds else None,
         "hardware": {
             "processor": platform.processor() or platform.machine(),
             "devices": [device.device_kind for device in jax.devices()],
@@ -303,5 +236,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
         print(f"\nsource       {source}\nreference    {reference}\ntranslation  {translation}")
     for value in scores.values():
         print(f"\n{value.value:.2f}  {value.signature}", end="")
-    print(f"\n\nTest set: sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}. Saved in {workdir}. Try:")
+    print(
+        f"\n\nTest set: sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}. Saved in {workdir}. Try:"
+    )
     print(f'python translate.py "{sources[0]}" --workdir {workdir} --attention out/')

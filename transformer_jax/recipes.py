@@ -29,8 +29,8 @@ class TrainCommand:
     fresh: bool = False
     """Refuse to go on with a run that the folder already holds."""
     distributed: bool = False
-    """One of several processes: JAX finds the others by itself on TPU pods and Slurm, elsewhere by JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
+    """One of several processes: JAX finds the others by itself on TPU pods and Slurm, elsewhere by
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
     debug: bool = False
     """Show the traceback of an error."""
 

@@ -27,7 +27,9 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"widen/bias$", P("tensor")),
     (r"narrow/kernel$", P("tensor", "fsdp")),
 )
-"""Parameter path -> the mesh axes that divide each of its axes. What no rule names is replicated: norms and output biases."""
+"""Parameter path -> the mesh axes that divide each of its axes. What no rule names is replicated: norms and output
+biases.
+"""
 
 
 def make_mesh(config: MeshConfig) -> Mesh:

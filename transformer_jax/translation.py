@@ -53,8 +53,8 @@ class TranslateCommand:
     seed: int = 0
     """With --sample: another seed, other draws."""
     jsonl: bool = False
-    """Print one JSON object for each translation: line, text, score, tokens, and alignment (for each token, the number of
-    the source token with the most cross-attention)."""
+    """Print one JSON object for each translation: line, text, score, tokens, and alignment (for each token, the
+    number of the source token with the most cross-attention)."""
     attention: Path | None = None
     """A folder for every head's weights of each best translation: N.npz and heat maps, N the number of the line."""
     debug: bool = False
@@ -73,7 +73,9 @@ def translate(command: TranslateCommand) -> None:
         first, *rest = every = [first, *lines]
         lines = iter(rest)
         if len(every) != len(references):
-            raise InputError(f"{command.reference} has {len(references)} lines for {len(every)} texts. Give one for each.")
+            raise InputError(
+                f"{command.reference} has {len(references)} lines for {len(every)} texts. Give one for each."
+            )
 
     from transformer_jax.decoding.translator import Translator
 
@@ -142,14 +144,18 @@ def typed() -> Iterator[str]:
 
 
 def read(file: BinaryIO, name: str) -> Iterator[str]:
-    """Lines end at "\\n" alone. Bytes that are no UTF-8 become U+FFFD, and the line is named: one line out for each in."""
+    """Lines end at "\\n" alone. Bytes that are no UTF-8 become U+FFFD, and the line is named: one line out for each
+    in.
+    """
     with file:
         for number, raw in enumerate(file, start=1):
             line = raw.removesuffix(b"\n").removesuffix(b"\r")
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                logging.warning(f"{name}:{number} is not UTF-8: what cannot be read is translated as U+FFFD. Convert the file.")
+                logging.warning(
+                    f"{name}:{number} is not UTF-8: what cannot be read is translated as U+FFFD. Convert the file."
+                )
                 text = line.decode(errors="replace")
             yield text.removeprefix("\ufeff") if number == 1 else text
 

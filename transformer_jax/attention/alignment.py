@@ -6,7 +6,8 @@ from transformer_jax.attention.dump import Attention
 
 
 def strongest_sources(attention: Attention) -> list[int]:
-    """For each target token, the number (from 0) of the source token with the most weight, averaged over layers and heads.
+    """For each target token, the number (from 0) of the source token with the most weight, averaged over layers and
+    heads.
 
     A rough guide: attention shows what was read, not what was translated.
     """

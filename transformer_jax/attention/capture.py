@@ -16,7 +16,9 @@ from transformer_jax.data.tokenizers import Tokenizers
 from transformer_jax.model.transformer import Transformer
 
 LENGTHS = 16
-"""Sentences are padded to a multiple of this many tokens, so that few programs are compiled; the padding is cut off again."""
+"""Sentences are padded to a multiple of this many tokens, so that few programs are compiled; the padding is cut off
+again.
+"""
 
 
 def capture(
@@ -33,7 +35,9 @@ def capture(
     source_ids: x1 ... xn [EOS]; target_ids: y1 ... ym [EOS].
     """
     inputs = [tokenizers.target.sos_id, *target_ids[:-1]]
-    weights = jax.device_get(_weights(model, params, _padded(source_ids), _padded(inputs), len(source_ids), len(inputs)))
+    weights = jax.device_get(
+        _weights(model, params, _padded(source_ids), _padded(inputs), len(source_ids), len(inputs))
+    )
     s, t = len(source_ids), len(inputs)
     return Attention(
         encoder=weights["encoder"][:, :, :s, :s],
@@ -60,7 +64,9 @@ def _weights(
     source_length: Int[Array, ""],
     target_length: Int[Array, ""],
 ) -> dict[str, Float[Array, "L H T S"]]:
-    """One teacher-forced pass; sown values come back as ``{"blocks_0": {"self_attention": {"attention": (weights,)}}}``."""
+    """One teacher-forced pass; sown values come back as ``{"blocks_0": {"self_attention": {"attention":
+    (weights,)}}}``.
+    """
     source_segments = (jnp.arange(source.shape[1]) < source_length).astype(jnp.int32)[None]
     target_segments = (jnp.arange(target.shape[1]) < target_length).astype(jnp.int32)[None]
     _, sown = model.apply(

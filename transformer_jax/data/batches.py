@@ -18,9 +18,9 @@ from transformer_jax.data.tokenizers import Tokenizers
 class Batch(NamedTuple):
     """Rows of one sentence pair each, or of several when packed.
 
-    Segments number the sentences of a row from 1, and are 0 on padding; a target position counts in the loss if its segment
-    is not 0. Positions count from 0 within each sentence. ``target_input`` is [SOS] y1 ... yn, ``target_output`` the token
-    to be predicted at each position: y1 ... yn [EOS]. The source ends with [EOS].
+    Segments number the sentences of a row from 1, and are 0 on padding; a target position counts in the loss if its
+    segment is not 0. Positions count from 0 within each sentence. ``target_input`` is [SOS] y1 ... yn,
+    ``target_output`` the token to be predicted at each position: y1 ... yn [EOS]. The source ends with [EOS].
     """
 
     source: Int[np.ndarray, "B S"]
@@ -80,7 +80,8 @@ class EncodedPairs(NamedTuple):
 
 
 def encode_pairs(pairs: Sequence[Pair], tokenizers: Tokenizers, max_length: int | None) -> tuple[EncodedPairs, int]:
-    """Encode a corpus; also returns how many pairs were left out: longer than ``max_length`` positions, or empty, on a side.
+    """Encode a corpus; also returns how many pairs were left out: longer than ``max_length`` positions, or empty, on
+    a side.
 
     With ``max_length`` None nothing is left out: a validation or test set is scored whole.
     """
@@ -129,7 +130,8 @@ def fill(pairs: EncodedPairs, plan: Plan) -> Batch:
 
 
 def bucket_bounds(lengths: Int[np.ndarray, "P"], buckets: int) -> list[int]:
-    """The row lengths, at most ``buckets`` of them, that leave the least padding if each sentence takes the next longer one.
+    """The row lengths, at most ``buckets`` of them, that leave the least padding if each sentence takes the next
+    longer one.
 
     Exact, by dynamic programming over the histogram of lengths.
     """
@@ -152,8 +154,8 @@ def bucket_bounds(lengths: Int[np.ndarray, "P"], buckets: int) -> list[int]:
 
 
 def bucketed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], shapes: Sequence[Shape]) -> list[Plan]:
-    """Batches of one sentence a row. The sentences that do not fill a bucket's last batch move up to the next longer one,
-    so that only the very last batch holds empty rows.
+    """Batches of one sentence a row. The sentences that do not fill a bucket's last batch move up to the next longer
+    one, so that only the very last batch holds empty rows.
     """
     source, target = pairs.lengths()
     plans: list[Plan] = []

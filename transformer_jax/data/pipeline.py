@@ -1,7 +1,7 @@
 """Sentence pairs -> an endless, shuffled, sharded stream of batches whose position can be saved.
 
-grain keeps the position and prefetches. Its element is a whole batch, gathered by numpy: one sentence an element costs more
-than ten times as much.
+grain keeps the position and prefetches. Its element is a whole batch, gathered by numpy: one sentence an element
+costs more than ten times as much.
 """
 
 from __future__ import annotations
@@ -39,13 +39,18 @@ class Share(NamedTuple):
         return Plan(plan.shape._replace(rows=rows), mine)
 
 
+WHOLE = Share()
+"""All rows: there is one process."""
+
+
 class TrainingBatches:
     """Random access to the batches of all epochs: number ``index`` is the same for a seed on any number of processes.
 
-    Every pair occurs once an epoch. Buckets are filled anew each epoch; packed rows keep their sentences and are dealt anew.
+    Every pair occurs once an epoch. Buckets are filled anew each epoch; packed rows keep their sentences and are
+    dealt anew.
     """
 
-    def __init__(self, pairs: EncodedPairs, config: DataConfig, seed: int, divisor: int, share: Share = Share()) -> None:  # noqa: B008
+    def __init__(self, pairs: EncodedPairs, config: DataConfig, seed: int, divisor: int, share: Share = WHOLE) -> None:
         self.pairs = pairs
         self.seed = seed
         self.share = share
@@ -90,7 +95,10 @@ def training_iterator(batches: TrainingBatches) -> grain.DatasetIterator:
 
 
 def evaluation_batches(
-    pairs: EncodedPairs, batch_tokens: int, divisor: int, share: Share = Share()  # noqa: B008
+    pairs: EncodedPairs,
+    batch_tokens: int,
+    divisor: int,
+    share: Share = WHOLE,
 ) -> Iterator[Batch]:
     """All pairs once, in few shapes, whatever their length."""
     shapes: Sequence[Shape] = bucket_shapes(pairs, 2, batch_tokens, divisor)

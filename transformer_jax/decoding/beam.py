@@ -45,9 +45,10 @@ def beam_search(
 ) -> Hypotheses:
     """Find translations with a high sum of log-probabilities divided by their length penalty.
 
-    limits: most tokens of each translation, [EOS] included, 0 for rows that only fill up the batch; length: most tokens of
-    any; alpha: strength of the length penalty, 0 for none. A sentence stops taking part when its best open hypothesis, even
-    if it went on for free up to the limit, would score below all its finished ones; so the batch around it changes nothing.
+    limits: most tokens of each translation, [EOS] included, 0 for rows that only fill up the batch; length: most
+    tokens of any; alpha: strength of the length penalty, 0 for none. A sentence stops taking part when its best open
+    hypothesis, even if it went on for free up to the limit, would score below all its finished ones; so the batch
+    around it changes nothing.
     """
     sentences = source.shape[0]
     variables = {"params": params}

@@ -5,7 +5,7 @@ Axes: B rows (sentences or hypotheses), V target vocabulary.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +38,8 @@ def next_log_probabilities(
 ) -> Float[Array, "B V"]:
     """Log-softmax over the whole vocabulary, then minus infinity for what must not be produced.
 
-    That is padding and [SOS] always, and everything but [EOS] in a row that has reached its limit, so that each hypothesis
-    ends, with the probability that the model gives to ending there.
+    That is padding and [SOS] always, and everything but [EOS] in a row that has reached its limit, so that each
+    hypothesis ends, with the probability that the model gives to ending there.
     """
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     ids = jnp.arange(logits.shape[-1])

@@ -49,9 +49,9 @@ def sample(
 ) -> Hypotheses:
     """Draw each token from the model's distribution.
 
-    limits: most tokens of each translation, [EOS] included, 0 for rows that only fill up the batch; length: most tokens of
-    any; keys: a random key for each sentence, so that a draw does not depend on the batch; temperature: divides the
-    log-probabilities, above 0; top_k: draw from this many most likely tokens, 0 from all.
+    limits: most tokens of each translation, [EOS] included, 0 for rows that only fill up the batch; length: most
+    tokens of any; keys: a random key for each sentence, so that a draw does not depend on the batch; temperature:
+    divides the log-probabilities, above 0; top_k: draw from this many most likely tokens, 0 from all.
     """
 
     def draw(log_p: Float[Array, "B V"], position: Int[Array, ""]) -> Int[Array, "B"]:
@@ -91,7 +91,8 @@ def _extend(
             now.position + 1,
             now.tokens.at[:, now.position].set(token),
             now.log_probability + jnp.where(now.finished, 0, gained),
-            now.finished | (token == vocabulary.end),
+            # At its limit a row ends whatever was chosen: among probabilities that are no numbers it may not be [EOS].
+            now.finished | (token == vocabulary.end) | (now.position + 1 >= limits),
             caches,
         )
 

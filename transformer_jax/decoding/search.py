@@ -6,6 +6,7 @@ Axes: B sentences, S source positions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 from transformer_jax.decoding.beam import beam_search
 from transformer_jax.decoding.next_token import Hypotheses, Vocabulary
 from transformer_jax.decoding.sampling import greedy, sample
+from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -23,12 +25,24 @@ ROWS = (1, 8, 64)
 """Sentences in a batch: one for a single text, up to the most that a CPU decodes well at once."""
 
 
-class Sampling(NamedTuple):
-    """Draw translations instead of searching for the best; see ``sampling.sample``."""
+@dataclass(frozen=True)
+class Sampling:
+    """Draw translations instead of searching for the best; see ``sampling.sample``.
+
+    Raises InputError for settings that cannot be drawn from.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        # Beyond these a quotient of log-probabilities may be no number in float32.
+        if not 1e-3 <= self.temperature <= 1e3 or self.top_k < 0:
+            raise InputError(
+                f"temperature {self.temperature} and top-k {self.top_k} cannot be drawn from. "
+                "Give a temperature from 0.001 to 1000, and 0 or more for the other."
+            )
 
 
 class Hypothesis(NamedTuple):
@@ -51,8 +65,12 @@ def search(
     beam: int,
     length_penalty: float,
     sampling: Sampling | None = None,
+    first: int = 0,
 ) -> list[list[Hypothesis]]:
-    """Up to ``beam`` hypotheses for each source (x1 ... xn [EOS]), best first; with ``sampling``, one drawn at random."""
+    """Up to ``beam`` hypotheses for each source (x1 ... xn [EOS]), best first; with ``sampling``, one drawn at random.
+
+    first: a number for this call; with another one, the same sources and seed give other draws.
+    """
     results: list[list[Hypothesis]] = [[] for _ in sources]
     for members, width in _batches([len(source) for source in sources]):
         rows = next((rows for rows in ROWS if rows >= len(members)), ROWS[-1])
@@ -64,7 +82,8 @@ def search(
         inputs = (model, params, batch, limits, most_tokens(width), vocabulary)
         if sampling is not None:
             numbers = jnp.asarray([*members, *[0] * (rows - len(members))])
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(sampling.seed), numbers)
+            key = jax.random.fold_in(jax.random.key(sampling.seed), first)
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
             found = _sample(*inputs, keys, sampling.temperature, sampling.top_k)
         elif beam == 1:
             found = _greedy(*inputs)

@@ -19,7 +19,7 @@ from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers
 from transformer_jax.decoding.long_text import split_text
 from transformer_jax.decoding.next_token import Vocabulary
 from transformer_jax.decoding.search import Hypothesis, Sampling, search
-from transformer_jax.errors import InputError
+from transformer_jax.errors import InputError, RunError
 from transformer_jax.model.transformer import Transformer
 
 
@@ -29,7 +29,8 @@ class Translation:
 
     text: raw text; score: the sum of the tokens' log-probabilities, divided by the length penalty if a beam found it;
     tokens: the pieces produced, [EOS] last; parts: what a text was split into that is longer than the model was trained
-    on, else the translation itself stands alone and this is empty; source_ids, target_ids: what the model read and wrote.
+    on, else the translation itself stands alone and this is empty; source_ids, target_ids: what the model read and
+    wrote.
     """
 
     text: str
@@ -54,11 +55,14 @@ class Translator:
         """Read a run folder. Raises InputError if it is missing, unfinished, damaged or of another version."""
         folder = Path(workdir)
         if not (folder / "config.json").is_file():
-            raise InputError(f"{folder} is not the folder of a run: it has no config.json. Name one that train.py made.")
-        params = checkpoints.load_params(folder / "checkpoints")
-        translator = cls(config.load(folder / "config.json"), load_tokenizers(folder), params)
+            raise InputError(
+                f"{folder} is not the folder of a run: it has no config.json. Name one that train.py made."
+            )
+        # In this order: of a folder of another version nothing else need be readable.
+        settings, tokenizers = config.load(folder / "config.json"), load_tokenizers(folder)
+        translator = cls(settings, tokenizers, checkpoints.load_params(folder / "checkpoints"))
         translator._require_fitting(folder)
-        translator.params = jax.device_put(params)
+        translator.params = jax.device_put(translator.params)
         return translator
 
     def translate(
@@ -78,12 +82,15 @@ class Translator:
         beam: int | None = None,
         length_penalty: float | None = None,
         sampling: Sampling | None = None,
+        first: int = 1,
     ) -> list[list[Translation]]:
         """Up to ``n`` translations of each text, best first, or ``n`` drawn at random with ``sampling``.
 
-        A blank text has one blank translation. A text of more tokens than the run was trained on (data.max_length) is split
-        at the ends of sentences, else between words; its parts are translated one by one and joined with spaces.
-        Raises InputError for a beam or ``n`` below 1, or fewer beams than translations wanted.
+        A blank text has one blank translation. A text of more tokens than the run was trained on (data.max_length)
+        is split at the ends of sentences, else between words; its parts are translated one by one and joined with
+        spaces. first: the number of the first text; it names texts in warnings, and gives each its own draws.
+        Raises InputError for a beam or ``n`` below 1, fewer beams than translations wanted, or a length penalty that
+        is not from 0 to 10; RunError if the model's probabilities are no numbers.
         """
         beam = self.settings.decoding.beam if beam is None else beam
         alpha = self.settings.decoding.length_penalty if length_penalty is None else length_penalty
@@ -91,7 +98,9 @@ class Translator:
             raise InputError(f"a beam of {beam} for {n} translations makes no sense. Give numbers of at least 1.")
         if sampling is None and n > beam:
             raise InputError(f"a beam of {beam} cannot find {n} translations. Raise the beam or ask for fewer.")
-        groups = [self._parts(text, number) for number, text in enumerate(texts, start=1)]
+        if not 0 <= alpha <= 10:
+            raise InputError(f"a length penalty of {alpha} cannot be used. Give a number from 0 to 10.")
+        groups = [self._parts(text, number) for number, text in enumerate(texts, start=first)]
         repeats = 1 if sampling is None else n
         encoded = [
             (*ids, self.tokenizers.source.eos_id)
@@ -100,9 +109,19 @@ class Translator:
         ]
         special = self.tokenizers.target
         vocabulary = Vocabulary(special.pad_id, special.unk_id, special.sos_id, special.eos_id)
-        found = iter(search(self.model, self.params, encoded, vocabulary, beam, alpha, sampling))
+        results = search(self.model, self.params, encoded, vocabulary, beam, alpha, sampling, first)
+        if not all(results):
+            raise RunError(
+                "the model's probabilities are no numbers: its training has diverged. "
+                "Train again with a lower optimizer.factor or a longer optimizer.warmup."
+            )
+        found = iter(results)
         translated = (
-            [self._translation(source, one) for hypotheses in (next(found) for _ in range(repeats)) for one in hypotheses]
+            [
+                self._translation(source, one)
+                for hypotheses in (next(found) for _ in range(repeats))
+                for one in hypotheses
+            ]
             for source in encoded[::repeats]
         )
         return [_joined([next(translated)[:n] for _ in group]) for group in groups]
@@ -118,7 +137,9 @@ class Translator:
             source_ids, target_ids = [*source_ids, sources.eos_id], [*target_ids, targets.eos_id]
             return capture(self.model, self.params, self.tokenizers, source, translation, source_ids, target_ids)
         if translation.parts or not translation.source_ids:
-            raise InputError("a blank text, or one translated in parts, has no attention map. Give it sentence by sentence.")
+            raise InputError(
+                "a blank text, or one translated in parts, has no attention map. Give it sentence by sentence."
+            )
         ids = translation.source_ids, translation.target_ids
         return capture(self.model, self.params, self.tokenizers, source, translation.text, *ids)
 
@@ -164,7 +185,10 @@ def _joined(groups: list[list[Translation]]) -> list[Translation]:
         Translation(
             " ".join(part.text for part in parts),
             sum(part.score for part in parts),
-            *(tuple(one for part in parts for one in getattr(part, name)) for name in ("tokens", "source_ids", "target_ids")),
+            *(
+                tuple(one for part in parts for one in getattr(part, name))
+                for name in ("tokens", "source_ids", "target_ids")
+            ),
             parts=parts,
         )
         for parts in zip(*groups, strict=False)

@@ -29,10 +29,10 @@ class KeysValues(NamedTuple):
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1 ... head_H) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V).
 
-    One class for all three uses: self-attention (queries and memory are the same), masked self-attention (the same with a
-    causal mask) and cross-attention (the memory is the encoder's output). When the caller asks for ``intermediates``, the
-    weights of every head are sown as ``attention [B, H, T, S]``; otherwise XLA may choose a fused kernel.
-    Source: Vaswani et al. 2017, section 3.2.2.
+    One class for all three uses: self-attention (queries and memory are the same), masked self-attention (the same
+    with a causal mask) and cross-attention (the memory is the encoder's output). When the caller asks for
+    ``intermediates``, the weights of every head are sown as ``attention [B, H, T, S]``; otherwise XLA may choose a
+    fused kernel. Source: Vaswani et al. 2017, section 3.2.2.
     """
 
     d_model: int

@@ -17,8 +17,8 @@ from transformer_jax.model.layers import Dropout
 class InputEmbeddings(nn.Module):
     """Token id -> vector: E[token] * sqrt(D).
 
-    The table starts with a standard deviation of 1 / sqrt(D), so that vectors enter the network with unit variance, and so
-    do the logits when the projection shares the table.
+    The table starts with a standard deviation of 1 / sqrt(D), so that vectors enter the network with unit variance,
+    and so do the logits when the projection shares the table.
     Source: Vaswani et al. 2017, section 3.4.
     """
 

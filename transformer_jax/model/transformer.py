@@ -1,6 +1,7 @@
 """The whole network.
 
-Axes: B batch, S source positions, T target positions, W hypotheses a sentence (beams), D model width, V target vocabulary.
+Axes: B batch, S source positions, T target positions, W hypotheses a sentence (beams), D model width, V target
+vocabulary.
 """
 
 from __future__ import annotations
@@ -112,7 +113,9 @@ class Transformer(nn.Module):
         source_mask = segment_mask(target_segments, source_segments)
         return self.decode(target, memory, target_mask, source_mask, target_positions)
 
-    def features_and_table(self, *inputs: Int[Array, "..."] | None) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
+    def features_and_table(
+        self, *inputs: Int[Array, "..."] | None
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
         """The features and the projection's table apart, for a loss that never holds all logits at once."""
         return self.features(*inputs), self.projection.table()
 

@@ -1,7 +1,8 @@
 """What training minimizes: projection and smoothed cross-entropy in one, in chunks of tokens.
 
-All logits of a batch at once would be the largest array of the step by far (164 MB for 4,096 tokens and 10,000 words), written
-and read several times. A chunk's logits stay in the cache, and its gradients are computed while they are there.
+All logits of a batch at once would be the largest array of the step by far (164 MB for 4,096 tokens and 10,000
+words), written and read several times. A chunk's logits stay in the cache, and its gradients are computed while they
+are there.
 
 Axes: B rows, T target positions, N tokens, D model width, V target vocabulary.
 """
@@ -95,9 +96,7 @@ def _backward(smoothing: float, chunk: int, gradients: Any, cotangents: LossSums
 smoothed_cross_entropy.defvjp(_forward, _backward)
 
 
-def _chunk_sums(
-    tokens: _Tokens, table: Float[Array, "V D"], smoothing: float
-) -> tuple[LossSums, Float[Array, "N V"]]:
+def _chunk_sums(tokens: _Tokens, table: Float[Array, "V D"], smoothing: float) -> tuple[LossSums, Float[Array, "N V"]]:
     """The sums of one chunk, and the gradient of its loss by its logits: softmax minus the smoothed target."""
     features, targets, counted = tokens
     logits = jnp.einsum("ND,VD->NV", features, table.astype(features.dtype), preferred_element_type=jnp.float32)
@@ -110,7 +109,9 @@ def _chunk_sums(
     loss = (1 - smoothing) * cross_entropy + smoothing * (log_z - logits.mean(axis=-1))
     sums = LossSums(*(jnp.vdot(x, counted) for x in (loss, cross_entropy, of_target >= largest[:, 0])), counted.sum())
     words = table.shape[0]
-    smoothed = jnp.where(jnp.arange(words)[None] == targets[:, None], 1 - smoothing + smoothing / words, smoothing / words)
+    smoothed = jnp.where(
+        jnp.arange(words)[None] == targets[:, None], 1 - smoothing + smoothing / words, smoothing / words
+    )
     return sums, (exponentials / normalizer - smoothed) * counted[:, None]
 
 

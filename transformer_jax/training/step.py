@@ -43,8 +43,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The update for a run's settings.
 
-    The loss is the mean over all target tokens of the global batch: neither devices nor accumulated batches with few tokens
-    weigh more than they hold.
+    The loss is the mean over all target tokens of the global batch: neither devices nor accumulated batches with few
+    tokens weigh more than they hold.
     """
 
     def gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:

@@ -1,0 +1,182 @@
+"""Batches hold every pair once, in few shapes, with little padding."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transformer_jax.config import DataConfig
+from transformer_jax.data.batches import (
+    EncodedPairs,
+    Plan,
+    Sentences,
+    Shape,
+    bucket_bounds,
+    bucket_shapes,
+    bucketed,
+    encode_pairs,
+    fill,
+    packed,
+)
+from transformer_jax.data.pipeline import Share, TrainingBatches, evaluation_batches, training_iterator
+from transformer_jax.data.sources import Pair
+from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
+
+START, END = 2, 3
+
+
+def sentences(rows):
+    return Sentences(np.array([token for row in rows for token in row], np.int32), np.cumsum([0, *map(len, rows)]))
+
+
+def corpus(lengths, seed=0):
+    """Pairs whose lengths, [EOS] included, are given; each token is drawn, so that pairs differ."""
+    random = np.random.default_rng(seed)
+    source = [[*random.integers(4, 1000, s - 1), END] for s, _ in lengths]
+    target = [[START, *random.integers(4, 1000, t - 1), END] for _, t in lengths]
+    return EncodedPairs(sentences(source), sentences(target))
+
+
+def random_corpus(count, longest=23, seed=0):
+    return corpus(np.random.default_rng(seed).integers(1, longest + 1, (count, 2)).tolist(), seed)
+
+
+def pairs_in(batch):
+    """The pairs of a batch as tuples of ids, read by segment."""
+    found = []
+    for row in range(len(batch.source)):
+        for segment in range(1, batch.source_segments[row].max() + 1):
+            x = batch.source[row][batch.source_segments[row] == segment]
+            y = batch.target_output[row][batch.target_segments[row] == segment]
+            found.append((tuple(x.tolist()), tuple(y.tolist())))
+    return found
+
+
+def pairs_of(pairs):
+    return [
+        (tuple(pairs.source.sentence(index).tolist()), tuple(pairs.target.sentence(index)[1:].tolist()))
+        for index in range(len(pairs))
+    ]
+
+
+def test_pairs_are_encoded_with_their_special_tokens_and_left_out_when_too_long_or_empty():
+    tokenizer = Tokenizer.train("word", ["a b c d e"] * 2, size=11)
+    a, b, c = (tokenizer.encode([word])[0][0] for word in "abc")
+    texts = [Pair("a b", "c"), Pair("a b c d e", "a"), Pair("", "a"), Pair("c", "b")]
+    encoded, left_out = encode_pairs(texts, Tokenizers(tokenizer, tokenizer), max_length=4)
+    assert left_out == 2
+    assert encoded.source.sentence(0).tolist() == [a, b, END]
+    assert encoded.target.sentence(0).tolist() == [START, c, END]
+    assert encoded.source.sentence(1).tolist() == [c, END]
+    whole, left_out = encode_pairs(texts, Tokenizers(tokenizer, tokenizer), max_length=None)
+    assert (len(whole), left_out) == (4, 0)
+
+
+def test_a_filled_batch_shows_what_is_read_and_what_is_predicted():
+    pairs = EncodedPairs(sentences([[5, 6, 3], [7, 3]]), sentences([[2, 8, 3], [2, 9, 10, 3]]))
+    batch = fill(pairs, Plan(Shape(3, 7, 5), [[0, 1], [1]]))
+    assert batch.source.tolist() == [[5, 6, 3, 7, 3, 0, 0], [7, 3, 0, 0, 0, 0, 0], [0] * 7]
+    assert batch.source_segments.tolist() == [[1, 1, 1, 2, 2, 0, 0], [1, 1, 0, 0, 0, 0, 0], [0] * 7]
+    assert batch.source_positions.tolist() == [[0, 1, 2, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0, 0], [0] * 7]
+    assert batch.target_input.tolist() == [[2, 8, 2, 9, 10], [2, 9, 10, 0, 0], [0] * 5]
+    assert batch.target_output.tolist() == [[8, 3, 9, 10, 3], [9, 10, 3, 0, 0], [0] * 5]
+    assert batch.target_segments.tolist() == [[1, 1, 2, 2, 2], [1, 1, 1, 0, 0], [0] * 5]
+    assert batch.target_positions.tolist() == [[0, 1, 0, 1, 2], [0, 1, 2, 0, 0], [0] * 5]
+
+
+@given(st.lists(st.integers(1, 13), min_size=1, max_size=40), st.integers(1, 5))
+def test_bucket_bounds_leave_the_least_padding(lengths, buckets):
+    def padded(bounds):
+        return sum(min(bound for bound in bounds if bound >= length) for length in lengths)
+
+    bounds = bucket_bounds(np.array(lengths), buckets)
+    assert len(bounds) <= buckets
+    assert bounds == sorted(set(bounds))
+    values = sorted(set(lengths))
+    others = itertools.combinations(values, min(buckets, len(values)))
+    assert padded(bounds) == min(padded(choice) for choice in others if choice[-1] == values[-1])
+
+
+@given(st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1, max_size=60), st.integers(1, 4))
+def test_buckets_hold_every_pair_once_and_only_the_last_batch_has_empty_rows(lengths, buckets):
+    pairs = corpus(lengths)
+    shapes = bucket_shapes(pairs, buckets, batch_tokens=29, divisor=1)
+    plans = bucketed(pairs, np.random.default_rng(0).permutation(len(pairs)), shapes)
+    assert sorted(index for plan in plans for row in plan.rows for index in row) == list(range(len(pairs)))
+    assert all(len(plan.rows) == plan.shape.rows for plan in plans[:-1])
+    for plan in plans:
+        fill(pairs, plan)  # raises if a sentence does not fit
+
+
+@given(st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1, max_size=90))
+@settings(max_examples=50)
+def test_packed_rows_hold_every_pair_once_and_fit(lengths):
+    pairs = corpus(lengths)
+    rows = packed(pairs, np.arange(len(pairs)), 13)
+    assert sorted(index for row in rows for index in row) == list(range(len(pairs)))
+    assert all(sum(lengths[index][side] for index in row) <= 13 for row in rows for side in (0, 1))
+
+
+def test_packing_fills_rows():
+    pairs = random_corpus(2000)
+    rows = packed(pairs, np.arange(len(pairs)), 61)
+    assert pairs.lengths()[1].sum() / (61 * len(rows)) > 0.9
+
+
+def test_rows_are_a_multiple_of_the_divisor():
+    shapes = bucket_shapes(random_corpus(200), 3, batch_tokens=97, divisor=8)
+    assert all(shape.rows % 8 == 0 and shape.rows > 0 for shape in shapes)
+
+
+@pytest.mark.parametrize("batching", ["buckets", "packed"])
+class TestTraining:
+    def batches(self, batching, seed=0, share=None):
+        config = DataConfig(batching=batching, batch_tokens=97, max_length=29, buckets=3)
+        return TrainingBatches(random_corpus(211), config, seed, 2, share or Share())
+
+    def test_an_epoch_holds_every_pair_once(self, batching):
+        batches = self.batches(batching)
+        for epoch in (0, 1):
+            start = epoch * batches.batches_per_epoch
+            epoch_batches = [batches[start + index] for index in range(batches.batches_per_epoch)]
+            found = [pair for batch in epoch_batches for pair in pairs_in(batch)]
+            assert sorted(found) == sorted(pairs_of(batches.pairs))
+
+    def test_epochs_and_seeds_differ_and_the_same_seed_repeats(self, batching):
+        batches = self.batches(batching)
+        first, again = batches[0], self.batches(batching)[0]
+        assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+        for other in (batches[batches.batches_per_epoch], self.batches(batching, seed=1)[0]):
+            assert pairs_in(other) != pairs_in(first)
+
+    def test_processes_together_hold_the_global_batch(self, batching):
+        whole = self.batches(batching)
+        parts = [self.batches(batching, share=Share(process, 2)) for process in (0, 1)]
+        for index in range(whole.batches_per_epoch):
+            joined = [np.concatenate(halves) for halves in zip(*(part[index] for part in parts), strict=True)]
+            assert all(np.array_equal(a, b) for a, b in zip(whole[index], joined, strict=True))
+
+    def test_a_restored_iterator_continues_exactly(self, batching):
+        iterator = training_iterator(self.batches(batching))
+        for _ in range(7):
+            next(iterator)
+        state = iterator.get_state()
+        expected = [next(iterator) for _ in range(5)]
+        resumed = training_iterator(self.batches(batching))
+        resumed.set_state(state)
+        for batch in expected:
+            assert all(np.array_equal(a, b) for a, b in zip(batch, next(resumed), strict=True))
+
+    def test_the_padding_share_is_that_of_the_batches(self, batching):
+        batches = self.batches(batching)
+        segments = [batches[index].target_segments for index in range(batches.batches_per_epoch)]
+        empty = sum((part == 0).sum() for part in segments) / sum(part.size for part in segments)
+        assert batches.padding() == pytest.approx(empty)
+
+
+def test_evaluation_sees_every_pair_once_whatever_its_length():
+    pairs = corpus([(3, 5), (200, 211), (7, 2), (1, 1)])
+    batches = list(evaluation_batches(pairs, batch_tokens=31, divisor=2))
+    assert sorted(pair for batch in batches for pair in pairs_in(batch)) == sorted(pairs_of(pairs))

@@ -1,0 +1,63 @@
+"""How commands end: one line, the right status, a traceback only on request."""
+
+import os
+
+import pytest
+
+from transformer_jax.command import parse, run
+from transformer_jax.errors import InputError, RunError
+from transformer_jax.translation import TranslateCommand
+
+
+def failing(error):
+    def main(arguments):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(InputError("a. b."), 2), (RunError("a. b."), 1), (OSError(28, "No space left"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_an_error_is_one_line_and_a_status(error, status, capsys):
+    assert run(failing(error), []) == status
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert len(written.err.splitlines()) == 1
+    assert "Traceback" not in written.err
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert run(failing(InputError("a. b.")), ["--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        run(failing(ZeroDivisionError()), [])
+
+
+def test_compiled_programs_are_kept_unless_another_folder_is_named(monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    run(lambda arguments: None, [])
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"].endswith(".cache/transformer_jax/compiled")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
+    run(lambda arguments: None, [])
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--beem", "3"], "--beam"),
+        (["--beam", "x"], "--beam"),
+        (["--n-best"], "--n-best"),
+    ],
+)
+def test_wrong_arguments_are_one_line_that_names_the_option(arguments, message):
+    with pytest.raises(InputError) as caught:
+        parse(TranslateCommand(), arguments, "translate.py")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("See python translate.py --help.")

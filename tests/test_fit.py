@@ -1,0 +1,176 @@
+"""A whole run, small: what it leaves behind, how it continues, and what it refuses."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from transformer_jax import fit as fitting
+from transformer_jax.checkpoints import Checkpoints, Progress, load_params
+from transformer_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from transformer_jax.decoding.translator import Translator
+from transformer_jax.errors import InputError
+
+WORDS = ("eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht")
+
+
+def write_corpus(folder):
+    """Digits to German number words: a language that a small model learns in seconds."""
+    random = np.random.default_rng(0)
+    for name, count in (("train", 400), ("valid", 23), ("test", 29)):
+        rows = [random.integers(0, 8, random.integers(1, 5)) for _ in range(count)]
+        text = "".join(f"{' '.join(str(n + 1) for n in row)}\t{' '.join(WORDS[n] for n in row)}\n" for row in rows)
+        (folder / f"{name}.tsv").write_text(text)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """Settings of a run that takes seconds."""
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder)
+
+    def settings(steps=12, **training):
+        return Config(
+            model=ModelConfig(d_model=16, d_ff=32, heads=2, encoder_layers=1, decoder_layers=1, dropout=0.1),
+            data=DataConfig(
+                *(str(folder / f"{name}.tsv") for name in ("train", "valid", "test")),
+                max_length=16,
+                batch_tokens=512,
+                buckets=1,
+            ),
+            tokenizer=TokenizerConfig(kind="word", size=40),
+            optimizer=OptimizerConfig(warmup=10, factor=2.0),
+            training=TrainingConfig(
+                **{"steps": steps, "valid_every": 4, "log_every": 2, "valid_sentences": 23, "ema": 0.9, **training}
+            ),
+        )
+
+    return settings
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """The folder of a finished run."""
+    workdir = tmp_path_factory.mktemp("runs") / "numbers"
+    fitting.fit(recipe(), workdir)
+    return workdir
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_folder_holds_what_translation_and_the_reader_need(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"config.json", "tokenizer.json", "checkpoints", "metrics.jsonl", "results.json"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    results = json.loads((finished / "results.json").read_text())
+    assert "version:" in results["scores"]["BLEU"]["signature"]
+    assert results["best_step"] in (4, 8, 12)
+    assert results["target_tokens_per_second"] > 0
+    assert results["wall_seconds"] > 0
+    assert results["versions"]["jax"] == jax.__version__
+
+
+def test_metrics_are_written_as_often_as_asked(finished):
+    lines = metrics(finished)
+    assert [line["step"] for line in lines if line["phase"] == "train"] == [2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in lines if line["phase"] == "valid"] == [4, 8, 12]
+    losses = [line["loss"] for line in lines if line["phase"] == "train"]
+    assert losses[-1] < losses[0]
+
+
+def test_a_finished_run_translates(finished):
+    [translation] = Translator.load(finished).translate(["1 2"])
+    assert set(translation.text.split()) <= set(WORDS)
+
+
+def test_the_best_averaged_parameters_are_those_that_translate(finished):
+    best = json.loads((finished / "results.json").read_text())["best_step"]
+    import orbax.checkpoint as ocp
+
+    saved = ocp.PyTreeCheckpointer().restore(finished.absolute() / "checkpoints" / str(best) / "state")
+    loaded = load_params(finished / "checkpoints")
+    jax.tree.map(np.testing.assert_array_equal, loaded, saved["average"])
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(recipe, finished, tmp_path, monkeypatch):
+    config = recipe()
+    real = fitting.validate
+
+    def stop_after_the_second(*arguments):
+        values = real(*arguments)
+        if int(arguments[-1].step) == 12:
+            raise KeyboardInterrupt
+        return values
+
+    monkeypatch.setattr(fitting, "validate", stop_after_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        fitting.fit(config, tmp_path / "run")
+    monkeypatch.setattr(fitting, "validate", real)
+    fitting.fit(config, tmp_path / "run")
+    jax.tree.map(
+        np.testing.assert_array_equal, load_params(tmp_path / "run/checkpoints"), load_params(finished / "checkpoints")
+    )
+    timeless = [
+        [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in metrics(folder)]
+        for folder in (tmp_path / "run", finished)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_early_stopping_stops(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "validate", lambda *_: {"loss": 1.0, "bleu": 5.0})
+    fitting.fit(recipe(steps=40, patience=2), tmp_path / "run")
+    # Best at 4, then stale at 8 and 12.
+    assert [line["step"] for line in metrics(tmp_path / "run") if line["phase"] == "valid"] == [4, 8, 12]
+
+
+def test_the_last_two_and_the_best_checkpoints_are_kept(recipe, tmp_path, monkeypatch):
+    scores = {4: 1.0, 8: 7.0, 12: 2.0, 16: 3.0, 20: 2.5}
+    monkeypatch.setattr(fitting, "validate", lambda *a: {"loss": 1.0, "bleu": scores[int(a[-1].step)]})
+    fitting.fit(recipe(steps=20), tmp_path / "run")
+    kept = {int(path.name) for path in (tmp_path / "run/checkpoints").iterdir() if path.name.isdigit()}
+    assert kept == {8, 16, 20}
+    assert json.loads((tmp_path / "run/results.json").read_text())["best_step"] == 8
+
+
+def test_a_run_goes_on_with_more_steps_but_not_with_another_model(recipe, finished, tmp_path):
+    import dataclasses
+    import shutil
+
+    workdir = shutil.copytree(finished, tmp_path / "copy")
+    other = dataclasses.replace(recipe(), optimizer=OptimizerConfig(warmup=11, factor=2.0))
+    with pytest.raises(InputError, match=r"optimizer\.warmup 10 -> 11.*another --workdir"):
+        fitting.fit(other, workdir)
+    fitting.fit(recipe(steps=16), workdir)
+    assert metrics(workdir)[-1]["step"] == 16
+
+
+def test_progress_keeps_the_best():
+    progress = Progress().after(10, 3.0).after(20, 2.0).after(30, 3.0)
+    assert (progress.best_step, progress.best_score, progress.stale) == (10, 3.0, 2)
+    assert progress.after(40, 3.5).stale == 0
+
+
+def test_no_checkpoint_is_said_in_one_line(tmp_path):
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        load_params(tmp_path)
+    assert Checkpoints(tmp_path / "new").latest_step() is None
+
+
+def test_a_corpus_of_long_lines_alone_is_refused(recipe, tmp_path):
+    import dataclasses
+
+    config = recipe()
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_length=2))
+    with pytest.raises(InputError, match=r"Raise --data\.max-length"):
+        fitting.fit(config, tmp_path / "run")

@@ -1,0 +1,61 @@
+"""The mesh fits the devices, and parameters lie where the table says. The tests run on 8 fake devices."""
+
+import jax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from transformer_jax.config import MeshConfig, ModelConfig, OptimizerConfig
+from transformer_jax.errors import InputError
+from transformer_jax.model.transformer import Transformer
+from transformer_jax.sharding import make_mesh, row_divisor, state_shardings
+from transformer_jax.training.optimizer import make_optimizer
+from transformer_jax.training.state import initial_state
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [((-1, 1, 1), (8, 1, 1)), ((2, -1, 2), (2, 2, 2)), ((1, 2, 4), (1, 2, 4))],
+)
+def test_the_open_size_takes_the_devices_that_are_left(sizes, shape):
+    mesh = make_mesh(MeshConfig(*sizes))
+    assert tuple(mesh.shape.values()) == shape
+    assert row_divisor(mesh) == shape[0] * shape[1]
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 1), (-1, 3, 1), (-1, -1, 1), (0, 1, 8), (-2, 2, 2), (-1, 0, 1)])
+def test_sizes_that_do_not_fit_the_devices_are_refused(sizes):
+    with pytest.raises(InputError, match="whose product is 8"):
+        make_mesh(MeshConfig(*sizes))
+
+
+def specs(vocabulary):
+    model = Transformer(
+        ModelConfig(d_model=16, d_ff=32, heads=4, encoder_layers=1, decoder_layers=1), vocabulary, vocabulary
+    )
+    optimizer = make_optimizer(OptimizerConfig(), 16, 10)
+    shapes = jax.eval_shape(lambda: initial_state(model, optimizer, 0, "threefry2x32", True))
+    shardings = state_shardings(make_mesh(MeshConfig(2, 2, 2)), shapes)
+    leaves = jax.tree_util.tree_leaves_with_path(shardings)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.spec for path, leaf in leaves}
+
+
+def test_moments_and_averages_lie_where_their_parameters_lie():
+    found = specs(vocabulary=24)
+    names = [name for name in found if name.startswith("params/")]
+    assert names
+    for name in names:
+        others = [spec for other, spec in found.items() if other.endswith(name.removeprefix("params"))]
+        assert len(others) == 4  # parameter, two moments, average
+        assert set(others) == {found[name]}
+    assert found["params/target_embeddings/table"] == P(("tensor", "fsdp"), None)
+    assert found["params/encoder/blocks_0/self_attention/w_query/kernel"] == P("fsdp", "tensor")
+    assert found["params/encoder/blocks_0/feed_forward_residual/normalization/gamma"] in (P(), P(None))
+
+
+def test_an_axis_that_does_not_divide_is_replicated():
+    assert specs(vocabulary=23)["params/target_embeddings/table"] == P(None, None)
+
+
+def test_every_large_parameter_has_a_rule():
+    replicated = [name for name, spec in specs(vocabulary=24).items() if name.startswith("params/") and not any(spec)]
+    assert all(name.endswith(("gamma", "beta", "narrow/bias")) for name in replicated)

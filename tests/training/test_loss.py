@@ -1,0 +1,91 @@
+"""The loss in chunks is the loss of the definition, and so are its gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose
+
+from transformer_jax.training.loss import smoothed_cross_entropy
+
+B, T, D, V = 5, 7, 3, 11
+
+
+@pytest.fixture
+def example():
+    random = np.random.default_rng(0)
+    features, table = random.standard_normal((B, T, D)), random.standard_normal((V, D))
+    counted = random.random((B, T)) < 0.7
+    targets = random.integers(0, V, (B, T))
+    return (
+        *(jnp.asarray(x, jnp.float32) for x in (features, table)),
+        jnp.asarray(targets),
+        jnp.asarray(counted, jnp.float32),
+    )
+
+
+def by_definition(features, table, targets, counted, smoothing):
+    logits = jnp.einsum("BTD,VD->BTV", features, table)
+    labels = optax.smooth_labels(jax.nn.one_hot(targets, V), smoothing)
+    return (optax.softmax_cross_entropy(logits, labels) * counted).sum()
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 35, 1000])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_chunks_give_the_loss_and_gradients_of_the_definition(example, chunk, smoothing):
+    def ours(features, table):
+        return smoothed_cross_entropy(features, table, *example[2:], smoothing, chunk).loss
+
+    def theirs(features, table):
+        return by_definition(features, table, *example[2:], smoothing)
+
+    value, gradients = jax.value_and_grad(ours, (0, 1))(*example[:2])
+    expected, expected_gradients = jax.value_and_grad(theirs, (0, 1))(*example[:2])
+    assert_allclose(value, expected, rtol=1e-5)
+    assert_allclose(ours(*example[:2]), expected, rtol=1e-5)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        assert_allclose(gradient, expected_gradient, atol=1e-5)
+
+
+def test_the_gradient_scales_with_what_follows_the_loss(example):
+    def scaled(features):
+        return 3.0 * smoothed_cross_entropy(features, *example[1:], 0.1, 8).loss
+
+    def plain(features):
+        return smoothed_cross_entropy(features, *example[1:], 0.1, 8).loss
+
+    assert_allclose(jax.grad(scaled)(example[0]), 3 * jax.grad(plain)(example[0]), rtol=1e-5)
+
+
+def test_the_reports_are_counts_and_the_plain_cross_entropy(example):
+    features, table, targets, counted = example
+    sums = smoothed_cross_entropy(*example, 0.1, 8)
+    logits = jnp.einsum("BTD,VD->BTV", features, table)
+    plain = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    assert_allclose(sums.cross_entropy, (plain * counted).sum(), rtol=1e-5)
+    assert_allclose(sums.correct, ((logits.argmax(-1) == targets) * counted).sum())
+    assert_allclose(sums.tokens, counted.sum())
+
+
+def test_padding_counts_nowhere(example):
+    features, table, targets, counted = example
+    changed = jnp.where(counted[..., None] == 0, features + 5, features)
+    other_targets = jnp.where(counted == 0, (targets + 1) % V, targets)
+    before = smoothed_cross_entropy(features, table, targets, counted, 0.1, 8)
+    after = smoothed_cross_entropy(changed, table, other_targets, counted, 0.1, 8)
+    for a, b in zip(before, after, strict=True):
+        assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_uniform_model_has_the_entropy_of_its_vocabulary(example):
+    features, table, targets, counted = example
+    sums = smoothed_cross_entropy(jnp.zeros_like(features), table, targets, counted, 0.1, 8)
+    assert_allclose(sums.loss / sums.tokens, np.log(V), rtol=1e-6)
+
+
+def test_bfloat16_features_give_a_close_loss_in_float32(example):
+    features, *rest = example
+    half = smoothed_cross_entropy(features.astype(jnp.bfloat16), *rest, 0.1, 8).loss
+    assert half.dtype == jnp.float32
+    assert_allclose(half, smoothed_cross_entropy(features, *rest, 0.1, 8).loss, rtol=2e-2)

@@ -1,0 +1,142 @@
+"""One update: what it changes, and that neither accumulation nor the mesh changes it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose
+
+from transformer_jax.config import MeshConfig, ModelConfig, TrainingConfig
+from transformer_jax.data.batches import Batch
+from transformer_jax.model.transformer import Transformer
+from transformer_jax.sharding import batch_sharding, make_mesh, put_batch, state_shardings
+from transformer_jax.training.state import initial_state
+from transformer_jax.training.step import evaluate, make_train_step
+
+V = 24
+MODEL = ModelConfig(d_model=16, d_ff=32, heads=4, encoder_layers=1, decoder_layers=2, dropout=0.0)
+
+
+def batch_of(rows=16, source=5, target=7, seed=0):
+    """Rows of random lengths: the token counts of any two parts differ."""
+    random = np.random.default_rng(seed)
+    s, t = (np.arange(n)[None] < random.integers(1, n + 1, (rows, 1)) for n in (source, target))
+    x, y = (random.integers(4, V, mask.shape) * mask for mask in (s, t))
+    shifted = np.concatenate([np.full((rows, 1), 2), y[:, :-1]], axis=1) * t
+    positions = [np.arange(n)[None].repeat(rows, 0) for n in (source, target)]
+    return Batch(*(np.asarray(a, np.int32) for a in (x, s, positions[0], shifted, y, t, positions[1])))
+
+
+def setup(config=MODEL, training=None, optimizer=None):
+    training = training or TrainingConfig(seed=3)
+    model = Transformer(config, V, V)
+    optimizer = optimizer or optax.sgd(0.5)
+    state = initial_state(model, optimizer, training.seed, training.random, bool(training.ema))
+    return model, optimizer, training, state
+
+
+def test_the_loss_is_the_mean_over_the_tokens_and_falls():
+    model, optimizer, training, state = setup()
+    step = jax.jit(make_train_step(model, optimizer, training))
+    batch = batch_of()
+    losses = []
+    for _ in range(5):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"] / metrics["tokens"]))
+    assert metrics["tokens"] == batch.target_segments.sum()
+    assert losses == sorted(losses, reverse=True)
+    assert int(state.step) == 5
+
+
+def test_accumulated_batches_weigh_by_their_tokens():
+    batch = batch_of()
+    results = []
+    for accumulate in (1, 4):
+        model, optimizer, training, state = setup(training=TrainingConfig(seed=3, accumulate=accumulate))
+        results.append(jax.jit(make_train_step(model, optimizer, training))(state, batch))
+    (whole, whole_metrics), (parts, parts_metrics) = results
+    jax.tree.map(lambda a, b: assert_allclose(a, b, atol=2e-6), whole.params, parts.params)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5), whole_metrics, parts_metrics)
+
+
+def test_a_step_is_a_step_of_the_plain_gradient():
+    model, optimizer, training, state = setup()
+    batch = batch_of()
+
+    def loss(params):
+        logits = model.apply({"params": params}, batch.source, batch.target_input, *(batch[i] for i in (1, 5, 2, 6)))
+        labels = optax.smooth_labels(jax.nn.one_hot(batch.target_output, V), training.label_smoothing)
+        counted = batch.target_segments != 0
+        return (optax.softmax_cross_entropy(logits, labels) * counted).sum() / counted.sum()
+
+    expected = jax.tree.map(lambda p, g: p - 0.5 * g, state.params, jax.jit(jax.grad(loss))(state.params))
+    after, _ = jax.jit(make_train_step(model, optimizer, training))(state, batch)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, atol=2e-6), after.params, expected)
+
+
+def test_dropout_differs_from_step_to_step_and_repeats_with_the_seed():
+    config = ModelConfig(**{**vars(MODEL), "dropout": 0.5})
+    model, _, training, state = setup(config, optimizer=optax.sgd(0.0))
+    step = jax.jit(make_train_step(model, optax.sgd(0.0), training))
+    batch = batch_of()
+    once, first = step(state, batch)
+    _, second = step(once, batch)
+    assert first["loss"] != second["loss"]
+    assert step(state, batch)[1]["loss"] == first["loss"]
+    assert evaluate(model, state.params, batch, 0.1).loss == evaluate(model, once.params, batch, 0.1).loss
+
+
+def test_the_average_follows_the_parameters():
+    model, optimizer, training, state = setup(training=TrainingConfig(ema=0.5))
+    after, _ = jax.jit(make_train_step(model, optimizer, training))(state, batch_of())
+    # decay = min(0.5, 1 / 11) after the first step
+    jax.tree.map(
+        lambda average, old, new: assert_allclose(average, old / 11 + new * 10 / 11, atol=1e-6),
+        after.average,
+        state.params,
+        after.params,
+    )
+    assert after.best_params is after.average
+    assert setup()[3].best_params is not None
+
+
+def test_bfloat16_keeps_parameters_and_loss_in_float32_and_stays_close():
+    half = ModelConfig(**{**vars(MODEL), "dtype": "bfloat16"})
+    losses = []
+    for config in (MODEL, half):
+        model, optimizer, training, state = setup(config)
+        after, metrics = jax.jit(make_train_step(model, optimizer, training))(state, batch_of())
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
+        assert metrics["loss"].dtype == jnp.float32
+        losses.append(float(metrics["loss"]))
+    assert losses[0] != losses[1]
+    assert_allclose(losses[1], losses[0], rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [MeshConfig(8, 1, 1), MeshConfig(1, 8, 1), MeshConfig(2, 1, 4), MeshConfig(2, 2, 2)],
+    ids=lambda mesh: f"{mesh.data}-{mesh.fsdp}-{mesh.tensor}",
+)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_any_mesh_trains_as_one_device_does(mesh, accumulate):
+    config = ModelConfig(**{**vars(MODEL), "dropout": 0.3})  # the masks do not depend on the mesh
+    training = TrainingConfig(seed=3, accumulate=accumulate)
+    model, optimizer, training, state = setup(config, training)
+    step = make_train_step(model, optimizer, training)
+    expected, expected_losses = state, []
+    plain = jax.jit(step)
+    for seed in range(3):
+        expected, metrics = plain(expected, batch_of(seed=seed))
+        expected_losses.append(metrics["loss"])
+
+    devices = make_mesh(mesh)
+    shardings = state_shardings(devices, jax.eval_shape(lambda: state))
+    rows = batch_sharding(devices)
+    sharded = jax.jit(step, in_shardings=(shardings, rows), out_shardings=(shardings, None), donate_argnums=0)
+    state = jax.device_put(state, shardings)
+    for seed, expected_loss in enumerate(expected_losses):
+        state, metrics = sharded(state, put_batch(batch_of(seed=seed), devices))
+        assert_allclose(metrics["loss"], expected_loss, rtol=2e-5)
+    jax.tree.map(lambda a, b: assert_allclose(np.asarray(a), np.asarray(b), atol=1e-5), state.params, expected.params)
