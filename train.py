@@ -11,12 +11,11 @@ from transformer_jax.recipes import train_command
 def main(arguments: list[str]) -> None:
     """Train, score and save one run."""
     command = train_command(arguments)
+    from transformer_jax.fit import fit
+    from transformer_jax.sharding import join_processes
+
     if command.distributed:
-        import jax
-
-        jax.distributed.initialize()
-    from transformer_jax.fit import fit  # After the other processes are found: importing must not touch the devices.
-
+        join_processes()
     fit(command.settings, command.workdir)
 
 

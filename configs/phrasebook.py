@@ -10,16 +10,9 @@ from transformer_jax.config import (
 )
 
 config = Config(
-    model=ModelConfig(d_model=128, d_ff=512, heads=4, encoder_layers=2, decoder_layers=2, dropout=0.05),
+    model=ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=2, decoder_layers=2, dropout=0.05, norm="pre"),
     data=DataConfig(batch_tokens=2048, max_length=64, buckets=3),
-    tokenizer=TokenizerConfig(kind="bpe", size=2000),
-    optimizer=OptimizerConfig(schedule="cosine", factor=1.5, warmup=300),
-    training=TrainingConfig(
-        steps=1200,
-        ema=0.99,
-        label_smoothing=0.1,
-        valid_every=600,
-        valid_sentences=200,
-        random="unsafe_rbg",
-    ),
+    tokenizer=TokenizerConfig(kind="bpe", size=4000),
+    optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=200),
+    training=TrainingConfig(steps=1000, ema=0.98, valid_every=500, valid_sentences=200, random="unsafe_rbg"),
 )

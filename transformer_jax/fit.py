@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import sync_global_devices
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
@@ -67,7 +68,8 @@ def fit(config: Config, workdir: Path) -> None:
     began = time.monotonic()
     claim(config, workdir)
     corpus = load_corpus(config, workdir)
-    configs.save(config, workdir / "config.json")
+    if jax.process_index() == 0:
+        configs.save(config, workdir / "config.json")
     machinery = build(config, corpus.tokenizers)
     share = Share(jax.process_index(), jax.process_count())
     divisor = row_divisor(machinery.mesh) * config.training.accumulate
@@ -106,13 +108,11 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
         open_pairs(locator, data.source, data.target, split)
         for locator, split in ((data.train, "train"), (data.valid, "valid"), (data.test, "test"))
     )
-    if any(workdir.glob("tokenizer*.json")):
-        tokenizers = load_tokenizers(workdir)
-    else:
-        tokenizers = train_tokenizers(
-            config.tokenizer, (pair.source for pair in train), (pair.target for pair in train)
-        )
-        save_tokenizers(tokenizers, workdir)
+    if jax.process_index() == 0 and not any(workdir.glob("tokenizer*.json")):
+        sources, targets = (pair.source for pair in train), (pair.target for pair in train)
+        save_tokenizers(train_tokenizers(config.tokenizer, sources, targets), workdir)
+    sync_global_devices("tokenizers")
+    tokenizers = load_tokenizers(workdir)
     encoded, left_out = encode_pairs(train, tokenizers, data.max_length)
     if not len(encoded):
         raise InputError(
@@ -120,7 +120,8 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
         )
     logging.info(
         f"{len(train)} training pairs ({left_out} left out: empty, or over {data.max_length} tokens), "
-        f"{len(valid)} for validation, {len(test)} for the test; vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
+        f"{len(valid)} for validation, {len(test)} for the test; "
+        f"vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
     )
     return Corpus(tokenizers, encoded, valid, test)
 
@@ -206,12 +207,12 @@ def validate(config: Config, corpus: Corpus, machinery: Machinery, state: TrainS
 
 def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) -> None:
     """Score the test set with the best checkpoint, write results.json, show five translations."""
-    if jax.process_index():
-        return
     params = load_params(workdir / "checkpoints")
     sources, references = [pair.source for pair in corpus.test], [pair.target for pair in corpus.test]
     translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
     scores = score(translations, references)
+    if jax.process_index():
+        return
     speeds = [line["tokens_per_second"] for line in read_journal(workdir) if line["phase"] == "train"]
     results = {
         "scores": {name: value._asdict() for name, value in scores.items()},

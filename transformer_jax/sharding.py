@@ -6,6 +6,7 @@ The model is plain mathematics; jit and these shardings make it run on one devic
 from __future__ import annotations
 
 import math
+import os
 import re
 from typing import Any
 
@@ -15,7 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from transformer_jax.config import MeshConfig
-from transformer_jax.errors import InputError
+from transformer_jax.errors import InputError, RunError
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -30,6 +31,22 @@ RULES: tuple[tuple[str, P], ...] = (
 """Parameter path -> the mesh axes that divide each of its axes. What no rule names is replicated: norms and output
 biases.
 """
+
+
+def join_processes() -> None:
+    """Find the other processes of this run; before anything else touches the devices.
+
+    On TPU pods and Slurm JAX finds them by itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID say where they are. Raises RunError if they do not come together.
+    """
+    names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+    try:
+        jax.distributed.initialize(**{key: int(os.environ[name]) for key, name in names.items() if name in os.environ})
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).split("\n")[0]
+        raise RunError(
+            f"--distributed: {reason} Set JAX_COORDINATOR_ADDRESS, {' and '.join(names.values())}."
+        ) from error
 
 
 def make_mesh(config: MeshConfig) -> Mesh:

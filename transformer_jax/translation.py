@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import logging
@@ -18,6 +19,7 @@ import tyro
 from transformer_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from transformer_jax.decoding.search import Sampling
     from transformer_jax.decoding.translator import Translation, Translator
 
 BLOCK = 2048
@@ -79,12 +81,16 @@ def translate(command: TranslateCommand) -> None:
 
     from transformer_jax.decoding.translator import Translator
 
+    size = 1 if is_typed(command) else BLOCK
     translator = Translator.load(command.workdir or newest_run())
     best: list[str] = []
     with destination(command.output) as out:
         number = 1
-        for block in blocks(itertools.chain([first], lines)):
-            for text, found in zip(block, translate_block(command, translator, block), strict=True):
+        for block in blocks(itertools.chain([first], lines), size):
+            translations = translator.translate_n_best(
+                block, command.n_best, command.beam, command.length_penalty, sampling(command), first=number
+            )
+            for text, found in zip(block, translations, strict=True):
                 show(command, translator, out, number, text, found)
                 if references is not None:
                     best.append(found[0].text)
@@ -104,13 +110,22 @@ def check(command: TranslateCommand) -> None:
     for path in (command.input, command.reference):
         if path is not None and not path.is_file():
             raise InputError(f"{path} is not a file. Check the path.")
-    if command.temperature <= 0 or command.top_k < 0:
-        raise InputError(
-            f"--temperature {command.temperature} --top-k {command.top_k} cannot be drawn from. "
-            "Give a temperature above 0, and 0 or more for the other."
-        )
     if command.output is not None and not command.output.absolute().parent.is_dir():
         raise InputError(f"{command.output.parent} is not a folder. Make it, or name another --output.")
+    if command.output is not None and command.output.is_dir():
+        raise InputError(f"{command.output} is a folder. Name a file for --output.")
+    if command.attention is not None and command.attention.exists() and not command.attention.is_dir():
+        raise InputError(f"{command.attention} is not a folder. Name another --attention.")
+    sampling(command)
+
+
+def sampling(command: TranslateCommand) -> Sampling | None:
+    """How to draw, if at all. Raises InputError for settings that cannot be drawn from."""
+    if not command.sample:
+        return None
+    from transformer_jax.decoding.search import Sampling
+
+    return Sampling(command.temperature, command.top_k, command.seed)
 
 
 def newest_run(runs: Path = Path("runs")) -> Path:
@@ -128,9 +143,14 @@ def texts(command: TranslateCommand) -> Iterator[str]:
         return itertools.chain.from_iterable(text.split("\n") for text in command.text)
     if command.input:
         return read(command.input.open("rb"), str(command.input))
-    if sys.stdin.isatty():
+    if is_typed(command):
         return typed()
-    return read(sys.stdin.buffer, "standard input")
+    return iter(()) if sys.stdin is None else read(sys.stdin.buffer, "standard input")
+
+
+def is_typed(command: TranslateCommand) -> bool:
+    """Whether somebody types the texts at a terminal, and waits for each translation."""
+    return not command.text and command.input is None and sys.stdin is not None and sys.stdin.isatty()
 
 
 def typed() -> Iterator[str]:
@@ -160,20 +180,11 @@ def read(file: BinaryIO, name: str) -> Iterator[str]:
             yield text.removeprefix("\ufeff") if number == 1 else text
 
 
-def blocks(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Lines to translate together: each alone where somebody waits at a terminal."""
-    size = 1 if sys.stdin.isatty() else BLOCK
+def blocks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lines to translate together."""
     rest = iter(lines)
     while block := list(itertools.islice(rest, size)):
         yield block
-
-
-def translate_block(command: TranslateCommand, translator: Translator, block: list[str]) -> list[list[Translation]]:
-    """The translations of each text, best first."""
-    from transformer_jax.decoding.search import Sampling
-
-    sampling = Sampling(command.temperature, command.top_k, command.seed) if command.sample else None
-    return translator.translate_n_best(block, command.n_best, command.beam, command.length_penalty, sampling)
 
 
 def show(
@@ -223,7 +234,13 @@ def one_line(text: str) -> str:
 def destination(path: Path | None) -> Iterator[TextIO]:
     """Standard output, or a file that takes its name only when everything is written."""
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # As what is read, whatever the locale says.
         yield sys.stdout
+        return
+    if path.exists() and not path.is_file():  # such as /dev/null, which must not be replaced
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
         return
     partial = path.with_name(f".{path.name}.partial")
     try:

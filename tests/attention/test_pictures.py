@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from transformer_jax.attention import pictures
+from transformer_jax.attention import fonts, pictures
 from transformer_jax.attention.dump import Attention
 from transformer_jax.attention.pictures import draw, save_pictures
 from transformer_jax.errors import InputError, RunError
@@ -37,20 +37,20 @@ def attention(source: Sequence[str] = SOURCE, target: Sequence[str] = TARGET, he
 
 @pytest.fixture(autouse=True)
 def _nothing_reported_before() -> None:
-    pictures._reported.clear()
+    fonts._reported.clear()
 
 
 @pytest.fixture
 def no_fonts_but_dejavu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    everything = pictures._candidates
+    everything = fonts._candidates
     monkeypatch.setattr(
-        pictures,
+        fonts,
         "_candidates",
         lambda preferred: (font for font in everything(preferred) if font.name == "DejaVu Sans"),
     )
-    pictures._fonts.cache_clear()
+    fonts.find_fonts.cache_clear()
     yield
-    pictures._fonts.cache_clear()
+    fonts.find_fonts.cache_clear()
 
 
 def key_labels(axes: Axes) -> list[Text]:

@@ -7,11 +7,8 @@ that of the array: `attention.cross[2, 1]`, the title "layer 2, head 1" and the 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-import logging
 import math
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -19,28 +16,24 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.fonts import report_missing
+from transformer_jax.attention.labels import Labels, legible, make_labels
 from transformer_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontEntry
 
 Kind = Literal["encoder", "decoder", "cross"]
 
 DOTS_PER_INCH = 150
 PIXELS = 40_000_000
 """A larger picture is drawn with fewer dots per inch, since viewers refuse it."""
-LABEL_COLUMNS = 20
-"""A longer token ends with an ellipsis; a Chinese or Japanese character takes two columns."""
-NO_GLYPH = "▯"
 LABEL_GAP = 10
 """Pixels between a heat map and its labels."""
 SHORTEST_BAR = 170
 """Pixels of the colour bar, which must hold its own label."""
-
-log = logging.getLogger(__name__)
 
 
 def draw(attention: Attention, kind: Kind, layer: int, heads: Sequence[int] | None = None) -> Figure:
@@ -60,11 +53,12 @@ def _compose(attention: Attention, kind: Kind, layer: int, heads: Sequence[int] 
     from matplotlib.figure import Figure
 
     view = _view(attention, kind, layer)
-    _report_missing((*attention.source_tokens, *attention.target_tokens, *attention.target_inputs))
+    tokens = (*attention.source_tokens, *attention.target_tokens, *attention.target_inputs)
+    report_missing("".join(map(legible, tokens)))
     chosen = range(len(view.weights)) if heads is None else _existing(view, heads)
     figure = Figure(dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
-    rows, columns = _labels(view.queries), _labels(view.keys)
+    rows, columns = make_labels(view.queries), make_labels(view.keys)
     size = _font_size(max(len(view.queries), len(view.keys)))
     sheet = _Sheet.of(figure, view, rows, columns, size, count=len(chosen))
 
@@ -207,7 +201,7 @@ class _Sheet(NamedTuple):
     head_title: int
 
     @classmethod
-    def of(cls, figure: Figure, view: _View, rows: _Labels, columns: _Labels, size: float, count: int) -> _Sheet:
+    def of(cls, figure: Figure, view: _View, rows: Labels, columns: Labels, size: float, count: int) -> _Sheet:
         """Measure the labels and make room for them."""
         row_width, row_line = _extent(figure, rows, size)
         column_width, column_line = _extent(figure, columns, size)
@@ -283,7 +277,7 @@ def _points(pixels: int) -> float:
     return pixels * 72 / DOTS_PER_INCH
 
 
-def _extent(figure: Figure, labels: _Labels, size: float) -> tuple[int, int]:
+def _extent(figure: Figure, labels: Labels, size: float) -> tuple[int, int]:
     """Width of the widest label, and the height of a line that holds every label, in pixels."""
     extents = [_text_extent(figure, text, size, labels.families) for text in set(labels.texts)]
     widths, above, below = zip(*extents, strict=True)
@@ -301,7 +295,7 @@ def _text_extent(
 
 
 def _heat_map(
-    axes: Axes, weights: Float[np.ndarray, "Q K"], rows: _Labels, columns: _Labels, size: float, cell: int
+    axes: Axes, weights: Float[np.ndarray, "Q K"], rows: Labels, columns: Labels, size: float, cell: int
 ) -> None:
     """One head."""
     axes.imshow(weights, cmap=_colours(), vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="upper")
@@ -344,209 +338,3 @@ def _colour_bar(figure: Figure, sheet: _Sheet) -> None:
     bar.ax.tick_params(labelsize=8, length=2, width=0.6)
     bar.set_label("attention weight", fontsize=8)
     bar.outline.set(edgecolor="0.5", linewidth=0.6)
-
-
-# How tokens are written
-
-
-class _Labels(NamedTuple):
-    """Tokens as drawn, and the font families that together have all their characters."""
-
-    texts: list[str]
-    families: tuple[str, ...]
-
-
-def _labels(tokens: Sequence[str]) -> _Labels:
-    """Legible labels; a character that no font has becomes a box."""
-    texts = [_legible(token) for token in tokens]
-    families, missing = _fonts(frozenset("".join(texts)))
-    if missing:
-        boxes = str.maketrans(dict.fromkeys(missing, NO_GLYPH))
-        texts = [text.translate(boxes) for text in texts]
-    return _Labels(texts, families)
-
-
-def _legible(token: str) -> str:
-    """The token on one line, with nothing invisible in it, shortened if it is long."""
-    shown = "".join(_visible(character) for character in token)
-    if not shown:
-        return '""'
-    widths = np.cumsum([_width(character) for character in shown])
-    if widths[-1] <= LABEL_COLUMNS:
-        return shown
-    return shown[: int(np.searchsorted(widths, LABEL_COLUMNS - 1, side="right"))] + "…"
-
-
-def _visible(character: str) -> str:
-    """The character, or its escape where it would show nothing, break the line or turn the text around."""
-    if character == " ":
-        return "␣"
-    # The variation selectors choose between drawings of one character; here there is only one.
-    if "\ufe00" <= character <= "\ufe0f":
-        return ""
-    # The joiners shape Persian and Indic words; every other format character and space is invisible.
-    if character in "\u200c\u200d" or unicodedata.category(character)[0] not in "CZ":
-        return character
-    return character.encode("unicode_escape").decode()
-
-
-def _width(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-# Fonts
-
-# DejaVu Sans comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian, symbols.
-FAMILY = "DejaVu Sans"
-# Chinese, Japanese and Korean share code points that each draws in its own way: a text's own fonts come first.
-JAPANESE = (
-    *("Noto Sans CJK JP", "Noto Sans JP", "Source Han Sans", "Source Han Sans JP", "IPAexGothic", "IPAGothic"),
-    *("Hiragino Sans", "Hiragino Kaku Gothic ProN", "Yu Gothic", "Meiryo", "MS Gothic", "TakaoGothic", "VL Gothic"),
-)
-KOREAN = (
-    *("Noto Sans CJK KR", "Noto Sans KR", "Source Han Sans K", "Source Han Sans KR", "NanumGothic"),
-    *("Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic", "UnDotum"),
-)
-CHINESE = (
-    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "PingFang SC"),
-    *("Hiragino Sans GB", "Heiti SC", "Microsoft YaHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei"),
-    *("Noto Sans CJK TC", "Noto Sans TC", "Source Han Sans TC", "PingFang TC", "Microsoft JhengHei"),
-)
-OTHER = ("Noto Sans", "Noto Emoji", "Symbola", "Segoe UI Symbol", "Segoe UI Emoji", "Apple Symbols", "Arial Unicode MS")
-
-
-@functools.cache
-def _fonts(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The families that together have these characters, and the characters that none has.
-
-    Families are tried until nothing is missing: DejaVu Sans, those of the text's language, all others that matplotlib
-    knows, then fonts installed since matplotlib made its list, in the system or as Python packages.
-    """
-    families: list[str] = []
-    missing = frozenset(character for character in characters if not unicodedata.category(character).startswith("C"))
-    for entry in _candidates(_languages(characters)):
-        found = _has(entry, missing)
-        if found:
-            families.append(entry.name)
-            missing -= found
-        if not missing:
-            break
-    return (FAMILY, *(family for family in families if family != FAMILY)), missing
-
-
-def _languages(characters: frozenset[str]) -> tuple[str, ...]:
-    """The preferred families: kana tells Japanese, hangul tells Korean, other ideographs are taken as Chinese."""
-    scripts = {unicodedata.name(character, "").split(" ")[0] for character in characters}
-    if scripts & {"HIRAGANA", "KATAKANA"}:
-        return (*JAPANESE, *CHINESE, *KOREAN, *OTHER)
-    if "HANGUL" in scripts:
-        return (*KOREAN, *CHINESE, *JAPANESE, *OTHER)
-    return (*CHINESE, *JAPANESE, *KOREAN, *OTHER)
-
-
-def _candidates(preferred: tuple[str, ...]) -> Iterator[FontEntry]:
-    """Upright regular fonts that can be drawn in one colour, best first."""
-    from matplotlib.font_manager import fontManager
-
-    order = {family: rank for rank, family in enumerate((FAMILY, *preferred))}
-    tried: set[str] = set()
-    # Reading the installed packages and the system's folders takes a moment: only if what is known does not suffice.
-    for find_more in (lambda: None, _add_new_fonts):
-        find_more()
-        regular = [font for font in fontManager.ttflist if font.style == "normal" and font.name not in tried]
-        # Nearest to regular weight first, as matplotlib itself chooses within a family.
-        regular.sort(key=lambda font: (order.get(font.name, len(order)), font.name, abs(_weight(font) - 400)))
-        for font in regular:
-            # matplotlib draws outlines: a colour emoji font has none.
-            if font.name not in tried and not any(
-                word in font.name.lower() for word in ("color", "lastresort", "last resort", "blank")
-            ):
-                tried.add(font.name)
-                yield font
-
-
-def _weight(font: FontEntry) -> int:
-    from matplotlib.font_manager import weight_dict
-
-    return font.weight if isinstance(font.weight, int) else weight_dict.get(font.weight, 400)
-
-
-@functools.cache
-def _add_new_fonts() -> None:
-    """Tell matplotlib of fonts that its list lacks: it makes the list once and keeps it in a file."""
-    from matplotlib.font_manager import findSystemFonts, fontManager
-
-    known = {font.fname for font in fontManager.ttflist}
-    packages = (package for package in importlib.metadata.distributions() if _may_hold_fonts(package.name))
-    packaged = [str(file.locate()) for package in packages for file in package.files or () if _is_font(file.name)]
-    for path in (*packaged, *findSystemFonts()):
-        if path in known:
-            continue
-        try:
-            fontManager.addfont(path)
-        # A damaged or exotic font is not worth a picture.
-        except (OSError, RuntimeError, ValueError, KeyError, UnicodeError):
-            log.debug("%s: not read as a font", path, exc_info=True)
-
-
-def _may_hold_fonts(package: str) -> bool:
-    return any(word in package.lower() for word in ("font", "noto", "koreanize", "japanize"))
-
-
-def _is_font(name: str) -> bool:
-    return name.lower().endswith((".ttf", ".otf", ".ttc"))
-
-
-def _has(font: FontEntry, characters: frozenset[str]) -> frozenset[str]:
-    """Those of the characters that the font can draw."""
-    from matplotlib.ft2font import FT2Font
-
-    try:
-        face = FT2Font(font.fname, face_index=font.index)
-    # The list of fonts outlives the files.
-    except (OSError, RuntimeError):
-        return frozenset()
-    return frozenset(character for character in characters if face.get_char_index(ord(character)))
-
-
-SCRIPTS = {
-    "CJK": "Chinese characters",
-    "HIRAGANA": "Japanese",
-    "KATAKANA": "Japanese",
-    "KATAKANA-HIRAGANA": "Japanese",
-    "IDEOGRAPHIC": "Chinese characters",
-    "FULLWIDTH": "Chinese characters",
-    "HANGUL": "Korean",
-}
-
-
-def _script(character: str) -> str:
-    """What to call the script in a message."""
-    if unicodedata.category(character) in ("So", "Sk") and character >= "\u2600":
-        return "emoji"
-    name = unicodedata.name(character, "symbols").split(" ")[0]
-    return SCRIPTS.get(name, name.capitalize())
-
-
-_reported: set[str] = set()
-
-
-def _report_missing(tokens: Sequence[str]) -> None:
-    """Say, once for each script, which one no font has and what to install."""
-    _, missing = _fonts(frozenset("".join(_legible(token) for token in tokens)))
-    scripts = {_script(character) for character in missing} - _reported
-    if not scripts:
-        return
-    _reported.update(scripts)
-    east = scripts & set(SCRIPTS.values())
-    remedies = ["pip install noto-cjk-sans-otc (or apt-get install fonts-noto-cjk)"] if east else []
-    remedies += ["apt-get install fonts-symbola"] if "emoji" in scripts else []
-    remedies += ["apt-get install fonts-noto-core"] if scripts - east - {"emoji"} else []
-    log.warning(
-        "Attention pictures: no installed font has %s, shown as %s. Remedy: %s.",
-        ", ".join(sorted(scripts)),
-        NO_GLYPH,
-        "; ".join(remedies),
-    )

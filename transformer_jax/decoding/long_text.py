@@ -4,11 +4,12 @@ them.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 
 ENDS = (
-    r"[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』）”]*\s*",  # of sentences; a full stop within 3.5 or a.com ends none
+    r"[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』）”]*\s*|\n\s*",  # of sentences; a full stop within 3.5 or a.com ends none
     r"\s+",  # of words
     r"(?s:.)",  # of characters
 )
@@ -25,7 +26,7 @@ def split_text(text: str, count: Callable[[str], int], most: int) -> list[str]:
         return [text]
     for end in ENDS:
         cuts = [0, *(match.end() for match in re.finditer(end, text)), len(text)]
-        pieces = [text[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False) if start < stop]
+        pieces = [text[start:stop] for start, stop in itertools.pairwise(cuts) if start < stop]
         if len(pieces) > 1:
             parts = [part for group in _grouped(pieces, count, most) for part in split_text(group, count, most)]
             return [part for part in parts if part]

@@ -19,7 +19,7 @@ from transformer_jax.decoding.sampling import greedy, sample
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 
-WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+WIDTHS = (16, 32, 64, 128)
 """Source lengths to which batches are padded, so that few programs are compiled; beyond the last, its multiples."""
 ROWS = (1, 8, 64)
 """Sentences in a batch: one for a single text, up to the most that a CPU decodes well at once."""
@@ -101,12 +101,10 @@ _beam_search = jax.jit(beam_search, static_argnums=(0, 4, 5, 6))
 
 def _batches(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
     """Sentences of similar length together: their numbers, and the width that holds them."""
-    by_width: dict[int, list[int]] = {}
-    for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
-        by_width.setdefault(_width(lengths[number]), []).append(number)
-    for width, members in by_width.items():
-        for start in range(0, len(members), ROWS[-1]):
-            yield members[start : start + ROWS[-1]], width
+    by_length = sorted(range(len(lengths)), key=lambda number: lengths[number])
+    for start in range(0, len(by_length), ROWS[-1]):
+        members = by_length[start : start + ROWS[-1]]
+        yield members, _width(lengths[members[-1]])
 
 
 def _width(length: int) -> int:

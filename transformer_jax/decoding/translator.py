@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ class Translator:
             raise InputError(f"a beam of {beam} cannot find {n} translations. Raise the beam or ask for fewer.")
         if not 0 <= alpha <= 10:
             raise InputError(f"a length penalty of {alpha} cannot be used. Give a number from 0 to 10.")
-        groups = [self._parts(text, number) for number, text in enumerate(texts, start=first)]
+        lengths = [len(ids) for ids in self.tokenizers.source.encode(texts)]
+        groups = [self._parts(*one) for one in zip(texts, lengths, itertools.count(first), strict=False)]
         repeats = 1 if sampling is None else n
         encoded = [
             (*ids, self.tokenizers.source.eos_id)
@@ -143,13 +145,14 @@ class Translator:
         ids = translation.source_ids, translation.target_ids
         return capture(self.model, self.params, self.tokenizers, source, translation.text, *ids)
 
-    def _parts(self, text: str, number: int) -> list[str]:
+    def _parts(self, text: str, length: int, number: int) -> list[str]:
         most = self.settings.data.max_length - 1
         if not text.strip():
             return []
+        if length <= most:
+            return [text]
         parts = split_text(text, lambda part: len(self.tokenizers.source.encode([part])[0]), most)
-        if len(parts) > 1:
-            logging.warning(f"text {number} has more than {most} tokens: it is translated in {len(parts)} parts.")
+        logging.warning(f"text {number} has more than {most} tokens: it is translated in {len(parts)} parts.")
         return parts
 
     def _translation(self, source: tuple[int, ...], found: Hypothesis) -> Translation:

@@ -1,0 +1,34 @@
+"""English to Italian, sentences from novels: OPUS Books from the Hugging Face hub.
+
+Data: 32,332 pairs, downloaded on first use. The hub has one split only: the last two hundredths are kept for
+validation and test. Literary prose and few pairs: expect a model that shows how training works, not one that
+translates well. Not run yet: no score, no time.
+
+    python train.py --config configs/opus_books.py
+"""
+
+from transformer_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+
+config = Config(
+    model=ModelConfig(d_model=256, d_ff=1024, heads=4, encoder_layers=3, decoder_layers=3, dropout=0.3, norm="pre"),
+    data=DataConfig(
+        train="hf://Helsinki-NLP/opus_books:en-it?split=train[:98%]",
+        valid="hf://Helsinki-NLP/opus_books:en-it?split=train[98%:99%]",
+        test="hf://Helsinki-NLP/opus_books:en-it?split=train[99%:]",
+        source="en",
+        target="it",
+        batch_tokens=4096,
+        max_length=128,
+        buckets=8,
+    ),
+    tokenizer=TokenizerConfig(kind="bpe", size=8000),
+    optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=1000),
+    training=TrainingConfig(steps=8000, ema=0.995, valid_every=1000, valid_sentences=300, random="unsafe_rbg"),
+)

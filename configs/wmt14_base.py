@@ -1,0 +1,40 @@
+"""WMT14 English to German, the base model of "Attention Is All You Need" (Vaswani et al. 2017, table 3).
+
+Data: about 4.5 million pairs through TFDS, ``pip install tensorflow-datasets array_record importlib_resources``. The
+same from the Hugging Face hub: ``--data.train hf://wmt/wmt14:de-en --data.valid hf://wmt/wmt14:de-en --data.test hf://wmt/wmt14:de-en``.
+Paper: 65 million parameters, 100,000 updates of about 25,000 target tokens, 12 hours on 8 P100 GPUs, 27.3 BLEU on
+newstest2014 (tokenised and compound-split, so not to be compared with the sacreBLEU printed here).
+Ours differs in three points: weights are averaged at every update (0.9997 is as old on average as the paper's last 5
+checkpoints), gradients are clipped at a norm of 1, and arithmetic is bfloat16.
+Hardware: accelerators; a CPU would take months. Not run yet: no score, no time.
+
+    python train.py --config configs/wmt14_base.py
+"""
+
+from transformer_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+
+config = Config(
+    model=ModelConfig(
+        d_model=512, d_ff=2048, heads=8, encoder_layers=6, decoder_layers=6, dropout=0.1, norm="post", dtype="bfloat16"
+    ),
+    data=DataConfig(
+        train="tfds://wmt14_translate/de-en",
+        valid="tfds://wmt14_translate/de-en",
+        test="tfds://wmt14_translate/de-en",
+        source="en",
+        target="de",
+        batch_tokens=25_000,
+        max_length=256,
+        buckets=8,
+    ),
+    tokenizer=TokenizerConfig(kind="bpe", vocabulary="joint", size=37_000),
+    optimizer=OptimizerConfig(schedule="inverse_sqrt", factor=1.0, warmup=4000),
+    training=TrainingConfig(steps=100_000, ema=0.9997, log_every=100, valid_every=5000, random="rbg"),
+)

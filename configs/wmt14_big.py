@@ -1,0 +1,46 @@
+"""WMT14 English to German, the big model of "Attention Is All You Need" (Vaswani et al. 2017, table 3).
+
+Data: as for ``configs/wmt14_base.py``.
+Paper: 213 million parameters, 300,000 updates of about 25,000 target tokens, 3.5 days on 8 P100 GPUs, 28.4 BLEU on
+newstest2014 (tokenised and compound-split, so not to be compared with the sacreBLEU printed here).
+Ours differs in three points: weights are averaged at every update (0.9998 is as old on average as the paper's last 20
+checkpoints), gradients are clipped at a norm of 1, and arithmetic is bfloat16.
+Hardware: several accelerators; ``--training.accumulate 4`` on one with little memory. Not run yet: no score, no time.
+
+    python train.py --config configs/wmt14_big.py
+"""
+
+from transformer_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+
+config = Config(
+    model=ModelConfig(
+        d_model=1024,
+        d_ff=4096,
+        heads=16,
+        encoder_layers=6,
+        decoder_layers=6,
+        dropout=0.3,
+        norm="post",
+        dtype="bfloat16",
+    ),
+    data=DataConfig(
+        train="tfds://wmt14_translate/de-en",
+        valid="tfds://wmt14_translate/de-en",
+        test="tfds://wmt14_translate/de-en",
+        source="en",
+        target="de",
+        batch_tokens=25_000,
+        max_length=256,
+        buckets=8,
+    ),
+    tokenizer=TokenizerConfig(kind="bpe", vocabulary="joint", size=37_000),
+    optimizer=OptimizerConfig(schedule="inverse_sqrt", factor=1.0, warmup=4000),
+    training=TrainingConfig(steps=300_000, ema=0.9998, log_every=100, valid_every=10_000, random="rbg"),
+)

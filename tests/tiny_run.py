@@ -1,0 +1,64 @@
+"""A run folder as train.py leaves it, with random parameters: all that translation needs, made in a second."""
+
+import json
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transformer_jax import config as configs
+from transformer_jax.checkpoints import Checkpoints, Progress
+from transformer_jax.config import Config, DataConfig, DecodingConfig, ModelConfig, TokenizerConfig
+from transformer_jax.data.tokenizers import save_tokenizers, train_tokenizers
+from transformer_jax.model.transformer import Transformer
+from transformer_jax.training.optimizer import make_optimizer
+from transformer_jax.training.state import TrainState
+
+SOURCES = ["Where is the old station?", "The old dog is here.", "Where is the dog?", "Is it 3.5?"] * 3
+TARGETS = ["Wo ist der alte Bahnhof?", "Der alte Hund ist hier.", "Wo ist der Hund?", "Ist es 3,5?"] * 3
+SETTINGS = Config(
+    # Sizes that all differ: 1 and 2 layers, 2 heads, width 14.
+    model=ModelConfig(d_model=14, d_ff=19, heads=2, encoder_layers=1, decoder_layers=2, dropout=0.1),
+    data=DataConfig(max_length=17),
+    tokenizer=TokenizerConfig(kind="bpe", vocabulary="joint", size=311),
+    decoding=DecodingConfig(beam=3, length_penalty=0.6),
+)
+
+
+def make_run(folder, settings=SETTINGS, seed=0):
+    """Write config, tokenizers and one checkpoint into the folder, and the results that mark a run as finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    configs.save(settings, folder / "config.json")
+    tokenizers = train_tokenizers(settings.tokenizer, SOURCES, TARGETS)
+    save_tokenizers(tokenizers, folder)
+    model = Transformer(settings.model, len(tokenizers.source), len(tokenizers.target))
+    params = random_params(model, seed)
+    optimizer = make_optimizer(settings.optimizer, settings.model.d_model, settings.training.steps)
+    state = TrainState(jnp.ones((), jnp.int32), params, optimizer.init(params), None, jax.random.key(0))
+    iterator = iter(grain.MapDataset.source([0]).to_iter_dataset())
+    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints.save(state, iterator, Progress(best_step=1, best_score=50.0), score=50.0)
+    checkpoints.close()
+    (folder / "results.json").write_text(json.dumps({"scores": {}}))
+    return folder
+
+
+def random_params(model, seed):
+    """Parameters drawn by numpy: nothing is compiled."""
+    tokens = jnp.ones((1, 1), jnp.int32)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, tokens, tokens, tokens))["params"]
+    generator = np.random.default_rng(seed)
+
+    def fill(path, leaf):
+        around = 1.0 if path[-1].key == "gamma" else 0.0
+        return jnp.asarray(around + 0.3 * generator.standard_normal(leaf.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """The folder of a finished run. Tests that change it work on a copy."""
+    return make_run(tmp_path_factory.mktemp("runs") / "tiny")
