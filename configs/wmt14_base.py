@@ -6,7 +6,7 @@ Paper: 65 million parameters, 100,000 updates of about 25,000 target tokens, 12 
 newstest2014 (tokenised and compound-split, so not to be compared with the sacreBLEU printed here).
 Ours differs in three points: weights are averaged at every update (0.9997 is as old on average as the paper's last 5
 checkpoints), gradients are clipped at a norm of 1, and arithmetic is bfloat16.
-Hardware: accelerators; a CPU would take months. Not run yet: no score, no time.
+Hardware: accelerators (the paper counts 3.3e18 operations). Not run yet: no score, no time.
 
     python train.py --config configs/wmt14_base.py
 """

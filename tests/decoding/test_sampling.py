@@ -1,4 +1,4 @@
-"""Greedy search and drawing at random, against plain loops over the uncached model and against probabilities by hand."""
+"""Greedy search and drawing at random, against a plain loop over the uncached model and probabilities by hand."""
 
 import math
 
@@ -39,7 +39,7 @@ def test_greedy_is_a_plain_loop_over_the_uncached_model(norm, seed, random_case,
 
 
 def test_what_ends_ends_and_what_does_not_is_ended_at_its_limit(dice):
-    # The best word at every step is a, so only the limits end anything: a a a [EOS], with the probability of ending there.
+    # The best word at every step is a, so only the limits end anything: a a a [EOS], as likely as it is to end there.
     [first, second] = run_greedy(dice(eos=0.25, a=0.75), [(A, EOS), (B, EOS)], [4, 1])
     assert first.ids == (A, A, A, EOS)
     assert first.log_probability == pytest.approx(3 * math.log(0.75) + math.log(0.25), abs=1e-5)

@@ -29,7 +29,7 @@ class Case(NamedTuple):
     params: Any
 
     def whole_pass(self, source, prefixes, length):
-        """Log-softmax [prefix, position, word] of one uncached pass over each prefix, padded to ``length`` positions."""
+        """Log-softmax [prefix, position, word] of one uncached pass over the prefixes, padded to ``length``."""
         inputs = np.full((len(prefixes), length), PAD, np.int32)
         for row, prefix in zip(inputs, prefixes, strict=True):
             row[: len(prefix) + 1] = [SOS, *prefix]

@@ -1,0 +1,109 @@
+"""Any number of sentences, in order, in batches of few shapes."""
+
+import math
+
+import numpy as np
+import pytest
+from uncached import EOS, SPECIAL, Decoded, assert_same, beam_by_hand, greedy_by_hand
+
+from transformer_jax.decoding import search as module
+from transformer_jax.decoding.next_token import Hypotheses
+from transformer_jax.decoding.search import ROWS, WIDTHS, Sampling, most_tokens, search
+from transformer_jax.errors import InputError
+
+A = 4
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Greedy search that only notes the shapes and answers each row with its own first token, then [EOS]."""
+    shapes = []
+
+    def answer(model, params, batch, limits, length, vocabulary):
+        shapes.append(batch.shape)
+        tokens = np.zeros((len(batch), 1, length), np.int32)
+        tokens[:, 0, 0], tokens[:, 0, 1] = batch[:, 0], EOS
+        return Hypotheses(tokens, limits[:, None].astype(np.float32), limits[:, None].astype(np.float32))
+
+    monkeypatch.setattr(module, "_greedy", answer)
+    return shapes
+
+
+def sources_of(lengths):
+    """A source of each length; the first token tells which it is."""
+    return [(number + 4, *[A] * (length - 2), EOS) for number, length in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("sentences", [0, 1, 7, 65, 200])
+def test_any_number_of_sentences_comes_back_in_order(sentences, recorded):
+    lengths = np.random.default_rng(0).integers(2, 301, sentences).tolist()
+    found = search(None, None, sources_of(lengths), SPECIAL, 1, 0.6)
+    assert [one.ids for [one] in found] == [(number + 4, EOS) for number in range(sentences)]
+    assert [one.score for [one] in found] == [most_tokens(length) for length in lengths]
+
+
+def test_batches_have_few_shapes_and_hold_their_sentences(recorded):
+    lengths = [length for length in range(2, 128) for _ in range(5)]
+    search(None, None, sources_of(lengths), SPECIAL, 1, 0.6)
+    assert {rows for rows, _ in recorded} <= set(ROWS)
+    assert {width for _, width in recorded} <= set(WIDTHS)
+    assert sum(rows for rows, _ in recorded) >= len(lengths)
+
+
+@pytest.mark.parametrize(("length", "width"), [(2, 8), (8, 8), (9, 12), (128, 128), (129, 256), (257, 384)])
+def test_width_is_the_next_of_the_list_and_beyond_it_the_next_multiple(length, width, recorded):
+    search(None, None, sources_of([length]), SPECIAL, 1, 0.6)
+    assert recorded == [(1, width)]
+
+
+def test_65_sentences_of_a_width_take_a_full_batch_and_one_alone(recorded):
+    search(None, None, sources_of([5] * 65), SPECIAL, 1, 0.6)
+    assert sorted(recorded) == [(1, 8), (64, 8)]
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_most_tokens_depend_on_the_sentence_alone(beam, dice):
+    # The model never ends by itself; 2 * 3 + 8 = 14, also beside a sentence of 7.
+    case = dice(eos=1e-6, a=1 - 1e-6)
+    found = search(*case, [(A, A, EOS), (A,) * 6 + (EOS,)], SPECIAL, beam, 2.0)
+    assert [len(best.ids) for best, *_ in found] == [14, 22]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_a_beam_of_one_is_greedy(alpha, random_case, batch):
+    case = random_case()
+    # Limits of 2 * length + 8 would need longer rows by hand: a source of 2 tokens may have 12.
+    source = batch[0][1]
+    [[found]] = search(*case, [source], SPECIAL, 1, alpha)
+    expected = greedy_by_hand(case, source, most_tokens(len(source)))
+    assert_same([Decoded(found.ids, found.score, found.score)], [expected])
+
+
+def test_n_best_of_each_sentence_is_its_own(random_case):
+    case = random_case(spread=1.0)
+    sources = [(A, EOS), (7, EOS), (9, EOS)]
+    for source, found in zip(sources, search(*case, sources, SPECIAL, 3, 0.6), strict=True):
+        expected = beam_by_hand(case, source, most_tokens(2), 3, 0.6)
+        assert [one.ids for one in found] == [one.ids for one in expected]
+        assert [one.score for one in found] == pytest.approx([one.score for one in expected], rel=1e-4)
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_or_call_something_else(random_case):
+    case = random_case(spread=0.5)
+    sources = [(A, 7, EOS)] * 5
+
+    def ids(*sampling, first=0):
+        return [one.ids for [one] in search(*case, sources, SPECIAL, 1, 0.6, Sampling(*sampling), first)]
+
+    assert ids(1.0, 0, 0) == ids(1.0, 0, 0)
+    assert ids(1.0, 0, 0) != ids(1.0, 0, 1)
+    assert ids(1.0, 0, 0) != ids(1.0, 0, 0, first=5)
+    assert len(set(ids(1.0, 0, 0))) > 1  # equal sentences are drawn independently
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-9, math.inf, math.nan])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(InputError, match=r"temperature from 0\.001"):
+        Sampling(temperature=temperature)
+    with pytest.raises(InputError, match="top-k -1"):
+        Sampling(top_k=-1)

@@ -1,0 +1,145 @@
+"""The README holds: its set-up is the one promised, its commands can be given, its files exist."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transformer_jax.command import parse
+from transformer_jax.recipes import train_command
+from transformer_jax.translation import TranslateCommand
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCKS = FENCED.findall(README)
+FOLDERS = ("transformer_jax", "configs", "tests", "docs", "benchmarks", "notebooks", ".ci")
+
+
+def commands(script):
+    """The arguments of every `python train.py` and `python translate.py` in README blocks."""
+    found = []
+    for language, block in BLOCKS:
+        if language not in ("bash", "text"):
+            continue
+        for line in block.replace("\\\n", " ").split("\n"):
+            if f"python {script}" not in line or (language == "text" and not line.startswith("!")):
+                continue
+            words = shlex.shlex(line.lstrip("!"), posix=True, punctuation_chars=True)
+            words.whitespace_split = True
+            found += [arguments for program, arguments in simple_commands(list(words)) if program == script]
+    assert found
+    return found
+
+
+def simple_commands(words):
+    """Each `python SCRIPT ARGUMENTS` between &&, | and the like; assignments before it are dropped."""
+    part = []
+    for word in [*words, ";"]:
+        if set(word) <= set("();<>|&"):
+            if "python" in part:
+                _, script, *arguments = part[part.index("python") :]
+                yield script, arguments
+            part = []
+        else:
+            part.append(word)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["pip install -r requirements.txt && python train.py", "pip install -r requirements-dev.txt && pytest"],
+)
+def test_the_set_up_is_the_one_promised(line):
+    bash = "".join(block for language, block in BLOCKS if language == "bash")
+    assert line in bash.split("\n")
+
+
+@pytest.mark.parametrize("arguments", commands("train.py"), ids=" ".join)
+def test_a_training_command_can_be_given(arguments, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    if "--help" in arguments:
+        with pytest.raises(SystemExit) as end:
+            train_command(arguments)
+        assert end.value.code == 0
+    else:
+        train_command(arguments)
+
+
+@pytest.mark.parametrize("arguments", commands("translate.py"), ids=" ".join)
+def test_a_translating_command_can_be_given(arguments):
+    parse(TranslateCommand(), arguments, "translate.py")
+
+
+def test_python_examples_use_what_exists():
+    import transformer_jax
+
+    examples = [ast.parse(block) for language, block in BLOCKS if language == "python"]
+    assert examples
+    for node in (node for example in examples for node in ast.walk(example)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "translator":
+            assert hasattr(transformer_jax.Translator, node.attr)
+
+
+def test_every_file_named_exists():
+    code = re.findall(r"`([^`\n]+)`", FENCED.sub("", README))
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    named = {word.split(":")[0] for text in code for word in text.split() if word.split("/")[0] in FOLDERS}
+    # A name without a folder stands in the table after a path, and means a file beside it.
+    for line in README.split("\n"):
+        first = re.match(r"\| `(transformer_jax/.*/)\w+\.py`, `\w+\.py`", line)
+        if first:
+            named |= {first[1] + name for name in re.findall(r"`(\w+\.py)`", line)}
+    named |= {word for text in code for word in [text.strip()] if re.fullmatch(r"[A-Z]\w+\.md|LICENSE", word)}
+    assert len(named) > 15
+    missing = [name for name in sorted({*named, *links}) if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_every_recipe_is_named():
+    for recipe in (ROOT / "configs").glob("*.py"):
+        assert f"configs/{recipe.name}" in README
+
+
+def test_no_figure_is_left_to_fill_in():
+    assert "FILL" not in README
+
+
+@pytest.mark.slow
+def test_the_two_commands_train_translate_and_show_attention(tmp_path):
+    files = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")[:-1]
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    # As a user starts it: with the real devices, not the eight pretended ones of the tests.
+    tests_only = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR", "PYTHONPATH")
+    environment = {name: value for name, value in os.environ.items() if name not in tests_only}
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+
+    trained = run("train.py")
+    assert 'python translate.py "' in trained.rstrip("\n").split("\n")[-1]
+    results = json.loads((tmp_path / "runs/phrasebook/results.json").read_text())
+    assert results["scores"]["BLEU"]["value"] >= 95
+    assert results["wall_seconds"] <= 240
+
+    [first, *_] = [arguments for arguments in commands("translate.py") if "--attention" in arguments]
+    assert run("translate.py", *first).strip()
+    with np.load(tmp_path / "out/1.npz") as attention:
+        np.testing.assert_allclose(attention["cross"].sum(axis=-1), 1, atol=1e-5)
+    assert list((tmp_path / "out").glob("1.*.png"))
+    for language, block in BLOCKS:
+        if language == "python":
+            assert run("-c", block).strip()
