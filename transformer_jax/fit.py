@@ -33,6 +33,7 @@ from transformer_jax.evaluation import score
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.sharding import batch_sharding, make_mesh, put_batch, row_divisor, state_shardings
 from transformer_jax.training.journal import Journal, Window, means, read_journal
+from transformer_jax.training.loss import LossSums
 from transformer_jax.training.optimizer import learning_rate, make_optimizer
 from transformer_jax.training.state import TrainState, initial_state
 from transformer_jax.training.step import evaluate, make_train_step
@@ -104,10 +105,9 @@ def _flat(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def load_corpus(config: Config, workdir: Path) -> Corpus:
     """Open the data; train the tokenizers on the training split, or load those that the run has."""
     data = config.data
-    train, valid, test = (
-        open_pairs(locator, data.source, data.target, split)
-        for locator, split in ((data.train, "train"), (data.valid, "valid"), (data.test, "test"))
-    )
+    train = open_pairs(data.train, data.source, data.target, "train")
+    valid = open_pairs(data.valid, data.source, data.target, "valid")
+    test = open_pairs(data.test, data.source, data.target, "test")
     if jax.process_index() == 0 and not any(workdir.glob("tokenizer*.json")):
         sources, targets = (pair.source for pair in train), (pair.target for pair in train)
         save_tokenizers(train_tokenizers(config.tokenizer, sources, targets), workdir)
@@ -195,7 +195,7 @@ def validate(config: Config, corpus: Corpus, machinery: Machinery, state: TrainS
     share = Share(jax.process_index(), jax.process_count())
     batches = evaluation_batches(encoded, config.data.batch_tokens, row_divisor(machinery.mesh), share)
     sums = [machinery.evaluate(state.best_params, put_batch(batch, machinery.mesh)) for batch in batches]
-    total = jax.tree.map(lambda *parts: sum(parts), *jax.device_get(sums))
+    total = {name: float(sum(parts)) for name, parts in zip(LossSums._fields, zip(*sums, strict=True), strict=True)}
     pairs = corpus.valid[: config.training.valid_sentences]
     # Every process translates all of them with its own copy, and so all agree on the score.
     replicated = NamedSharding(machinery.mesh, PartitionSpec())
@@ -207,6 +207,7 @@ def validate(config: Config, corpus: Corpus, machinery: Machinery, state: TrainS
 
 def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) -> None:
     """Score the test set with the best checkpoint, write results.json, show five translations."""
+    began = time.monotonic() - progress.seconds
     params = load_params(workdir / "checkpoints")
     sources, references = [pair.source for pair in corpus.test], [pair.target for pair in corpus.test]
     translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
@@ -221,7 +222,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
         "best_step": progress.best_step,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "seed": config.training.seed,
-        "wall_seconds": round(progress.seconds, 1),
+        "wall_seconds": round(time.monotonic() - began, 1),
         "target_tokens_per_second": round(float(np.median(speeds)), 1) if speeds else None,
         "hardware": {
             "processor": platform.processor() or platform.machine(),

@@ -57,7 +57,9 @@ def load(path: Path) -> Config:
         raise InputError(f"{path} does not exist. Recipes in that folder: {known}.")
     try:
         found = runpy.run_path(str(path)).get("config")
-    except (SyntaxError, TypeError, NameError, ImportError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # Whatever a recipe may raise.
         raise InputError(f"{path} cannot be run: {error}. Mend the recipe.") from error
     if not isinstance(found, Config):
         raise InputError(f"{path} sets no `config` of type Config. See {RECIPE} for an example.")

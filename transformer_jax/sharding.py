@@ -39,9 +39,12 @@ def join_processes() -> None:
     On TPU pods and Slurm JAX finds them by itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
     JAX_PROCESS_ID say where they are. Raises RunError if they do not come together.
     """
-    names = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+    processes, number = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     try:
-        jax.distributed.initialize(**{key: int(os.environ[name]) for key, name in names.items() if name in os.environ})
+        jax.distributed.initialize(
+            num_processes=None if processes is None else int(processes),
+            process_id=None if number is None else int(number),
+        )
     except (ValueError, RuntimeError) as error:
         reason = str(error).split("\n")[0]
         raise RunError(

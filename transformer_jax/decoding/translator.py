@@ -186,12 +186,11 @@ def _joined(groups: list[list[Translation]]) -> list[Translation]:
         return [Translation("", 0.0, (), (), ())]
     return [
         Translation(
-            " ".join(part.text for part in parts),
-            sum(part.score for part in parts),
-            *(
-                tuple(one for part in parts for one in getattr(part, name))
-                for name in ("tokens", "source_ids", "target_ids")
-            ),
+            text=" ".join(part.text for part in parts),
+            score=sum(part.score for part in parts),
+            tokens=tuple(token for part in parts for token in part.tokens),
+            source_ids=tuple(token for part in parts for token in part.source_ids),
+            target_ids=tuple(token for part in parts for token in part.target_ids),
             parts=parts,
         )
         for parts in zip(*groups, strict=False)

@@ -6,6 +6,8 @@ vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -113,10 +115,10 @@ class Transformer(nn.Module):
         source_mask = segment_mask(target_segments, source_segments)
         return self.decode(target, memory, target_mask, source_mask, target_positions)
 
-    def features_and_table(
-        self, *inputs: Int[Array, "..."] | None
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
-        """The features and the projection's table apart, for a loss that never holds all logits at once."""
+    def features_and_table(self, *inputs: Any) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
+        """Features, from the arguments of ``features``, and the projection's table: for a loss that never holds all
+        logits at once.
+        """
         return self.features(*inputs), self.projection.table()
 
     def __call__(
@@ -129,8 +131,9 @@ class Transformer(nn.Module):
         target_positions: Int[Array, "#B T"] | None = None,
     ) -> Float[Array, "B T V"]:
         """Logits of every next target token at once. Arguments as in ``features``."""
-        inputs = (source, target, source_segments, target_segments, source_positions, target_positions)
-        return self.project(self.features(*inputs))
+        return self.project(
+            self.features(source, target, source_segments, target_segments, source_positions, target_positions)
+        )
 
     def start(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
         """The decoder's cache before the first step, for ``beams`` hypotheses of at most ``length`` tokens."""

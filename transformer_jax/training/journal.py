@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from tensorboardX import SummaryWriter
-
-from transformer_jax.training.loss import LossSums
 
 
 class Window:
@@ -35,15 +33,16 @@ class Window:
         sums = {name: float(sum(step[name] for step in steps)) for name in steps[0]}
         seconds = time.monotonic() - self.began
         norm = sums.pop("gradient_norm") / len(steps)
-        return {**means(LossSums(**sums)), "gradient_norm": norm, "tokens_per_second": sums["tokens"] / seconds}
+        return {**means(sums), "gradient_norm": norm, "tokens_per_second": sums["tokens"] / seconds}
 
 
-def means(sums: LossSums) -> dict[str, float]:
-    """Loss and perplexity for each target token, and the share predicted right."""
+def means(sums: dict[str, float]) -> dict[str, float]:
+    """Loss and perplexity for each target token, and the share predicted right, from the fields of ``LossSums``."""
+    tokens = sums["tokens"]
     return {
-        "loss": float(sums.loss / sums.tokens),
-        "perplexity": float(np.exp(min(sums.cross_entropy / sums.tokens, 100))),
-        "accuracy": float(sums.correct / sums.tokens),
+        "loss": sums["loss"] / tokens,
+        "perplexity": math.exp(min(sums["cross_entropy"] / tokens, 100)),
+        "accuracy": sums["correct"] / tokens,
     }
 
 

@@ -107,7 +107,8 @@ def _chunk_sums(tokens: _Tokens, table: Float[Array, "V D"], smoothing: float) -
     of_target = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
     cross_entropy = log_z - of_target
     loss = (1 - smoothing) * cross_entropy + smoothing * (log_z - logits.mean(axis=-1))
-    sums = LossSums(*(jnp.vdot(x, counted) for x in (loss, cross_entropy, of_target >= largest[:, 0])), counted.sum())
+    correct = of_target >= largest[:, 0]
+    sums = LossSums(*(jnp.vdot(x, counted) for x in (loss, cross_entropy, correct, jnp.ones_like(counted))))
     words = table.shape[0]
     smoothed = jnp.where(
         jnp.arange(words)[None] == targets[:, None], 1 - smoothing + smoothing / words, smoothing / words
