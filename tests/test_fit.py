@@ -1,9 +1,12 @@
 """A whole run, small: what it leaves behind, how it continues, and what it refuses."""
 
+import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from transformer_jax import fit as fitting
@@ -93,10 +96,9 @@ def test_a_finished_run_translates(finished):
     assert set(translation.text.split()) <= set(WORDS)
 
 
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")  # the test reads as plainly as can be
 def test_the_best_averaged_parameters_are_those_that_translate(finished):
     best = json.loads((finished / "results.json").read_text())["best_step"]
-    import orbax.checkpoint as ocp
-
     saved = ocp.PyTreeCheckpointer().restore(finished.absolute() / "checkpoints" / str(best) / "state")
     loaded = load_params(finished / "checkpoints")
     jax.tree.map(np.testing.assert_array_equal, loaded, saved["average"])
@@ -144,9 +146,6 @@ def test_the_last_two_and_the_best_checkpoints_are_kept(recipe, tmp_path, monkey
 
 
 def test_a_run_goes_on_with_more_steps_but_not_with_another_model(recipe, finished, tmp_path):
-    import dataclasses
-    import shutil
-
     workdir = shutil.copytree(finished, tmp_path / "copy")
     other = dataclasses.replace(recipe(), optimizer=OptimizerConfig(warmup=11, factor=2.0))
     with pytest.raises(InputError, match=r"optimizer\.warmup 10 -> 11.*another --workdir"):
@@ -168,9 +167,8 @@ def test_no_checkpoint_is_said_in_one_line(tmp_path):
 
 
 def test_a_corpus_of_long_lines_alone_is_refused(recipe, tmp_path):
-    import dataclasses
-
+    (tmp_path / "long.tsv").write_text("1 2 3\teins zwei drei\n" * 5)
     config = recipe()
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_length=2))
+    data = dataclasses.replace(config.data, train=str(tmp_path / "long.tsv"), max_length=3)
     with pytest.raises(InputError, match=r"Raise --data\.max-length"):
-        fitting.fit(config, tmp_path / "run")
+        fitting.fit(dataclasses.replace(config, data=data), tmp_path / "run")

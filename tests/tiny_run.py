@@ -39,7 +39,7 @@ def make_run(folder, settings=SETTINGS, seed=0):
     state = TrainState(jnp.ones((), jnp.int32), params, optimizer.init(params), None, jax.random.key(0))
     iterator = iter(grain.MapDataset.source([0]).to_iter_dataset())
     checkpoints = Checkpoints(folder / "checkpoints")
-    checkpoints.save(state, iterator, Progress(best_step=1, best_score=50.0), score=50.0)
+    checkpoints.save(state, iterator, Progress(best_step=1, best_score=50.0))
     checkpoints.close()
     (folder / "results.json").write_text(json.dumps({"scores": {}}))
     return folder

@@ -44,7 +44,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         keep = [
             policies.LatestN(2),
-            policies.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1),
+            policies.BestN(get_metric_fn=lambda metrics: metrics["best_at"], n=1),
         ]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
@@ -55,17 +55,17 @@ class Checkpoints:
         """The step of the newest checkpoint, None if there is none."""
         return self.manager.latest_step()
 
-    def save(self, state: TrainState, iterator: grain.DatasetIterator, progress: Progress, score: float) -> None:
-        """Start saving; returns as soon as the state is copied. ``score`` decides which checkpoint is kept as the
-        best.
-        """
+    def save(self, state: TrainState, iterator: grain.DatasetIterator, progress: Progress) -> None:
+        """Start saving; returns as soon as the state is copied."""
         step = int(state.step)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state._asdict()),
             data=grain.checkpoint.CheckpointSave(iterator),
             progress=ocp.args.JsonSave(progress._asdict()),
         )
-        if not self.manager.save(step, args=items, metrics={"score": score}):
+        # What orbax keeps as the best must be what ``progress`` calls the best, also when scores are equal.
+        best_at = step if progress.best_step == step else 0
+        if not self.manager.save(step, args=items, metrics={"best_at": best_at}):
             raise RunError(
                 f"{self.manager.directory} already has a checkpoint of step {step} or later. Use another --workdir."
             )
@@ -103,7 +103,7 @@ def load_params(folder: Path) -> Any:
             progress = Progress(
                 **manager.restore(latest, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
             )
-            step = progress.best_step if progress.best_step in manager.all_steps() else latest
+            step = progress.best_step
             saved = manager.item_metadata(step)["state"].tree
             part = "average" if saved.get("average") is not None else "params"
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved[part])

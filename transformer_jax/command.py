@@ -7,7 +7,6 @@ import io
 import itertools
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -69,9 +68,13 @@ def parse(default: Command, arguments: list[str], program: str) -> Command:
 
 
 def _one_line(box: str) -> str:
-    """The message of tyro's framed error, and its first suggestion."""
-    lines = [re.sub(r"^[│\s]+|[│\s]+$", "", line) for line in box.splitlines()]
-    rules = [index for index, line in enumerate(lines) if not line or line[0] in "─╭╰"]
-    message = " ".join(lines[rules[0] + 1 : rules[1]]).rstrip(".") + "."
+    """The message of tyro's framed error, and its first suggestion. The frame is of other characters where the terminal
+    has no lines to draw.
+    """
+    lines = [line.strip(" │|") for line in box.splitlines()]
+    rules = [
+        index for index, line in enumerate(lines) if line[:1] in ("", *"─╭╰") or line[:2] == "+-" or set(line) == {"-"}
+    ]
+    message = " ".join(lines[rules[0] + 1 : rules[1]] if len(rules) > 1 else lines).rstrip(".") + "."
     nearest = [after.split()[0] for before, after in itertools.pairwise(lines) if before == "Perhaps you meant:"]
     return f"{message} Did you mean {nearest[0]}?" if nearest else message

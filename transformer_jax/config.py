@@ -233,7 +233,7 @@ def load(path: Path) -> Config:
     try:
         values = json.loads(path.read_text())
         version = values.pop("format")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{path} is not the config of a run ({error!r}). Restore the file or train again.") from error
     if version != FORMAT:
         raise InputError(f"{path} has format {version}, this program reads {FORMAT}. Use the version that wrote it.")

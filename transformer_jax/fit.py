@@ -180,7 +180,7 @@ def train(
                     values = validate(config, corpus, machinery, state)
                     progress = progress.after(step, values["bleu"])._replace(seconds=time.monotonic() - began)
                     journal.write(step, "valid", values)
-                    checkpoints.save(state, iterator, progress, values["bleu"])
+                    checkpoints.save(state, iterator, progress)
                     window.pause(time.monotonic() - paused)
                     bar.write(
                         f"step {step}: validation loss {values['loss']:.3f}, sacreBLEU {values['bleu']:.2f}"

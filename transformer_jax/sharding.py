@@ -48,7 +48,7 @@ def join_processes() -> None:
     except (ValueError, RuntimeError) as error:
         reason = str(error).split("\n")[0]
         raise RunError(
-            f"--distributed: {reason} Set JAX_COORDINATOR_ADDRESS, {' and '.join(names.values())}."
+            f"--distributed: {reason} Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID."
         ) from error
 
 

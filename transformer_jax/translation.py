@@ -67,7 +67,7 @@ def translate(command: TranslateCommand) -> None:
     """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
     check(command)
     references = None if command.reference is None else list(read(command.reference.open("rb"), str(command.reference)))
-    lines = texts(command)
+    lines, size = texts(command), 1 if is_typed(command) else BLOCK
     first = next(lines, None)
     if first is None:
         raise InputError("there is no text to translate. Give it as an argument, with --input FILE, or through a pipe.")
@@ -81,7 +81,6 @@ def translate(command: TranslateCommand) -> None:
 
     from transformer_jax.decoding.translator import Translator
 
-    size = 1 if is_typed(command) else BLOCK
     translator = Translator.load(command.workdir or newest_run())
     best: list[str] = []
     with destination(command.output) as out:

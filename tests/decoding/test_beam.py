@@ -4,6 +4,7 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from uncached import EOS, SPECIAL, UNK, Case, Decoded, assert_same, beam_by_hand, decoded, greedy_by_hand, padded
@@ -61,9 +62,8 @@ def test_one_beam_is_never_worse_than_greedy(random_case, batch):
 
 def test_length_penalty_is_equation_14():
     # ((5 + 7) / 6) ** 1 = 2, ((5 + 1) / 6) ** alpha = 1, ((5 + 19) / 6) ** 0.5 = 2
-    assert length_penalty(np.asarray([7, 1]), np.float32(1)).tolist() == [2, 1]
-    assert length_penalty(np.asarray([1, 19]), np.float32(0.5)).tolist() == pytest.approx([1, 2])
-    assert length_penalty(np.asarray([1, 19]), np.float32(0)).tolist() == [1, 1]
+    for tokens, alpha, expected in (([7, 1], 1.0, [2, 1]), ([1, 19], 0.5, [1, 2]), ([1, 19], 0.0, [1, 1])):
+        assert length_penalty(jnp.asarray(tokens), jnp.asarray(alpha)).tolist() == pytest.approx(expected)
 
 
 def test_length_penalty_prefers_longer_translations(dice):

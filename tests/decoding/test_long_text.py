@@ -60,7 +60,7 @@ def test_blanks_that_do_not_fit_are_lost_without_end():
     assert split_text(" " * 31, len, 3) == []
 
 
-texts = st.text(st.sampled_from('abé .!?。！\n\u2028\t"」…🙂駅'), max_size=60)
+texts = st.text(st.sampled_from('abé .!?。！\n\u2028\t"」…🙂駅'), min_size=1, max_size=60)
 
 
 @given(texts, st.integers(1, 9))

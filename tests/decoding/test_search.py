@@ -12,10 +12,11 @@ from transformer_jax.decoding.search import ROWS, WIDTHS, Sampling, most_tokens,
 from transformer_jax.errors import InputError
 
 A = 4
+FIRST, SECOND, *_, LAST = WIDTHS
 
 
 @pytest.fixture
-def recorded(monkeypatch):
+def recorded(monkeypatch, dice):
     """Greedy search that only notes the shapes and answers each row with its own first token, then [EOS]."""
     shapes = []
 
@@ -26,7 +27,11 @@ def recorded(monkeypatch):
         return Hypotheses(tokens, limits[:, None].astype(np.float32), limits[:, None].astype(np.float32))
 
     monkeypatch.setattr(module, "_greedy", answer)
-    return shapes
+
+    def call(lengths):
+        return search(*dice(eos=1.0), sources_of(lengths), SPECIAL, 1, 0.6)
+
+    return call, shapes
 
 
 def sources_of(lengths):
@@ -36,29 +41,36 @@ def sources_of(lengths):
 
 @pytest.mark.parametrize("sentences", [0, 1, 7, 65, 200])
 def test_any_number_of_sentences_comes_back_in_order(sentences, recorded):
+    call, _ = recorded
     lengths = np.random.default_rng(0).integers(2, 301, sentences).tolist()
-    found = search(None, None, sources_of(lengths), SPECIAL, 1, 0.6)
+    found = call(lengths)
     assert [one.ids for [one] in found] == [(number + 4, EOS) for number in range(sentences)]
     assert [one.score for [one] in found] == [most_tokens(length) for length in lengths]
 
 
 def test_batches_have_few_shapes_and_hold_their_sentences(recorded):
+    call, shapes = recorded
     lengths = [length for length in range(2, 128) for _ in range(5)]
-    search(None, None, sources_of(lengths), SPECIAL, 1, 0.6)
-    assert {rows for rows, _ in recorded} <= set(ROWS)
-    assert {width for _, width in recorded} <= set(WIDTHS)
-    assert sum(rows for rows, _ in recorded) >= len(lengths)
+    call(lengths)
+    assert {rows for rows, _ in shapes} <= set(ROWS)
+    assert {width for _, width in shapes} <= set(WIDTHS)
+    assert sum(rows for rows, _ in shapes) >= len(lengths)
 
 
-@pytest.mark.parametrize(("length", "width"), [(2, 8), (8, 8), (9, 12), (128, 128), (129, 256), (257, 384)])
+@pytest.mark.parametrize(
+    ("length", "width"),
+    [(2, FIRST), (FIRST, FIRST), (FIRST + 1, SECOND), (LAST, LAST), (LAST + 1, 2 * LAST), (2 * LAST + 1, 3 * LAST)],
+)
 def test_width_is_the_next_of_the_list_and_beyond_it_the_next_multiple(length, width, recorded):
-    search(None, None, sources_of([length]), SPECIAL, 1, 0.6)
-    assert recorded == [(1, width)]
+    call, shapes = recorded
+    call([length])
+    assert shapes == [(1, width)]
 
 
 def test_65_sentences_of_a_width_take_a_full_batch_and_one_alone(recorded):
-    search(None, None, sources_of([5] * 65), SPECIAL, 1, 0.6)
-    assert sorted(recorded) == [(1, 8), (64, 8)]
+    call, shapes = recorded
+    call([5] * 65)
+    assert sorted(shapes) == [(1, FIRST), (64, FIRST)]
 
 
 @pytest.mark.parametrize("beam", [1, 4])

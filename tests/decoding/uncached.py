@@ -33,7 +33,7 @@ class Case(NamedTuple):
         inputs = np.full((len(prefixes), length), PAD, np.int32)
         for row, prefix in zip(inputs, prefixes, strict=True):
             row[: len(prefix) + 1] = [SOS, *prefix]
-        sources = np.asarray([source] * len(prefixes), np.int32)
+        sources = padded([source] * len(prefixes), width=7)
         return np.asarray(_log_softmax(self.model, self.params, sources, inputs))
 
     def following(self, source, prefix, limit):
@@ -47,7 +47,7 @@ class Case(NamedTuple):
 @partial(jax.jit, static_argnums=0)
 def _log_softmax(model, params, sources, inputs):
     # What stands after a prefix needs no mask: no position sees later ones.
-    segments = jnp.ones_like(sources), jnp.ones_like(inputs)
+    segments = (sources != PAD).astype(jnp.int32), jnp.ones_like(inputs)
     return jax.nn.log_softmax(model.apply({"params": params}, sources, inputs, *segments))
 
 

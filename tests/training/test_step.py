@@ -25,7 +25,7 @@ def batch_of(rows=16, source=5, target=7, seed=0):
     x, y = (random.integers(4, V, mask.shape) * mask for mask in (s, t))
     shifted = np.concatenate([np.full((rows, 1), 2), y[:, :-1]], axis=1) * t
     positions = [np.arange(n)[None].repeat(rows, 0) for n in (source, target)]
-    return Batch(*(np.asarray(a, np.int32) for a in (x, s, positions[0], shifted, y, t, positions[1])))
+    return Batch(*(jnp.asarray(a, jnp.int32) for a in (x, s, positions[0], shifted, y, t, positions[1])))
 
 
 def setup(config=MODEL, training=None, optimizer=None):

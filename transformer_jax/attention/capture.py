@@ -63,7 +63,7 @@ def _weights(
     target: Int[Array, "1 T"],
     source_length: Int[Array, ""],
     target_length: Int[Array, ""],
-) -> dict[str, Float[Array, "L H T S"]]:
+) -> dict[str, Float[Array, "_ H _ _"]]:
     """One teacher-forced pass; sown values come back as ``{"blocks_0": {"self_attention": {"attention":
     (weights,)}}}``.
     """

@@ -52,8 +52,8 @@ class Pair(NamedTuple):
     target: str
 
 
-class Pairs(Sequence[Pair]):
-    """Pairs by number. A slice is a list of pairs."""
+class Pairs(Sequence):
+    """Pairs by number, read when they are asked for. A slice is a list of pairs."""
 
     def __init__(self, length: int, fetch: Callable[[range], list[Pair]]) -> None:
         """``fetch`` returns the pairs of a range of numbers below ``length``, in its order."""
@@ -78,7 +78,7 @@ class Pairs(Sequence[Pair]):
             yield from self[start : start + CHUNK]
 
 
-def open_pairs(locator: str, source: str, target: str, split: Split) -> Sequence[Pair]:
+def open_pairs(locator: str, source: str, target: str, split: Split) -> Pairs:
     """The pairs at a locator, for the language codes ``source`` and ``target``.
 
     Raises InputError, naming the file and line where there is one, for a locator of no known kind and for anything that

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jax import Array
+from jax.typing import ArrayLike
 
 from transformer_jax.config import OptimizerConfig
 
@@ -18,8 +19,8 @@ def learning_rate(config: OptimizerConfig, d_model: int, steps: int) -> optax.Sc
     """
     peak = config.factor / (d_model * config.warmup) ** 0.5
 
-    def rate(completed: Float[Array, ""]) -> Float[Array, ""]:
-        step = completed + 1
+    def rate(completed: ArrayLike) -> Array:
+        step = jnp.asarray(completed) + 1
         if config.schedule == "inverse_sqrt":
             return peak * jnp.minimum(step / config.warmup, (config.warmup / step) ** 0.5)
         progress = jnp.clip((step - config.warmup) / max(1, steps - config.warmup), 0, 1)

@@ -79,7 +79,7 @@ def make_train_step(
             # Early on, average over the few steps there are instead of remembering the initial weights.
             decay = jnp.minimum(config.ema, step / (step + 10))
             average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
-        metrics = {**sums._asdict(), "gradient_norm": optax.global_norm(mean)}
+        metrics = {**sums._asdict(), "gradient_norm": optax.tree.norm(mean)}
         return TrainState(step, params, optimizer_state, average, state.key), metrics
 
     return train_step
