@@ -14,6 +14,7 @@ from transformer_jax.checkpoints import Checkpoints, Progress, load_params
 from transformer_jax.config import (
     Config,
     DataConfig,
+    MeshConfig,
     ModelConfig,
     OptimizerConfig,
     TokenizerConfig,
@@ -172,3 +173,13 @@ def test_a_corpus_of_long_lines_alone_is_refused(recipe, tmp_path):
     data = dataclasses.replace(config.data, train=str(tmp_path / "long.tsv"), max_length=3)
     with pytest.raises(InputError, match=r"Raise --data\.max-length"):
         fitting.fit(dataclasses.replace(config, data=data), tmp_path / "run")
+
+
+def test_what_cannot_be_used_leaves_no_folder_behind(recipe, tmp_path):
+    config = recipe()
+    no_data = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(tmp_path / "missing.tsv")))
+    no_mesh = dataclasses.replace(config, mesh=MeshConfig(data=3))
+    for wrong in (no_data, no_mesh):
+        with pytest.raises(InputError):
+            fitting.fit(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -23,6 +23,10 @@ COMPILED = Path("~/.cache/transformer_jax/compiled").expanduser()
 """Compiled programs are kept here for the next start; JAX_COMPILATION_CACHE_DIR names another folder."""
 
 
+CHATTY = ("absl", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib", "tensorflow_datasets")
+"""Libraries of which only errors are shown: what goes wrong comes to the user as our own line."""
+
+
 def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
     """Call a command; returns its exit status: 2 for wrong use or bad input, 1 for a failure, 130 for an interruption.
 
@@ -30,7 +34,7 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
-    for library in ("absl", "jax", "orbax", "grain", "datasets", "matplotlib", "tensorflow_datasets", "tensorboardX"):
+    for library in CHATTY:
         logging.getLogger(library).setLevel(logging.ERROR)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

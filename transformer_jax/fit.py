@@ -67,11 +67,12 @@ def fit(config: Config, workdir: Path) -> None:
     Raises InputError for settings or data that cannot be used, before anything in ``workdir`` is changed.
     """
     began = time.monotonic()
-    claim(config, workdir)
+    require_same_settings(config, workdir)
+    mesh = make_mesh(config.mesh)
     corpus = load_corpus(config, workdir)
     if jax.process_index() == 0:
         configs.save(config, workdir / "config.json")
-    machinery = build(config, corpus.tokenizers)
+    machinery = build(config, mesh, corpus.tokenizers)
     share = Share(jax.process_index(), jax.process_count())
     divisor = row_divisor(machinery.mesh) * config.training.accumulate
     batches = TrainingBatches(corpus.train, config.data, config.training.seed, divisor, share)
@@ -83,8 +84,8 @@ def fit(config: Config, workdir: Path) -> None:
     finish(config, workdir, corpus, progress)
 
 
-def claim(config: Config, workdir: Path) -> None:
-    """Make the run folder; refuse one that holds a run with other settings."""
+def require_same_settings(config: Config, workdir: Path) -> None:
+    """Refuse a folder that holds a run with other settings."""
     path = workdir / "config.json"
     if path.exists():
         earlier, now = (_flat(dataclasses.asdict(settings)) for settings in (configs.load(path), config))
@@ -92,10 +93,6 @@ def claim(config: Config, workdir: Path) -> None:
         if changed:
             differences = ", ".join(f"{key} {earlier[key]} -> {now[key]}" for key in changed)
             raise InputError(f"{workdir} holds a run with other settings: {differences}. Name another --workdir.")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{workdir} cannot be made: {error.strerror}. Name another --workdir.") from error
 
 
 def _flat(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -108,6 +105,10 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     train = open_pairs(data.train, data.source, data.target, "train")
     valid = open_pairs(data.valid, data.source, data.target, "valid")
     test = open_pairs(data.test, data.source, data.target, "test")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{workdir} cannot be made: {error.strerror}. Name another --workdir.") from error
     if jax.process_index() == 0 and not any(workdir.glob("tokenizer*.json")):
         sources, targets = (pair.source for pair in train), (pair.target for pair in train)
         save_tokenizers(train_tokenizers(config.tokenizer, sources, targets), workdir)
@@ -126,9 +127,8 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     return Corpus(tokenizers, encoded, valid, test)
 
 
-def build(config: Config, tokenizers: Tokenizers) -> Machinery:
-    """Initialize the state where the mesh wants it, and compile nothing yet."""
-    mesh = make_mesh(config.mesh)
+def build(config: Config, mesh: Mesh, tokenizers: Tokenizers) -> Machinery:
+    """Initialize the state where the mesh wants it; the steps are compiled when they first meet a shape."""
     model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
     training = config.training
     optimizer = make_optimizer(config.optimizer, config.model.d_model, training.steps)
