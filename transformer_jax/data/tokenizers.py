@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import tokenizers
+from jaxtyping import Int
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from transformer_jax.config import TokenizerConfig
@@ -170,7 +172,7 @@ class Tokenizer:
             raise
         return [encoding.ids for encoding in encodings]
 
-    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+    def decode(self, ids: Sequence[Sequence[int]] | Int[np.ndarray, "B T"]) -> list[str]:
         """Raw text of each row of ids. Special tokens, [UNK] too, are skipped; decoding does not stop at [EOS]."""
         # By id, not by name: "[EOS]" typed by a user comes back as text.
         rows = [[int(one) for one in row if one >= len(SPECIAL)] for row in ids]
@@ -180,7 +182,7 @@ class Tokenizer:
             return [join_words(join_pieces(self._pieces(row))) for row in rows]
         return self._tokenizer.decode_batch(rows, skip_special_tokens=False)
 
-    def tokens(self, ids: Sequence[int]) -> list[str]:
+    def tokens(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
         """One readable string for each id.
 
         Byte-level pieces are shown as text with ``▁`` for a space, ``\\n`` for a line feed (likewise other invisible
@@ -213,7 +215,7 @@ class Tokenizer:
             )
         return cls(tokenizer)
 
-    def _pieces(self, ids: Sequence[int]) -> list[str]:
+    def _pieces(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
         size = self.vocabulary_size
         if any(one >= size for one in ids):
             raise IndexError(f"An id is not below the vocabulary size {size}: {list(ids)}")
