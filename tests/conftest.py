@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
 
 # Before jax is imported, which reads these once. A test that starts a program of its own passes them on to it.
@@ -22,3 +23,7 @@ import jax  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests compile much and run little: a third of the time to compile for twice the time to run.
 jax.config.update("jax_disable_most_optimizations", True)
+
+# How long an example takes depends on the machine; what it shows does not.
+hypothesis.settings.register_profile("transformer_jax", deadline=None)
+hypothesis.settings.load_profile("transformer_jax")
