@@ -18,7 +18,7 @@ class Dropout(nn.Module):
     """Sets a share of the values to zero and scales up the rest, if the caller passes a key: ``rngs={"dropout": key}``.
 
     Without a key, in evaluation, it changes nothing. One random byte decides each value, so the rate is rounded to
-    1/256: flax's own layer draws four bytes a value and costs a fifth of a small model's step on a CPU.
+    1/256: flax's own layer draws four bytes a value and is a large part of a small model's step on a CPU.
     Source: Srivastava et al. 2014; placement: Vaswani et al. 2017, section 5.4.
     """
 
