@@ -116,14 +116,14 @@ Excuse me, I am looking for {the adj place}.
 {who} <live> in {a adj dwelling}.
     who: they, dwelling: house, adj of dwelling: big
     Sie wohnen in einem großen Haus.
-Do you also sell {adj garments}?
+Do you also sell {wanted garments}?
     garment: shirt, adj of garment: blue
     Verkaufen Sie auch blaue Hemden?
 There are {number} {wilds} in the zoo.
     number: three, wild: lion
     Im Zoo gibt es drei Löwen.
-{who} <be> afraid of {wilds}.
-    who: she, wild: wolf
+{who} <be> afraid of {beasts}.
+    who: she, beast: wolf
     Sie hat Angst vor Wölfen.
 The color of {the garment} is beautiful.
     garment: dress
@@ -184,9 +184,9 @@ I do not know when {other} {routine}.
 {who} <must> {act.inf} {the adj obj}.
     who: you, act: wait for, obj: bus, adj of obj: next
     Sie müssen auf den nächsten Bus warten.
-{who} <will> {act.inf} {the obj} {when}.
-    who: he, act: thank, obj: waiter, when: tomorrow
-    Er wird morgen dem Kellner danken.
+{who} <will> {busy.inf} {the obj} {when}.
+    who: he, busy: help, obj: waiter, when: tomorrow
+    Er wird morgen dem Kellner helfen.
 # Negation with kein and nicht.
 {who} <do> not need {a thing}.
     who: he, thing: umbrella
@@ -246,14 +246,14 @@ Please {refl.inf}!
 {who} <be> {refl.ing} {moment}.
     who: I, refl: get dressed, moment: now
     Ich ziehe mich jetzt an.
-{who} broke {his breaklimb} {past}.
-    who: I, breaklimb: arm, past: yesterday
+{one} broke {his breaklimb} {past}.
+    one: I, breaklimb: arm, past: yesterday
     Ich habe mir gestern den Arm gebrochen.
 {who} {reflobj.past} {the adj obj}.
     who: we, reflobj: complain about, obj: bill, adj of obj: wrong
     Wir haben uns über die falsche Rechnung beschwert.
-{someone} is waiting for {him} in front of {the place}.
-    someone: Peter, him: her, place: museum
+{someone} is waiting for {him} in front of {the inside}.
+    someone: Peter, him: her, inside: museum
     Peter wartet vor dem Museum auf sie.
 {this garment} is {size} for {him}.
     garment: dress, size: too tight, him: her
@@ -287,6 +287,49 @@ def test_someone_is_one_person_and_other_is_not_the_speaker():
         filling = generator.fill(frame, random)
         assert filling["someone"].person == "er"
         assert filling["other2"].english not in ("I", "we")
+
+
+def test_one_is_a_single_person_or_pronoun():
+    random = Random(13)
+    frame = frames.parse("test", "{one} broke {his arm}.", "")
+    drawn = {generator.fill(frame, random)["one"].english for _ in range(1000)}
+    assert {"I", "you", "he", "she", "Anna"} <= drawn
+    assert not {"we", "they", "my parents", "the children"} & drawn
+
+
+def test_wanted_is_an_adjective_that_people_ask_for():
+    random = Random(17)
+    frame = frames.parse("test", "Where can I buy {a wanted umbrella}?", "")
+    drawn = {generator.fill(frame, random)["adj of umbrella"].english for _ in range(500)}
+    assert {"new", "black"} <= drawn
+    assert not {"broken", "old", "expensive"} & drawn
+
+
+def test_both_sides_of_a_comparison_have_the_quality():
+    random = Random(19)
+    fitting = lexicon.load().fitting
+    for frame in frames.load():
+        if "{adj.er}" in frame.english:
+            for _ in range(50):
+                filling = generator.fill(frame, random)
+                nouns = [filling[slot.name] for slot in frame.slots if slot.base != "adj"]
+                assert len(nouns) == 2
+                assert all(filling["adj"] in fitting[noun] for noun in nouns), frame
+
+
+def test_frame_does_not_say_a_noun_twice():
+    """No hotel is next to the hotel, no doctor is his own patient, no painter calls himself."""
+    random = Random(23)
+    for english, slot, banned in [
+        ("The hotel is next to {the place}.", "place", {"hotel"}),
+        ("{who} <must> go to the doctor because {who.he} <have> {ache}.", "who", {"doctor"}),
+    ]:
+        frame = next(frame for frame in frames.load() if frame.english == english)
+        assert not banned & {generator.fill(frame, random)[slot].word for _ in range(1000)}
+    frame = next(frame for frame in frames.load() if frame.english.startswith("{the job} whom {who}"))
+    for _ in range(1000):
+        filling = generator.fill(frame, random)
+        assert filling["job"].word != filling["who"].word
 
 
 @pytest.mark.parametrize(

@@ -3,24 +3,28 @@
 A frame is one line: topic, English, German. Braces are slots, angle brackets are verbs that agree with the subject:
 
     Where is {the adj place}?          Wo ist {der adj place}?
-    {who} <need> {a adj thing}.        {who} <brauchen> {einen adj thing}.
+    {who} <need> {a wanted thing}.     {who} <brauchen> {einen wanted thing}.
 
 The last word in a slot names what fills it; both sides name the same slot the same way. A digit sets a second one
 apart ({room} and {room2}), ``.form`` picks a form.
 
 - A noun class (place, garment, ...), or a noun itself, with _ for spaces (town_hall): ``{the adj place}``; with -s in
-  the plural (``{adj garments}``). ``adj`` adds an adjective that fits the noun, ``=next`` adds that very adjective. The
-  determiner is the, a, no, this, your, our, ``my`` (any possessor) or ``his`` (the subject is the possessor). German
-  writes determiner and case together, as a masculine noun would: der, den, dem, des; ein, einen, einem; mein, meinen;
-  and nom, acc, dat without determiner. ``rel-der``, ``rel-den``, ``rel-dem`` give the relative pronoun alone.
+  the plural (``{adj garments}``). ``adj`` adds an adjective that fits the noun, ``wanted`` one that people ask
+  for (cheap, not dirty), ``=next`` that very adjective. The determiner is the, a, no, this, your, our, ``my`` (any
+  possessor) or ``his`` (the subject is the possessor). German writes determiner and case together, as a masculine noun
+  would: der, den, dem, des; ein, einen, einem; mein, meinen; and nom, acc, dat without determiner. ``rel-der``,
+  ``rel-den``, ``rel-dem`` give the relative pronoun alone.
 - ``obj`` is a noun that suits the frame's verb; German writes it with the English determiner, and the verb gives
   preposition and case (``{the adj obj}``). ``{not the obj}`` adds nicht where it belongs.
-- A kind of verb (act, vi, ...). English forms: inf, ing, past, part; none for the present. German forms: none for the
-  finite verb without its prefix, pre for the prefix, end for both as one word, inf, part, aux, zu, wir (with Sie).
-- ``who``: any subject; ``someone``: one person, no pronoun; ``other``: any but I and we. ``{who.he}``, German
-  ``{who.er}``, is the pronoun that takes it up again; ``him`` a pronoun as object, German ``{him.acc}``, ``{him.dat}``;
-  German ``{sich}``, ``{sich.dat}`` the subject's reflexive. ``{act2}`` and ``<be2>`` agree with the second subject.
-- ``adj`` alone fits the frame's first noun; form ``er`` is the comparative.
+- A kind of verb (act, busy for the acts that take a while, vi, ...). English forms: inf, ing, past, part; none for the
+  present. German forms: none for the finite verb without its prefix, pre for the prefix, end for both as one word, inf,
+  part, aux, zu, wir (with Sie).
+- ``who``: any subject; ``someone``: one person, no pronoun; ``one``: one person, pronoun or not; ``other``: any but I
+  and we. ``{who.he}``, German ``{who.er}``, is the pronoun that takes it up again; ``him`` a pronoun as object, German
+  ``{him.acc}``, ``{him.dat}``; German ``{sich}``, ``{sich.dat}`` the subject's reflexive. ``{act2}`` and ``<be2>``
+  agree with the second subject.
+- ``adj`` alone fits the frame's first noun; form ``er`` is the comparative, and the noun it is compared with has the
+  quality too.
 - A class of ``phrases.tsv`` (city, day, ...) or of numbers (number, ordinal, clock, price, ...).
 """
 
@@ -40,6 +44,8 @@ Filling = dict[str, Word]
 Piece = Callable[[Filling], str]
 
 PERSONS = ("ich", "er", "wir")
+SUBJECTS = ("who", "someone", "one", "other")
+"""The slots for a subject."""
 TOKEN = re.compile(r"\{([^}]*)\}|<([^>]*)>")
 CASES = {"nom": grammar.NOMINATIVE, "acc": grammar.ACCUSATIVE, "dat": grammar.DATIVE, "gen": grammar.GENITIVE}
 GERMAN_DETERMINERS = {
@@ -65,7 +71,7 @@ class Slot:
 
     determiner: str
     adjective: str
-    """"adj", "=" and the English of one adjective, or empty."""
+    """"adj", "wanted", "=" and the English of one adjective, or empty."""
     negated: bool
     base: str
     """Noun class, verb kind, phrase class or special word."""
@@ -96,26 +102,26 @@ def parse_slot(text: str) -> Slot:
     digit = last[-1] if last[-1].isdigit() else ""
     base = last.removesuffix(digit)
     words_by_class = lexicon.load()
-    known = {"who", "someone", "other", "him", "sich", "adj", "obj", *words_by_class.verbs, *words_by_class.phrases}
+    known = {*SUBJECTS, "him", "sich", "adj", "obj", *words_by_class.verbs, *words_by_class.phrases}
     plural = base not in known and base not in words_by_class.nouns
     base = base.removesuffix("s") if plural else base
     if base not in known and base not in words_by_class.nouns:
         raise KeyError(f"{{{text}}}: no class of words is called {base}.")
-    adjective = next((word for word in words if word == "adj" or word.startswith("=")), "")
+    adjective = next((word for word in words if word in ("adj", "wanted") or word.startswith("=")), "")
     determiner = next((word for word in words if word not in ("not", adjective)), "")
     return Slot(determiner, adjective, "not" in words, base, digit, form, plural, base + digit)
 
 
 def _agreement(filling: Filling, digit: str) -> str:
-    for name in ("who", "someone", "other"):
+    for name in SUBJECTS:
         subject = filling.get(name + digit)
         if isinstance(subject, Subject):
             return subject.person
-    raise KeyError("A verb that agrees needs a subject {who} or {someone} with the same digit.")
+    raise KeyError("A verb that agrees needs a subject such as {who} with the same digit.")
 
 
 def _subject(filling: Filling) -> Subject:
-    subject = filling.get("who") or filling.get("someone") or filling["other"]
+    subject = next(filling[name] for name in SUBJECTS if name in filling)
     assert isinstance(subject, Subject)
     return subject
 
@@ -128,7 +134,7 @@ def _adjective_called(english: str) -> Adjective:
 def _adjective(slot: Slot, filling: Filling) -> Adjective | None:
     if not slot.adjective:
         return None
-    if slot.adjective != "adj":
+    if slot.adjective.startswith("="):
         return _adjective_called(slot.adjective[1:])
     adjective = filling["adj of " + slot.name]
     assert isinstance(adjective, Adjective)

@@ -51,20 +51,48 @@ def _choice(random: Random, items: Sequence[Item]) -> Item:
 
 
 @cache
-def _graded(noun: Noun) -> list[Adjective]:
-    return [adjective for adjective in lexicon.load().fitting[noun] if adjective.english_comparative]
+def _describing(noun: Noun, kind: str) -> list[Adjective]:
+    """Return what an adjective slot, "adj" or "wanted", may hold before a noun."""
+    return [word for word in lexicon.load().fitting[noun] if word.asked_for or kind == "adj"]
 
 
 @cache
-def _candidates(classes: frozenset[str], counted: bool, described: bool, graded: bool) -> tuple[Noun, ...]:
+def _graded(noun: Noun, rivals: str) -> list[Adjective]:
+    """Return the adjectives with degrees that fit a noun and, if ``rivals`` names a class, another noun of it."""
+    fitting = lexicon.load().fitting
+    others = [other for other in lexicon.load().nouns.get(rivals, []) if other is not noun]
+    return [
+        adjective
+        for adjective in fitting[noun]
+        if adjective.english_comparative and (not rivals or any(adjective in fitting[other] for other in others))
+    ]
+
+
+@cache
+def _rivals(frame: Frame) -> str:
+    """Return the class of the noun that a frame compares another with by {adj.er}, or nothing."""
+    compares = any(slot.base == "adj" and slot.form == "er" for slot in frame.slots)
+    return next(slot.base for slot in frame.slots if slot.digit) if compares else ""
+
+
+@cache
+def _own_words(frame: Frame) -> frozenset[str]:
+    """Return the words that a frame says itself; what fills it does not say them again."""
+    text = " ".join(piece for piece in frame.english_pieces if isinstance(piece, str))
+    return frozenset(tokens(text.lower()))
+
+
+@cache
+def _candidates(classes: frozenset[str], counted: bool, described: str, frame: Frame) -> tuple[Noun, ...]:
     words = lexicon.load()
     nouns = dict.fromkeys(noun for name in sorted(classes) for noun in words.nouns[name])
     return tuple(
         noun
         for noun in nouns
         if (noun.english_plural or not counted)
-        and (words.fitting[noun] or not described)
-        and (_graded(noun) or not graded)
+        and (not described or _describing(noun, described))
+        and (not _is_graded(frame) or _graded(noun, _rivals(frame)))
+        and noun.word not in _own_words(frame)
     )
 
 
@@ -78,22 +106,26 @@ def _draw_noun(slot: Slot, frame: Frame, filling: Filling, random: Random) -> No
     if slot.base == "obj":
         classes = next(word.objects for word in filling.values() if isinstance(word, Verb))
     counted = slot.plural or slot.determiner == "a"
-    candidates = _candidates(classes, counted, slot.adjective == "adj", _is_graded(frame))
+    described = slot.adjective if slot.adjective in ("adj", "wanted") else ""
+    candidates = _candidates(classes, counted, described, frame)
     drawn = [word.word for word in filling.values()]
+    # Both nouns of a comparison have the quality in which they are compared.
+    quality = filling.get("adj")
     while True:
         noun = _choice(random, candidates)
-        if noun.word not in drawn:
+        if noun.word not in drawn and (quality is None or quality in lexicon.load().fitting[noun]):
             return noun
 
 
-def _draw_subject(slot: Slot, filling: Filling, random: Random) -> Subject:
+def _draw_subject(slot: Slot, frame: Frame, filling: Filling, random: Random) -> Subject:
     others = [word.english for word in filling.values()]
+    said = _own_words(frame) | {word.word for word in filling.values() if isinstance(word, Noun)}
     while True:
         pronoun = slot.base != "someone" and random.random() < 0.6
         subject = _choice(random, SUBJECT_PRONOUNS if pronoun else named_subjects())
         speaker = slot.base == "other" and subject.english in ("I", "we")
-        several = slot.base == "someone" and subject.person == "wir"
-        if not (speaker or several or subject.english in others):
+        several = slot.base in ("someone", "one") and subject.english_pronoun in ("we", "they")
+        if not (speaker or several or subject.english in others or subject.word in said):
             return subject
 
 
@@ -105,14 +137,15 @@ def fill(frame: Frame, random: Random) -> Filling:
         name, base = slot.name, slot.base
         if name in filling:
             continue
-        if base in ("who", "someone", "other"):
-            filling[name] = _draw_subject(slot, filling, random)
+        if base in frames.SUBJECTS:
+            filling[name] = _draw_subject(slot, frame, filling, random)
         elif base == "him":
             # In a frame without subject slot, whoever is spoken to is no object.
             who = filling.get("who")
             filling[name] = draw_pronoun(random, who.english if who else "you")
         elif base == "adj":
-            filling[name] = _choice(random, next(_graded(word) for word in filling.values() if isinstance(word, Noun)))
+            noun = next(word for word in filling.values() if isinstance(word, Noun))
+            filling[name] = _choice(random, _graded(noun, _rivals(frame)))
         elif base in words.phrases:
             phrase = _choice(random, words.phrases[base])
             while phrase in filling.values():
@@ -123,8 +156,8 @@ def fill(frame: Frame, random: Random) -> Filling:
         else:
             noun = _draw_noun(slot, frame, filling, random)
             filling[name] = noun
-            if slot.adjective == "adj":
-                filling["adj of " + name] = _choice(random, words.fitting[noun])
+            if slot.adjective in ("adj", "wanted"):
+                filling["adj of " + name] = _choice(random, _describing(noun, slot.adjective))
             if slot.determiner == "my":
                 filling["my " + name] = _choice(random, POSSESSIVES[:4] if "body" in noun.classes else POSSESSIVES)
     return filling

@@ -66,9 +66,8 @@ CONTRACTIONS = {
     "bei dem": "beim",
     "von dem": "vom",
     "in das": "ins",
-    "an das": "ans",
 }
-"""Preposition and definite article that German writes as one word."""
+"""Preposition and definite article that German writes as one word; an das stays two: sich an das Lied erinnern."""
 
 
 def determiner(word: str, gender: str, case: int) -> str:

@@ -57,8 +57,8 @@ class Verb:
     preposition: str
     case: int
     """Case of the object."""
-    kind: str
-    """The slot it fills; "fixed" for the verbs that frames name themselves."""
+    kinds: frozenset[str]
+    """The slots it fills; "fixed" for the verbs that frames name themselves."""
     objects: frozenset[str]
     """Noun classes of the object; empty for an intransitive verb."""
 
@@ -79,6 +79,8 @@ class Adjective:
     stem: str
     """What the endings are put on: hoh- for hoch."""
     comparative: str
+    asked_for: bool
+    """Whether people ask for such a thing: a cheap one, not a dirty one."""
     classes: frozenset[str]
 
     @property
@@ -152,7 +154,7 @@ def _verb(row: dict[str, str]) -> Verb:
         german_participle=participle,
         preposition=preposition,
         case=grammar.DATIVE if case == "dat" else grammar.ACCUSATIVE,
-        kind=row["kind"],
+        kinds=frozenset(row["kinds"].split()),
         objects=frozenset(row["objects"].split()),
     )
 
@@ -175,6 +177,7 @@ def _adjective(row: dict[str, str]) -> Adjective:
         german=row["german"],
         stem=stem,
         comparative=comparative,
+        asked_for=row["asked_for"] != "no",
         classes=frozenset(row["classes"].split()),
     )
 
@@ -214,9 +217,12 @@ def load() -> Lexicon:
         for name in sorted(noun.classes):
             nouns.setdefault(name, []).append(noun)
     for verb in all_verbs:
-        verbs.setdefault(verb.kind, []).append(verb)
+        for kind in sorted(verb.kinds):
+            verbs.setdefault(kind, []).append(verb)
     for row in rows("phrases.tsv"):
-        phrases.setdefault(row["class"], []).append(Phrase(row["english"], row["german"], row["gender"]))
+        phrase = Phrase(row["english"], row["german"], row["gender"])
+        for name in row["classes"].split():
+            phrases.setdefault(name, []).append(phrase)
     return Lexicon(
         nouns=nouns,
         verbs=verbs,
