@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from transformer_jax.allocator import restart_with_settings
 from transformer_jax.command import run
 from transformer_jax.recipes import train_command
 
@@ -20,4 +21,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    restart_with_settings()
     sys.exit(run(main))

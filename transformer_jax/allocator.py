@@ -1,0 +1,22 @@
+"""Memory for training on a CPU: kept instead of returned after every step, and in huge pages."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+SETTINGS = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+"""What glibc's malloc reads, once, when a process starts. By default it maps each large array afresh and gives it back
+at once, so every step pays a page fault for each 4 KiB that it writes. The last line asks for transparent huge pages.
+"""
+
+
+def restart_with_settings() -> None:
+    """Begin this program again with ``SETTINGS``, unless one of them is already set, or the C library is another."""
+    if platform.libc_ver()[0] == "glibc" and not SETTINGS.keys() & os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **SETTINGS})
