@@ -7,14 +7,7 @@ after 56 minutes on 2 cores of an AMD EPYC server, 4,800 updates of 2,048 target
     python train.py --config configs/multi30k.py
 """
 
-from transformer_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TokenizerConfig,
-    TrainingConfig,
-)
+from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
 
 config = Config(
     model=ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.2, norm="pre"),

@@ -7,14 +7,7 @@ translates well. Not run yet: no score, no time.
     python train.py --config configs/opus_books.py
 """
 
-from transformer_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TokenizerConfig,
-    TrainingConfig,
-)
+from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
 
 config = Config(
     model=ModelConfig(d_model=256, d_ff=1024, heads=4, encoder_layers=3, decoder_layers=3, dropout=0.3, norm="pre"),

@@ -11,14 +11,7 @@ Hardware: accelerators (the paper counts 3.3e18 operations). Not run yet: no sco
     python train.py --config configs/wmt14_base.py
 """
 
-from transformer_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TokenizerConfig,
-    TrainingConfig,
-)
+from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
 
 config = Config(
     model=ModelConfig(

@@ -10,14 +10,7 @@ Hardware: several accelerators; ``--training.accumulate 4`` on one with little m
     python train.py --config configs/wmt14_big.py
 """
 
-from transformer_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TokenizerConfig,
-    TrainingConfig,
-)
+from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
 
 config = Config(
     model=ModelConfig(

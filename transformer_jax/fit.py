@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -205,6 +206,15 @@ def validate(config: Config, corpus: Corpus, machinery: Machinery, state: TrainS
     return {**means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
 
 
+def processor() -> str:
+    """The name of the machine's CPU."""
+    # platform.processor() is empty or a mere architecture on most Linux systems.
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) -> None:
     """Score the test set with the best checkpoint, write results.json, show five translations."""
     began = time.monotonic() - progress.seconds
@@ -225,7 +235,8 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
         "wall_seconds": round(time.monotonic() - began, 1),
         "target_tokens_per_second": round(float(np.median(speeds)), 1) if speeds else None,
         "hardware": {
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
             "devices": [device.device_kind for device in jax.devices()],
         },
         "versions": {
