@@ -13,5 +13,5 @@ config = Config(
     data=DataConfig(batch_tokens=1536, max_length=64, buckets=3),
     tokenizer=TokenizerConfig(kind="bpe", size=4000),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=160),
-    training=TrainingConfig(steps=900, ema=0.98, valid_every=450, valid_sentences=100),
+    training=TrainingConfig(steps=1100, ema=0.98, valid_every=550, valid_sentences=100),
 )
