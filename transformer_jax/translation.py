@@ -199,7 +199,7 @@ def show(
             attention.save(command.attention / f"{number}.npz")
             save_pictures(attention, command.attention, str(number))
         else:
-            logging.warning(f"line {number} is blank or was translated in parts: no attention is written for it.")
+            logging.warning(f"line {number} has no letters or was translated in parts: no attention is written for it.")
     for translation in found:
         if command.jsonl:
             print(json.dumps(_as_json(translator, number, text, translation), ensure_ascii=False), file=out)

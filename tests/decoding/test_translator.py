@@ -71,7 +71,13 @@ def test_a_blank_text_has_a_blank_translation(text, translator):
     assert translator.translate([text]) == [Translation("", 0.0, (), (), ())]
 
 
-@pytest.mark.parametrize("text", ["🙂👍🏽👨‍👩‍👧", "\x00\x1b\u200b", "\u202eabc", "�", "[EOS] [PAD]", "駅はどこ"])
+@pytest.mark.parametrize("text", ["🙂👍🏽👨‍👩‍👧", "\x00\x1b\u200b", "�", "?!", "— 🙂"])
+def test_a_text_without_letters_and_digits_is_passed_on_as_it_is(text, translator, caplog):
+    assert translator.translate([TEXT, f" {text} "])[1] == Translation(text, 0.0, (), (), ())
+    assert caplog.messages == ["text 2 has no letters and no digits: it is passed on as it is."]
+
+
+@pytest.mark.parametrize("text", ["\u202eabc", "[EOS] [PAD]", "駅はどこ", "🙂 3"])
 def test_no_text_is_too_strange(text, translator):
     [found] = translator.translate([text])
     assert found.source_ids

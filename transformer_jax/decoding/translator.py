@@ -87,7 +87,7 @@ class Translator:
     ) -> list[list[Translation]]:
         """Up to ``n`` translations of each text, best first, or ``n`` drawn at random with ``sampling``.
 
-        A blank text has one blank translation. A text of more tokens than the run was trained on (data.max_length)
+        A text without letters and digits, such as a blank or an emoji, has one translation: itself. A text of more tokens than the run was trained on (data.max_length)
         is split at the ends of sentences, else between words; its parts are translated one by one and joined with
         spaces. first: the number of the first text; it names texts in warnings, and gives each its own draws.
         Raises InputError for a beam or ``n`` below 1, fewer beams than translations wanted, or a length penalty that
@@ -126,7 +126,10 @@ class Translator:
             ]
             for source in encoded[::repeats]
         )
-        return [_joined([next(translated)[:n] for _ in group]) for group in groups]
+        return [
+            _joined([next(translated)[:n] for _ in group]) if group else [Translation(text.strip(), 0.0, (), (), ())]
+            for text, group in zip(texts, groups, strict=True)
+        ]
 
     def attention(self, source: str, translation: str | Translation) -> Attention:
         """Every head's weights for one translation: one that ``translate`` returned, or any text.
@@ -140,14 +143,16 @@ class Translator:
             return capture(self.model, self.params, self.tokenizers, source, translation, source_ids, target_ids)
         if translation.parts or not translation.source_ids:
             raise InputError(
-                "a blank text, or one translated in parts, has no attention map. Give it sentence by sentence."
+                "a text without letters, or one translated in parts, has no attention map. Give it sentence by sentence."
             )
         ids = translation.source_ids, translation.target_ids
         return capture(self.model, self.params, self.tokenizers, source, translation.text, *ids)
 
     def _parts(self, text: str, length: int, number: int) -> list[str]:
         most = self.settings.data.max_length - 1
-        if not text.strip():
+        if not any(map(str.isalnum, text)):
+            if text.strip():
+                logging.warning(f"text {number} has no letters and no digits: it is passed on as it is.")
             return []
         if length <= most:
             return [text]
@@ -182,8 +187,6 @@ def _joined(groups: list[list[Translation]]) -> list[Translation]:
     """The translations of a text, best first, from those of its parts: the best of each, the second best, and so on."""
     if len(groups) == 1:
         return groups[0]
-    if not groups:
-        return [Translation("", 0.0, (), (), ())]
     return [
         Translation(
             text=" ".join(part.text for part in parts),
