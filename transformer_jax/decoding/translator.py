@@ -87,9 +87,10 @@ class Translator:
     ) -> list[list[Translation]]:
         """Up to ``n`` translations of each text, best first, or ``n`` drawn at random with ``sampling``.
 
-        A text without letters and digits, such as a blank or an emoji, has one translation: itself. A text of more tokens than the run was trained on (data.max_length)
-        is split at the ends of sentences, else between words; its parts are translated one by one and joined with
-        spaces. first: the number of the first text; it names texts in warnings, and gives each its own draws.
+        A text without letters and digits, such as a blank or an emoji, has one translation: itself. A text of more
+        tokens than the run was trained on (data.max_length) is split at the ends of sentences, else between words;
+        its parts are translated one by one and joined with spaces. first: the number of the first text; it names
+        texts in warnings, and gives each its own draws.
         Raises InputError for a beam or ``n`` below 1, fewer beams than translations wanted, or a length penalty that
         is not from 0 to 10; RunError if the model's probabilities are no numbers.
         """
@@ -143,7 +144,7 @@ class Translator:
             return capture(self.model, self.params, self.tokenizers, source, translation, source_ids, target_ids)
         if translation.parts or not translation.source_ids:
             raise InputError(
-                "a text without letters, or one translated in parts, has no attention map. Give it sentence by sentence."
+                "a text without letters or translated in parts has no attention map. Give it sentence by sentence."
             )
         ids = translation.source_ids, translation.target_ids
         return capture(self.model, self.params, self.tokenizers, source, translation.text, *ids)
