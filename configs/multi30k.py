@@ -21,5 +21,5 @@ config = Config(
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=6000),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.25, warmup=1000),
-    training=TrainingConfig(steps=4800, ema=0.995, valid_every=800, valid_sentences=500, random="unsafe_rbg"),
+    training=TrainingConfig(steps=4800, ema=0.995, valid_every=800, valid_sentences=500),
 )

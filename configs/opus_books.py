@@ -23,5 +23,5 @@ config = Config(
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=8000),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=1000),
-    training=TrainingConfig(steps=8000, ema=0.995, valid_every=1000, valid_sentences=300, random="unsafe_rbg"),
+    training=TrainingConfig(steps=8000, ema=0.995, valid_every=1000, valid_sentences=300),
 )

@@ -22,5 +22,5 @@ config = Config(
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=8000),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=500),
-    training=TrainingConfig(steps=4000, ema=0.995, valid_every=800, valid_sentences=500, random="unsafe_rbg"),
+    training=TrainingConfig(steps=4000, ema=0.995, valid_every=800, valid_sentences=500),
 )

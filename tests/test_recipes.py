@@ -29,7 +29,7 @@ def state_shapes(config):
     model = Transformer(config.model, config.tokenizer.size, config.tokenizer.size)
     optimizer = make_optimizer(config.optimizer, config.model.d_model, config.training.steps)
     settings = config.training
-    return jax.eval_shape(partial(initial_state, model, optimizer, settings.seed, settings.random, bool(settings.ema)))
+    return jax.eval_shape(partial(initial_state, model, optimizer, settings.seed, bool(settings.ema)))
 
 
 def parameters(config):

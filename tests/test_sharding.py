@@ -33,7 +33,7 @@ def specs(vocabulary):
         ModelConfig(d_model=16, d_ff=32, heads=4, encoder_layers=1, decoder_layers=1), vocabulary, vocabulary
     )
     optimizer = make_optimizer(OptimizerConfig(), 16, 10)
-    shapes = jax.eval_shape(lambda: initial_state(model, optimizer, 0, "threefry2x32", True))
+    shapes = jax.eval_shape(lambda: initial_state(model, optimizer, 0, True))
     shardings = state_shardings(make_mesh(MeshConfig(2, 2, 2)), shapes)
     leaves = jax.tree_util.tree_leaves_with_path(shardings)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.spec for path, leaf in leaves}

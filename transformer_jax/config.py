@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from transformer_jax.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run folder. Raised when an older program could no longer read a newer folder, or the reverse."""
 
 
@@ -160,8 +160,6 @@ class TrainingConfig:
     """Validation sentences translated for sacreBLEU; the loss always covers all."""
     patience: int = 0
     """Stop after this many validations without a better score; 0 never stops early."""
-    random: Literal["threefry2x32", "rbg", "unsafe_rbg"] = "threefry2x32"
-    """Generator of dropout masks: reproducible on any mesh, or cheaper and reproducible on the same mesh only."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "log_every", "valid_every", "valid_sentences"):

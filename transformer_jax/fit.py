@@ -133,7 +133,7 @@ def build(config: Config, mesh: Mesh, tokenizers: Tokenizers) -> Machinery:
     model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
     training = config.training
     optimizer = make_optimizer(config.optimizer, config.model.d_model, training.steps)
-    initialize = partial(initial_state, model, optimizer, training.seed, training.random, bool(training.ema))
+    initialize = partial(initial_state, model, optimizer, training.seed, bool(training.ema))
     shardings = state_shardings(mesh, jax.eval_shape(initialize))
     state = jax.jit(initialize, out_shardings=shardings)()
     rows = batch_sharding(mesh)

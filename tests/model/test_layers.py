@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from transformer_jax.model.layers import Dropout, FeedForward, LayerNormalization, ResidualConnection
+from transformer_jax.model.layers import Dropout, FeedForward, LayerNormalization, ResidualConnection, random_words
 
 
 def dropped_ones(rate, seed=0, shape=(101, 991)):
@@ -30,18 +30,47 @@ def test_dropout_of_rate_zero_changes_nothing_even_with_a_key():
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.75])
 def test_dropout_zeroes_its_share_and_scales_the_rest_so_that_the_mean_stays(rate):
     y = dropped_ones(rate)
-    # The rate is rounded to 1/256, at most 0.002 off; of 100,091 values the standard error of a share is below 0.0016.
-    assert_allclose((y == 0).mean(), rate, atol=0.002 + 4 * 0.0016)
+    assert_allclose((y == 0).mean(), rate, atol=4 * math.sqrt(rate * (1 - rate) / y.size))
     assert_allclose(y.mean(), 1, atol=4 * math.sqrt(rate / (1 - rate) / y.size))
     [kept] = set(y[y != 0].tolist())
-    assert_allclose(kept, 1 / (1 - rate), rtol=0.01)
+    assert_allclose(kept, 1 / (1 - rate), rtol=1e-6)
 
 
-def test_dropout_decides_neighbouring_values_independently():
-    dropped = dropped_ones(0.5) == 0
-    for distance in (1, 2, 3, 4, 5):  # one random word serves four neighbours
-        both = dropped[:, distance:] & dropped[:, :-distance]
-        assert_allclose(both.mean(), 0.25, atol=0.01)
+def words(seed, shape=(101, 991)):
+    return np.asarray(random_words(jax.random.key(seed), shape))
+
+
+def test_every_bit_of_a_random_word_is_set_half_of_the_time():
+    bits = words(0).ravel()[:, None] >> np.arange(32, dtype=np.uint32) & 1
+    assert_allclose(bits.mean(0), 0.5, atol=5 * 0.5 / math.sqrt(101 * 991))
+
+
+def test_random_words_are_uniform():
+    counts = np.bincount(words(1).ravel() >> 22, minlength=1024)
+    expected = 101 * 991 / 1024
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert abs(chi_square - 1023) < 4 * math.sqrt(2 * 1023)
+
+
+@pytest.mark.parametrize("distance", [(0, 1), (0, 2), (0, 64), (1, 0), (2, 0), (1, 1)])
+def test_random_words_of_neighbours_are_independent(distance):
+    down, right = distance
+    upper = words(2) >= 2**31
+    both = upper[down:, right:] & upper[: 101 - down, : 991 - right]
+    assert_allclose(both.mean(), 0.25, atol=5 * math.sqrt(0.25 * 0.75 / both.size))
+
+
+def test_random_words_of_different_keys_are_independent():
+    keys = jax.random.split(jax.random.key(3), 23)
+    upper = np.stack([np.asarray(random_words(key, (11, 991))).ravel() >= 2**31 for key in keys]) - 0.5
+    correlation = upper @ upper.T / (0.25 * upper.shape[1]) - np.eye(len(upper))
+    assert np.abs(correlation).max() < 5.5 / math.sqrt(
+        upper.shape[1]
+    )  # 253 pairs: over 5 deviations happens once in 6,000
+
+
+def test_random_words_do_not_depend_on_how_the_shape_is_cut():
+    assert_array_equal(words(4, (7, 11, 13)).ravel(), words(4, (7 * 11 * 13,)))
 
 
 def test_dropout_works_up_to_the_highest_rates():

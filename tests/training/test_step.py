@@ -32,7 +32,7 @@ def setup(config=MODEL, training=None, optimizer=None):
     training = training or TrainingConfig(seed=3)
     model = Transformer(config, V, V)
     optimizer = optimizer or optax.sgd(0.5)
-    state = initial_state(model, optimizer, training.seed, training.random, bool(training.ema))
+    state = initial_state(model, optimizer, training.seed, bool(training.ema))
     return model, optimizer, training, state
 
 

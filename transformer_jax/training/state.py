@@ -29,12 +29,10 @@ class TrainState(NamedTuple):
         return self.params if self.average is None else self.average
 
 
-def initial_state(
-    model: Transformer, optimizer: optax.GradientTransformation, seed: int, random: str, average: bool
-) -> TrainState:
-    """Fresh parameters. They depend on the seed alone, not on the generator of the dropout masks."""
+def initial_state(model: Transformer, optimizer: optax.GradientTransformation, seed: int, average: bool) -> TrainState:
+    """Fresh parameters, and the key of all dropout to come: the seed alone decides both."""
     tokens = jnp.ones((1, 2), jnp.int32)
-    params = model.init(jax.random.key(seed, impl="threefry2x32"), tokens, tokens, tokens, tokens)["params"]
+    key = jax.random.key(seed)
+    params = model.init(key, tokens, tokens, tokens, tokens)["params"]
     copy = jax.tree.map(jnp.copy, params) if average else None
-    key = jax.random.key(seed, impl=random)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), copy, key)

@@ -1,0 +1,66 @@
+"""What the benchmarks share: medians with their spread, the machine, a JSON file, and comparison with a stored one."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transformers")
+
+
+class Spread(NamedTuple):
+    """Several measurements of one thing."""
+
+    median: float
+    least: float
+    most: float
+    repeats: int
+
+    def __str__(self) -> str:
+        """Rounded to three digits."""
+        return f"{_rounded(self.median)} ({_rounded(self.least)} to {_rounded(self.most)})"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and range of repeats."""
+    return Spread(statistics.median(values), min(values), max(values), len(values))
+
+
+def machine() -> dict[str, Any]:
+    """Hardware and versions, for the record."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue  # A peer that is not measured here.
+    return {
+        "devices": [device.device_kind for device in jax.devices()],
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def report(measured: dict[str, Spread], unit: str, output: Path | None, against: Path | None) -> None:
+    """Print a table, with the change since the run stored in ``against`` if there is one; write ``output``."""
+    stored = json.loads(against.read_text())["measured"] if against else {}
+    print(f"\n{unit}: median (least to most)")
+    for name, value in measured.items():
+        change = f"   {value.median / stored[name]['median'] - 1:+.1%} since {against}" if name in stored else ""
+        print(f"{name:32} {value}{change}")
+    if output:
+        values = {name: value._asdict() for name, value in measured.items()}
+        output.write_text(json.dumps({"unit": unit, "measured": values, "machine": machine()}, indent=2) + "\n")
