@@ -3,22 +3,24 @@
     python -m benchmarks.training --train "data/multi30k/train.{lang}.gz" --output before.json
     python -m benchmarks.training --suite toy    # seconds, on the phrasebook
 
-Both see the same sentences in batches of the same number of target positions; PyTorch, which compiles nothing, gets
-buckets for every length. Repeats of the two alternate. Needs requirements-parity.txt.
+Both train the same model on the same sentences, in batches of the same number of target positions; PyTorch, which
+compiles nothing, gets a bucket for every length. Each has a process of its own, so that no idle thread or kept memory
+of the other disturbs it, and their repeats alternate. Needs requirements-parity.txt.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 import tyro
 
 from benchmarks.record import Spread, report, spread
@@ -29,13 +31,25 @@ from transformer_jax.data.pipeline import TrainingBatches
 from transformer_jax.fit import Corpus, build, load_corpus
 from transformer_jax.sharding import make_mesh, put_batch
 
+Update = Callable[[Batch], Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is trained: a model, and how much of it is measured at a time."""
+
+    model: configs.ModelConfig
+    batch_tokens: int
+    batches: int
+    """In each repeat."""
+
+
 TINY = configs.ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.3)
 BASE = configs.ModelConfig()
 SUITES = {
-    "toy": {"toy": (configs.ModelConfig(8, 16, 2, 1, 1), 256, 1)},
-    "cpu": {"TINY": (TINY, 4096, 24), "BASE": (BASE, 4096, 3)},
+    "toy": {"toy": Size(configs.ModelConfig(8, 16, 2, 1, 1), batch_tokens=256, batches=1)},
+    "cpu": {"TINY": Size(TINY, 4096, batches=24), "BASE": Size(BASE, 4096, batches=4)},
 }
-"""Name -> size -> (model, target positions a batch, batches a repeat)."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,6 @@ class Benchmark:
     """Which sizes."""
     train: str = "phrasebook"
     """Training pairs: any locator of train.py."""
-    valid: str = "phrasebook"
-    """Validation pairs, of the same kind; opened, not used."""
     repeats: int = 5
     """Measurements of each; the median counts."""
     output: Path | None = None
@@ -56,23 +68,7 @@ class Benchmark:
     """JSON file of an earlier run, to compare with."""
 
 
-def settings(benchmark: Benchmark, model: configs.ModelConfig, batch_tokens: int) -> configs.Config:
-    """The run that is measured: the recipe's settings for a CPU, the given model."""
-    return configs.Config(
-        model=model,
-        data=configs.DataConfig(
-            train=benchmark.train,
-            valid=benchmark.valid,
-            test=benchmark.valid,
-            batch_tokens=batch_tokens,
-            max_length=64,
-            buckets=12,
-        ),
-        tokenizer=configs.TokenizerConfig(size=10_000),
-    )
-
-
-def ours(config: configs.Config, corpus: Corpus) -> Callable[[Batch], Any]:
+def ours(config: configs.Config, corpus: Corpus) -> Update:
     """One update of this package, as train.py makes it."""
     machinery = build(config, make_mesh(config.mesh), corpus.tokenizers)
     state = machinery.state
@@ -85,52 +81,78 @@ def ours(config: configs.Config, corpus: Corpus) -> Callable[[Batch], Any]:
     return update
 
 
-def pytorch(config: configs.Config, corpus: Corpus) -> Callable[[Batch], Any]:
+def pytorch(config: configs.Config, corpus: Corpus) -> Update:
     """One update of the PyTorch loop."""
     from benchmarks.peers.torch_loop import TorchTraining
 
-    training = TorchTraining(config.model, len(corpus.tokenizers.source), config.data.max_length)
-    return training.step
+    return TorchTraining(config.model, len(corpus.tokenizers.source), config.data.max_length).step
 
 
-def batches(config: configs.Config, corpus: Corpus, buckets: int, count: int) -> list[Batch]:
-    """The first batches of an epoch."""
-    data = replace(config.data, buckets=buckets)
-    divisor = len(jax.devices())
-    source = TrainingBatches(corpus.train, data, config.training.seed, divisor)
-    print(f"{len(source.shapes)} shapes, {source.padding():.1%} padding")
-    return [source[index] for index in range(count)]
+SYSTEMS = {"transformer_jax": (ours, 12), "PyTorch": (pytorch, 64)}
+"""Name -> (what makes its update, length buckets)."""
 
 
-def tokens_per_second(update: Callable[[Batch], Any], measured: Sequence[Batch]) -> float:
-    """Real target tokens, over the time until the last update is done."""
-    began = time.perf_counter()
-    for batch in measured:
-        result = update(batch)
-    jax.block_until_ready(result)
-    return sum(int((batch.target_segments != 0).sum()) for batch in measured) / (time.perf_counter() - began)
+class Runner:
+    """One system in a process of its own."""
+
+    def __init__(self, benchmark: Benchmark, size: Size, system: str) -> None:
+        make, buckets = SYSTEMS[system]
+        config = configs.Config(
+            model=size.model,
+            data=configs.DataConfig(
+                *[benchmark.train] * 3, batch_tokens=size.batch_tokens, max_length=64, buckets=buckets
+            ),
+            tokenizer=configs.TokenizerConfig(size=10_000),
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            corpus = load_corpus(config, Path(folder))
+        source = TrainingBatches(corpus.train, config.data, config.training.seed, len(jax.devices()))
+        print(f"{system}: {len(source.shapes)} shapes, {source.padding():.1%} of the target positions are padding")
+        self.batches = [source[index] for index in range(size.batches)]
+        self.update = make(config, corpus)
+
+    def tokens_per_second(self) -> float:
+        """Real target tokens of the batches, over the time until the last update is done."""
+        began = time.perf_counter()
+        for batch in self.batches:
+            result = self.update(batch)
+        jax.block_until_ready(result)
+        return sum(int((batch.target_segments != 0).sum()) for batch in self.batches) / (time.perf_counter() - began)
+
+
+_runner: Runner
+"""The one of this process."""
+
+
+def _begin(*arguments: Any) -> None:
+    global _runner
+    _runner = Runner(*arguments)
+
+
+def _tokens_per_second() -> float:
+    return _runner.tokens_per_second()
 
 
 def measure(benchmark: Benchmark) -> dict[str, Spread]:
     """Every size of the suite, ours and PyTorch's in turn."""
     results = {}
-    for name, (model, batch_tokens, count) in SUITES[benchmark.suite].items():
-        config = settings(benchmark, model, batch_tokens)
-        with tempfile.TemporaryDirectory() as folder:
-            corpus = load_corpus(config, Path(folder))
-        systems = {
-            "transformer_jax": (ours(config, corpus), batches(config, corpus, config.data.buckets, count)),
-            "PyTorch": (pytorch(config, corpus), batches(config, corpus, config.data.max_length, count)),
-        }
-        speeds: dict[str, list[float]] = {system: [] for system in systems}
-        for repeat in range(benchmark.repeats + 1):
-            for system, (update, measured) in systems.items():
-                speed = tokens_per_second(update, measured)
-                if repeat:  # The first compiles and warms up.
-                    speeds[system].append(speed)
-        ratios = np.divide(speeds["transformer_jax"], speeds["PyTorch"])
+    for name, size in SUITES[benchmark.suite].items():
+        with ExitStack() as stack:
+            processes = {
+                system: stack.enter_context(
+                    ProcessPoolExecutor(1, get_context("spawn"), _begin, (benchmark, size, system))
+                )
+                for system in SYSTEMS
+            }
+            speeds: dict[str, list[float]] = {system: [] for system in SYSTEMS}
+            for repeat in range(benchmark.repeats + 1):
+                for system, process in processes.items():
+                    speed = process.submit(_tokens_per_second).result()
+                    if repeat:  # The first compiles and warms up.
+                        speeds[system].append(speed)
         results |= {f"{name}, {system}": spread(values) for system, values in speeds.items()}
-        results[f"{name}, ratio"] = spread(ratios.tolist())
+        ratios = [mine / theirs for mine, theirs in zip(speeds["transformer_jax"], speeds["PyTorch"], strict=True)]
+        results[f"{name}, ratio"] = spread(ratios)
     return results
 
 
@@ -142,4 +164,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     restart_with_settings()
-    sys.exit(main())
+    main()
