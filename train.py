@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
 
     if command.distributed:
         join_processes()
-    fit(command.settings, command.workdir)
+    fit(command.settings, command.workdir, command.profile)
 
 
 if __name__ == "__main__":

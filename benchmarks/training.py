@@ -100,7 +100,12 @@ class Runner:
         config = configs.Config(
             model=size.model,
             data=configs.DataConfig(
-                *[benchmark.train] * 3, batch_tokens=size.batch_tokens, max_length=64, buckets=buckets
+                train=benchmark.train,
+                valid=benchmark.train,
+                test=benchmark.train,
+                max_length=64,
+                batch_tokens=size.batch_tokens,
+                buckets=buckets,
             ),
             tokenizer=configs.TokenizerConfig(size=10_000),
         )
@@ -135,7 +140,7 @@ def _tokens_per_second() -> float:
 
 def measure(benchmark: Benchmark) -> dict[str, Spread]:
     """Every size of the suite, ours and PyTorch's in turn."""
-    results = {}
+    results: dict[str, Spread] = {}
     for name, size in SUITES[benchmark.suite].items():
         with ExitStack() as stack:
             processes = {

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from jax.profiler import ProfileData
 
 from transformer_jax import fit as fitting
 from transformer_jax.checkpoints import Checkpoints, Progress, load_params
@@ -95,6 +96,20 @@ def test_metrics_are_written_as_often_as_asked(finished):
 def test_a_finished_run_translates(finished):
     [translation] = Translator.load(finished).translate(["1 2"])
     assert set(translation.text.split()) <= set(WORDS)
+
+
+def test_a_profile_is_a_trace_of_a_few_updates(recipe, tmp_path):
+    fitting.fit(recipe(steps=26), tmp_path / "run", profile=tmp_path / "profile")
+    [trace] = (tmp_path / "profile").rglob("*.xplane.pb")
+    names = {
+        event.name for plane in ProfileData.from_file(str(trace)).planes for x in plane.lines for event in x.events
+    }
+    assert any("train_step" in name for name in names)
+
+
+def test_a_profile_of_too_short_a_run_is_refused(recipe, tmp_path):
+    with pytest.raises(InputError, match="needs 25 updates, but only 12 are left"):
+        fitting.fit(recipe(), tmp_path / "run", profile=tmp_path / "profile")
 
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")  # the test reads as plainly as can be

@@ -62,9 +62,14 @@ class Machinery(NamedTuple):
     evaluate: Any
 
 
-def fit(config: Config, workdir: Path) -> None:
+PROFILED = range(20, 25)
+"""The updates of a process that a profile covers: a few, after the first ones, which compile."""
+
+
+def fit(config: Config, workdir: Path, profile: Path | None = None) -> None:
     """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
 
+    profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show.
     Raises InputError for settings or data that cannot be used, before anything in ``workdir`` is changed.
     """
     began = time.monotonic()
@@ -81,7 +86,7 @@ def fit(config: Config, workdir: Path) -> None:
         f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are padding, "
         f"{len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
     )
-    progress = train(config, workdir, corpus, machinery, batches, began)
+    progress = train(config, workdir, corpus, machinery, batches, began, profile)
     finish(config, workdir, corpus, progress)
 
 
@@ -150,7 +155,13 @@ def build(config: Config, mesh: Mesh, tokenizers: Tokenizers) -> Machinery:
 
 
 def train(
-    config: Config, workdir: Path, corpus: Corpus, machinery: Machinery, batches: TrainingBatches, began: float
+    config: Config,
+    workdir: Path,
+    corpus: Corpus,
+    machinery: Machinery,
+    batches: TrainingBatches,
+    began: float,
+    profile: Path | None,
 ) -> Progress:
     """Run the updates that are left. began: the time.monotonic() at which the command started."""
     training = config.training
@@ -166,9 +177,21 @@ def train(
         window = Window()
         bar = tqdm(total=training.steps, initial=step, unit="step", disable=None, mininterval=1.0)
         with closing(Journal(workdir, step)) as journal, closing(bar):
+            first = step
+            if profile and training.steps - first < PROFILED.stop:
+                raise InputError(
+                    f"--profile needs {PROFILED.stop} updates, but only {training.steps - first} are left. "
+                    "Raise --training.steps."
+                )
             while step < training.steps and not progress.is_stale(training.patience):
                 step += 1
+                if profile and step - first == PROFILED.start:
+                    jax.profiler.start_trace(str(profile))
                 state, metrics = machinery.train_step(state, put_batch(next(iterator), machinery.mesh))
+                if profile and step - first == PROFILED[-1]:
+                    jax.block_until_ready(state)
+                    jax.profiler.stop_trace()
+                    bar.write(f"{profile}: a trace of updates {first + PROFILED.start} to {step}")
                 window.add(metrics)
                 bar.update()
                 if step % training.log_every == 0:

@@ -78,7 +78,7 @@ class Block(nn.Module):
         causal = self.cross is not None
         sublayers: list[Any] = [lambda y: self.attention(y, None, mask, causal)]
         if self.cross is not None:
-            sublayers.append(lambda y: self.cross(y, memory, memory_mask))  # type: ignore[misc]
+            sublayers.append(lambda y: self.cross(y, memory, memory_mask))
         sublayers.append(lambda y: self.narrow(functional.relu(self.widen(y))))
         for norm, sublayer in zip(self.norms, sublayers, strict=True):
             x = x + self.dropout(sublayer(norm(x))) if self.pre else norm(x + self.dropout(sublayer(x)))
@@ -87,6 +87,8 @@ class Block(nn.Module):
 
 class Transformer(nn.Module):
     """Encoder and decoder with one embedding matrix, which also projects."""
+
+    sinusoids: Tensor
 
     def __init__(self, config: ModelConfig, vocabulary: int, longest: int) -> None:
         super().__init__()
