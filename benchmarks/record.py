@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
+from transformer_jax.fit import hardware
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transformers")
 
@@ -46,12 +45,7 @@ def machine() -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue  # A peer that is not measured here.
-    return {
-        "devices": [device.device_kind for device in jax.devices()],
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
+    return {"hardware": hardware(), "python": platform.python_version(), "versions": versions}
 
 
 def report(measured: dict[str, Spread], unit: str, output: Path | None, against: Path | None) -> None:

@@ -70,7 +70,8 @@ def fit(config: Config, workdir: Path, profile: Path | None = None) -> None:
     """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
 
     profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show.
-    Raises InputError for settings or data that cannot be used, before anything in ``workdir`` is changed.
+    Raises InputError for settings or data that cannot be used, before anything in ``workdir`` is changed, and, later,
+    if fewer updates are left than a profile needs.
     """
     began = time.monotonic()
     require_same_settings(config, workdir)
@@ -172,17 +173,16 @@ def train(
         if checkpoints.latest_step() is not None:
             state, progress = checkpoints.restore(state, iterator)
             logging.info(f"continuing after step {int(state.step)}")
-        step = int(state.step)
+        step = first = int(state.step)
+        if profile and training.steps - first < PROFILED[-1]:
+            raise InputError(
+                f"--profile needs {PROFILED[-1]} updates, but only {training.steps - first} are left. "
+                "Raise --training.steps."
+            )
         began -= progress.seconds
         window = Window()
         bar = tqdm(total=training.steps, initial=step, unit="step", disable=None, mininterval=1.0)
         with closing(Journal(workdir, step)) as journal, closing(bar):
-            first = step
-            if profile and training.steps - first < PROFILED.stop:
-                raise InputError(
-                    f"--profile needs {PROFILED.stop} updates, but only {training.steps - first} are left. "
-                    "Raise --training.steps."
-                )
             while step < training.steps and not progress.is_stale(training.patience):
                 step += 1
                 if profile and step - first == PROFILED.start:
@@ -229,13 +229,17 @@ def validate(config: Config, corpus: Corpus, machinery: Machinery, state: TrainS
     return {**means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
 
 
-def processor() -> str:
-    """The name of the machine's CPU."""
+def hardware() -> dict[str, Any]:
+    """Processor, cores and devices of this machine, for the record."""
     # platform.processor() is empty or a mere architecture on most Linux systems.
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text().splitlines() if listing.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "devices": [device.device_kind for device in jax.devices()],
+    }
 
 
 def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) -> None:
@@ -257,11 +261,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
         "seed": config.training.seed,
         "wall_seconds": round(time.monotonic() - began, 1),
         "target_tokens_per_second": round(float(np.median(speeds)), 1) if speeds else None,
-        "hardware": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "devices": [device.device_kind for device in jax.devices()],
-        },
+        "hardware": hardware(),
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint", "tokenizers")},

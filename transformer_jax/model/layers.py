@@ -36,8 +36,8 @@ class Dropout(nn.Module):
 def random_words(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """A random 32-bit word for each element: a hash of its index and of 64 bits drawn from the key.
 
-    XLA computes it within the operation that uses it, in parallel and again in the backward pass; the words of
-    ``jax.random.bits`` are written to memory first, on a CPU by one thread, at a tenth of a small model's step.
+    XLA computes it within the operation that uses it, while the words of ``jax.random.bits`` are written to memory
+    first.
     Source of the hash: the finalizer of MurmurHash3 (Appleby 2011), with the second word added between its rounds.
     """
     first, second = jax.random.bits(key, (2,), jnp.uint32)
