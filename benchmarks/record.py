@@ -5,14 +5,52 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from importlib import metadata
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformer_jax.fit import hardware
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transformers")
+
+
+Measure = Callable[[], Any]
+"""Does its work once and says how fast that was."""
+
+_measure: Measure
+"""The one of this process."""
+
+
+def alternate(systems: Mapping[str, Callable[[], Measure]], repeats: int) -> dict[str, list[Any]]:
+    """What each system measured, ``repeats`` times in turn, after one time to compile and to warm up.
+
+    Each is made in a process of its own, so that no idle thread or kept memory of another disturbs it.
+    """
+    results: dict[str, list[Any]] = {name: [] for name in systems}
+    with ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _begin, (make,)))
+            for name, make in systems.items()
+        }
+        for repeat in range(repeats + 1):
+            for name, process in processes.items():
+                measured = process.submit(_again).result()
+                if repeat:
+                    results[name].append(measured)
+    return results
+
+
+def _begin(make: Callable[[], Measure]) -> None:
+    global _measure
+    _measure = make()
+
+
+def _again() -> Any:
+    return _measure()
 
 
 class Spread(NamedTuple):

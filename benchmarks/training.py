@@ -4,8 +4,8 @@
     python -m benchmarks.training --suite toy    # seconds, on the phrasebook
 
 Both train the same model on the same sentences, in batches of the same number of target positions; PyTorch, which
-compiles nothing, gets a bucket for every length. Each has a process of its own, so that no idle thread or kept memory
-of the other disturbs it, and their repeats alternate. Needs requirements-parity.txt.
+compiles nothing, gets a bucket for every length. Each has a process of its own, and their repeats alternate. Needs
+requirements-parity.txt.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import tyro
 
-from benchmarks.record import Spread, report, spread
+from benchmarks.record import Spread, alternate, report, spread
 from transformer_jax import config as configs
 from transformer_jax.allocator import restart_with_settings
 from transformer_jax.data.batches import Batch
@@ -93,7 +91,7 @@ SYSTEMS = {"transformer_jax": (ours, 12), "PyTorch": (pytorch, 64)}
 
 
 class Runner:
-    """One system in a process of its own."""
+    """One system with its batches; a call measures it once."""
 
     def __init__(self, benchmark: Benchmark, size: Size, system: str) -> None:
         make, buckets = SYSTEMS[system]
@@ -116,7 +114,7 @@ class Runner:
         self.batches = [source[index] for index in range(size.batches)]
         self.update = make(config, corpus)
 
-    def tokens_per_second(self) -> float:
+    def __call__(self) -> float:
         """Real target tokens of the batches, over the time until the last update is done."""
         began = time.perf_counter()
         for batch in self.batches:
@@ -125,36 +123,12 @@ class Runner:
         return sum(int((batch.target_segments != 0).sum()) for batch in self.batches) / (time.perf_counter() - began)
 
 
-_runner: Runner
-"""The one of this process."""
-
-
-def _begin(*arguments: Any) -> None:
-    global _runner
-    _runner = Runner(*arguments)
-
-
-def _tokens_per_second() -> float:
-    return _runner.tokens_per_second()
-
-
 def measure(benchmark: Benchmark) -> dict[str, Spread]:
     """Every size of the suite, ours and PyTorch's in turn."""
     results: dict[str, Spread] = {}
     for name, size in SUITES[benchmark.suite].items():
-        with ExitStack() as stack:
-            processes = {
-                system: stack.enter_context(
-                    ProcessPoolExecutor(1, get_context("spawn"), _begin, (benchmark, size, system))
-                )
-                for system in SYSTEMS
-            }
-            speeds: dict[str, list[float]] = {system: [] for system in SYSTEMS}
-            for repeat in range(benchmark.repeats + 1):
-                for system, process in processes.items():
-                    speed = process.submit(_tokens_per_second).result()
-                    if repeat:  # The first compiles and warms up.
-                        speeds[system].append(speed)
+        runners = {system: partial(Runner, benchmark, size, system) for system in SYSTEMS}
+        speeds = alternate(runners, benchmark.repeats)
         results |= {f"{name}, {system}": spread(values) for system, values in speeds.items()}
         ratios = [mine / theirs for mine, theirs in zip(speeds["transformer_jax"], speeds["PyTorch"], strict=True)]
         results[f"{name}, ratio"] = spread(ratios)

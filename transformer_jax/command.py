@@ -36,8 +36,7 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
     for library in CHATTY:
         logging.getLogger(library).setLevel(logging.ERROR)
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    keep_compiled_programs()
     try:
         main(arguments)
         sys.stdout.flush()
@@ -53,6 +52,12 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     return 0
+
+
+def keep_compiled_programs() -> None:
+    """Let JAX keep compiled programs on disk; to be called before it is imported."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 def parse(default: Command, arguments: list[str], program: str) -> Command:

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer_jax.model.layers import Linear
+
 
 class KeysValues(NamedTuple):
     """What queries attend to, projected by W^K and W^V and split into heads."""
@@ -40,11 +42,9 @@ class MultiHeadAttention(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
-        def projection() -> nn.Dense:
-            initializer = nn.initializers.xavier_uniform()
-            return nn.Dense(self.d_model, use_bias=False, dtype=self.dtype, kernel_init=initializer)
-
-        self.w_query, self.w_key, self.w_value, self.w_output = (projection() for _ in range(4))
+        self.w_query, self.w_key, self.w_value, self.w_output = (
+            Linear(self.d_model, use_bias=False, dtype=self.dtype) for _ in range(4)
+        )
 
     def keys_values(self, memory: Float[Array, "B S D"]) -> KeysValues:
         """Project what will be attended to; in decoding the encoder's output is projected once a sentence."""

@@ -1,12 +1,13 @@
 """The parts that treat every position alone.
 
-Axes: B batch, T positions, D model width, F inner width of the feed-forward layer.
+Axes: B batch, T positions, D model width, F inner width of the feed-forward layer (in ``product``, any width).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -70,6 +71,34 @@ class LayerNormalization(nn.Module):
         return (gamma * centered * jax.lax.rsqrt(variance + self.epsilon) + beta).astype(x.dtype)
 
 
+@jax.custom_vjp
+def product(x: Float[Array, "B T D"], kernel: Float[Array, "D F"]) -> Float[Array, "B T F"]:
+    """x W, with the gradients written out, which takes 5 to 9% off a training step on a CPU (docs/performance.md)."""
+    return jnp.tensordot(x, kernel, 1)
+
+
+def _product_forward(x: Float[Array, "B T D"], kernel: Float[Array, "D F"]) -> tuple[Array, tuple[Array, Array]]:
+    return product(x, kernel), (x, kernel)
+
+
+def _product_backward(factors: tuple[Array, Array], gradient: Float[Array, "B T F"]) -> tuple[Array, Array]:
+    x, kernel = factors
+    # Without the barrier XLA writes the gradient transposed from within the operation that computes it, value by value.
+    x, gradient = jax.lax.optimization_barrier((x, gradient))
+    return jnp.einsum("BTF,DF->BTD", gradient, kernel), jnp.einsum("BTD,BTF->DF", x, gradient)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+def _dot_general(x: Array, kernel: Array, *dimensions: Any, **precision: Any) -> Array:
+    return product(x, kernel)  # A dense layer always asks for the same dimensions.
+
+
+Linear = partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dot_general=_dot_general)
+"""x W + b, or x W with ``use_bias=False``. Source of the initialization: Glorot and Bengio 2010, equation 16."""
+
+
 class FeedForward(nn.Module):
     """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2.
 
@@ -83,9 +112,8 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """Widen, rectify, narrow."""
-        initializer = nn.initializers.xavier_uniform()
-        hidden = nn.relu(nn.Dense(self.d_ff, dtype=self.dtype, kernel_init=initializer, name="widen")(x))
-        return nn.Dense(self.d_model, dtype=self.dtype, kernel_init=initializer, name="narrow")(hidden)
+        hidden = nn.relu(Linear(self.d_ff, dtype=self.dtype, name="widen")(x))
+        return Linear(self.d_model, dtype=self.dtype, name="narrow")(hidden)
 
 
 class ResidualConnection(nn.Module):
