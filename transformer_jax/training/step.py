@@ -66,8 +66,8 @@ def make_train_step(
         return summed, sums
 
     def of_blocks(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
-        """Gradients [N, ...] of each device's own rows. Summed here, they would travel between the devices at every turn of
-        the loops over chunks of tokens and over accumulated batches.
+        """Gradients [N, ...] of each device's own rows. Summed here, they would travel between the devices at every
+        turn of the loops over chunks of tokens and over accumulated batches.
         """
         rows = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), batch)
         return jax.vmap(gradients, (None, 0, None), spmd_axis_name=ROWS if mesh else None)(params, rows, key)
