@@ -10,8 +10,13 @@ from transformer_jax.recipes import train_command
 
 
 def main(arguments: list[str]) -> None:
-    """Train, score and save one run."""
+    """Train, score and save one run; or say what it would take."""
     command = train_command(arguments)
+    if command.dry_run:
+        from transformer_jax.dry_run import dry_run
+
+        dry_run(command.settings)
+        return
     from transformer_jax.fit import fit
     from transformer_jax.sharding import join_processes
 

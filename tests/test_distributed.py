@@ -49,13 +49,14 @@ def train(folder, workdir, processes):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(tmp_path):
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_train_as_one_does(processes, tmp_path):
     random = np.random.default_rng(0)
     rows = [random.integers(0, 8, random.integers(1, 5)) for _ in range(200)]
     lines = [f"{' '.join(map(str, row))}\t{' '.join(chr(97 + n) for n in row)}\n" for row in rows]
     (tmp_path / "pairs.tsv").write_text("".join(lines))
     (tmp_path / "recipe.py").write_text(RECIPE.format(tmp_path / "pairs.tsv"))
-    one, two = train(tmp_path, "one", 1), train(tmp_path, "two", 2)
-    assert [line["step"] for line in two] == [line["step"] for line in one]
-    np.testing.assert_allclose([line["loss"] for line in two], [line["loss"] for line in one], rtol=1e-4)
-    assert (tmp_path / "two/results.json").exists()
+    one, several = train(tmp_path, "one", 1), train(tmp_path, "several", processes)
+    assert [line["step"] for line in several] == [line["step"] for line in one]
+    np.testing.assert_allclose([line["loss"] for line in several], [line["loss"] for line in one], rtol=1e-4)
+    assert (tmp_path / "several/results.json").exists()

@@ -11,6 +11,7 @@ import pytest
 from jax.profiler import ProfileData
 
 from transformer_jax import fit as fitting
+from transformer_jax import memory
 from transformer_jax.checkpoints import Checkpoints, Progress, load_params
 from transformer_jax.config import (
     Config,
@@ -22,7 +23,7 @@ from transformer_jax.config import (
     TrainingConfig,
 )
 from transformer_jax.decoding.translator import Translator
-from transformer_jax.errors import InputError
+from transformer_jax.errors import InputError, RunError
 
 WORDS = ("eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht")
 
@@ -190,6 +191,34 @@ def test_a_corpus_of_long_lines_alone_is_refused(recipe, tmp_path):
     data = dataclasses.replace(config.data, train=str(tmp_path / "long.tsv"), max_length=3)
     with pytest.raises(InputError, match=r"Raise --data\.max-length"):
         fitting.fit(dataclasses.replace(config, data=data), tmp_path / "run")
+
+
+def test_a_batch_that_cannot_be_divided_is_refused_and_can_be_mended_in_the_same_folder(recipe, tmp_path):
+    # 512 tokens are 102 rows of the longest 5, and 8 devices x 16 accumulated batches are 128 parts.
+    with pytest.raises(InputError, match=r"102 rows of 5 tokens, too few for 128 parts.*Use --data.batch-tokens 640"):
+        fitting.fit(recipe(accumulate=16), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_state_that_does_not_fit_is_refused_before_it_is_made(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "device_memory", lambda: 20_000)
+    with pytest.raises(InputError, match=r"GiB of each device, which has 0\.00 GiB\. --mesh.data -1 --mesh.fsdp"):
+        fitting.fit(recipe(), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise jax.errors.JaxRuntimeError(message)
+
+    monkeypatch.setattr(fitting, "train", fail)
+    message = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.\nLargest allocations:"
+    with pytest.raises(RunError, match=r"--data\.batch-tokens.*--training\.accumulate.*--mesh\.fsdp") as error:
+        fitting.fit(recipe(), tmp_path / "run")
+    assert "\n" not in str(error.value)
+    message = "INTERNAL: something else"
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        fitting.fit(recipe(), tmp_path / "run")
 
 
 def test_what_cannot_be_used_leaves_no_folder_behind(recipe, tmp_path):

@@ -8,8 +8,8 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -29,10 +29,11 @@ from transformer_jax.data.pipeline import Share, TrainingBatches, evaluation_bat
 from transformer_jax.data.sources import Pair, open_pairs
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers, save_tokenizers, train_tokenizers
 from transformer_jax.decoding.translator import Translator
-from transformer_jax.errors import InputError
+from transformer_jax.errors import InputError, RunError
 from transformer_jax.evaluation import score
+from transformer_jax.memory import require_memory
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.sharding import batch_sharding, make_mesh, put_batch, row_divisor, state_shardings
+from transformer_jax.sharding import batch_sharding, make_mesh, placed, put_batch, row_divisor, state_shardings
 from transformer_jax.training.journal import Journal, Window, means, read_journal
 from transformer_jax.training.loss import LossSums
 from transformer_jax.training.optimizer import learning_rate, make_optimizer
@@ -52,6 +53,15 @@ class Corpus(NamedTuple):
     test: Sequence[Pair]
 
 
+class Program(NamedTuple):
+    """A training step that is yet to be compiled. state: its shapes, each with its sharding."""
+
+    model: Transformer
+    initialize: Callable[[], TrainState]
+    state: TrainState
+    train_step: Any
+
+
 class Machinery(NamedTuple):
     """What the loop calls: jitted functions, and the objects that they were made from."""
 
@@ -66,6 +76,20 @@ PROFILED = range(20, 25)
 """The updates of a process that a profile covers: a few, after the first ones, which compile."""
 
 
+@contextmanager
+def explain_lack_of_memory() -> Iterator[None]:
+    """Turn what XLA says when a device's memory is used up into one line with the remedies."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RunError(
+            "a device's memory is used up. Lower --data.batch-tokens, or raise --training.accumulate or --mesh.fsdp."
+        ) from error
+
+
+@explain_lack_of_memory()
 def fit(config: Config, workdir: Path, profile: Path | None = None) -> None:
     """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
 
@@ -77,12 +101,13 @@ def fit(config: Config, workdir: Path, profile: Path | None = None) -> None:
     require_same_settings(config, workdir)
     mesh = make_mesh(config.mesh)
     corpus = load_corpus(config, workdir)
+    share = Share(jax.process_index(), jax.process_count())
+    divisor = row_divisor(mesh) * config.training.accumulate
+    batches = TrainingBatches(corpus.train, config.data, config.training.seed, divisor, share)
+    require_rows(config, divisor, batches.shapes[-1].target)
+    machinery = build(config, mesh, corpus.tokenizers)
     if jax.process_index() == 0:
         configs.save(config, workdir / "config.json")
-    machinery = build(config, mesh, corpus.tokenizers)
-    share = Share(jax.process_index(), jax.process_count())
-    divisor = row_divisor(machinery.mesh) * config.training.accumulate
-    batches = TrainingBatches(corpus.train, config.data, config.training.seed, divisor, share)
     logging.info(
         f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are padding, "
         f"{len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
@@ -134,25 +159,45 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     return Corpus(tokenizers, encoded, valid, test)
 
 
-def build(config: Config, mesh: Mesh, tokenizers: Tokenizers) -> Machinery:
-    """Initialize the state where the mesh wants it; the steps are compiled when they first meet a shape."""
-    model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
+def require_rows(config: Config, parts: int, length: int) -> None:
+    """Refuse a batch with fewer rows of ``length`` positions than parts to divide them into."""
+    rows = config.data.batch_tokens // length
+    if rows < parts:
+        raise InputError(
+            f"data.batch_tokens {config.data.batch_tokens} holds {rows} rows of {length} tokens, too few for {parts} "
+            f"parts (mesh data x fsdp x training.accumulate). Use --data.batch-tokens {parts * length}, or at most "
+            f"{rows} parts."
+        )
+
+
+def prepare(config: Config, mesh: Mesh, source_words: int, target_words: int, chunk: int | None = None) -> Program:
+    """Jit the training step with its shardings: nothing is allocated or compiled. chunk: as in ``make_train_step``."""
+    model = Transformer(config.model, source_words, target_words)
     training = config.training
     optimizer = make_optimizer(config.optimizer, config.model.d_model, training.steps)
     initialize = partial(initial_state, model, optimizer, training.seed, bool(training.ema))
-    shardings = state_shardings(mesh, jax.eval_shape(initialize))
-    state = jax.jit(initialize, out_shardings=shardings)()
-    rows = batch_sharding(mesh)
+    shapes = jax.eval_shape(initialize)
+    shardings = state_shardings(mesh, shapes)
     train_step = jax.jit(
-        make_train_step(model, optimizer, training),
-        in_shardings=(shardings, rows),
+        make_train_step(model, optimizer, training, mesh, chunk),
+        in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
+    return Program(model, initialize, placed(mesh, shapes), train_step)
+
+
+def build(config: Config, mesh: Mesh, tokenizers: Tokenizers) -> Machinery:
+    """Initialize the state where the mesh wants it; the steps are compiled when they first meet a shape."""
+    program = prepare(config, mesh, len(tokenizers.source), len(tokenizers.target))
+    require_memory(mesh, program.state)
+    shardings = state_shardings(mesh, program.state)
+    state = jax.jit(program.initialize, out_shardings=shardings)()
     evaluate_step = jax.jit(
-        partial(evaluate, model, smoothing=training.label_smoothing), in_shardings=(shardings.params, rows)
+        partial(evaluate, program.model, smoothing=config.training.label_smoothing),
+        in_shardings=(shardings.params, batch_sharding(mesh)),
     )
-    return Machinery(mesh, model, state, train_step, evaluate_step)
+    return Machinery(mesh, program.model, state, program.train_step, evaluate_step)
 
 
 def train(

@@ -30,6 +30,8 @@ class TrainCommand:
     """Refuse to go on with a run that the folder already holds."""
     profile: Path | None = None
     """A folder for a trace of updates 20 to 24, to be opened with TensorBoard's profiler or in Perfetto."""
+    dry_run: bool = False
+    """Train nothing: compile the step for the mesh, on pretended devices, and show memory, communication and speed."""
     distributed: bool = False
     """One of several processes: JAX finds the others by itself on TPU pods and Slurm, elsewhere by
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""

@@ -20,6 +20,9 @@ from transformer_jax.errors import InputError, RunError
 
 AXES = ("data", "fsdp", "tensor")
 
+ROWS = ("data", "fsdp")
+"""The mesh axes that divide the rows of a batch."""
+
 RULES: tuple[tuple[str, P], ...] = (
     (r"(embeddings|projection)/table$", P(("tensor", "fsdp"), None)),
     (r"w_(query|key|value)/kernel$", P("fsdp", "tensor")),
@@ -70,31 +73,53 @@ def make_mesh(config: MeshConfig) -> Mesh:
 
 def row_divisor(mesh: Mesh) -> int:
     """The number of parts into which the rows of a batch are divided."""
-    return int(mesh.shape["data"] * mesh.shape["fsdp"])
+    return math.prod(mesh.shape[axis] for axis in ROWS)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows divided over the data and fsdp axes."""
-    return NamedSharding(mesh, P(("data", "fsdp")))
+    return NamedSharding(mesh, P(ROWS))
 
 
 def state_shardings(mesh: Mesh, shapes: Any) -> Any:
     """A sharding for each leaf of a tree of shapes: optimizer moments and averages lie where their parameters lie."""
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), P())
-        return NamedSharding(mesh, _divisible(mesh, spec, leaf.shape))
+        return NamedSharding(mesh, _spec(mesh, path, leaf.shape))
 
     return jax.tree_util.tree_map_with_path(sharding, shapes)
 
 
-def _divisible(mesh: Mesh, spec: P, shape: tuple[int, ...]) -> P:
-    """Replicate an axis whose size its mesh axes do not divide, such as a vocabulary of a prime number of words."""
+def placed(mesh: Mesh, shapes: Any) -> Any:
+    """A tree of shapes with their shardings."""
+    shardings = state_shardings(mesh, shapes)
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, shardings)
+
+
+def gather_over_fsdp(mesh: Mesh, params: Any) -> Any:
+    """Parameters as the layers use them: whole over fsdp, still divided over tensor.
+
+    Left to itself the compiler may also gather the table of embeddings over tensor, or divide activations as the
+    parameters are.
+    """
+
+    def gather(path: tuple[Any, ...], leaf: Any) -> Any:
+        kept = ("tensor" if "tensor" in (axes or ()) else None for axes in _spec(mesh, path, leaf.shape))
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, P(*kept)))
+
+    return jax.tree_util.tree_map_with_path(gather, params)
+
+
+def _spec(mesh: Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -> P:
+    """The rule for a leaf, without the mesh axes that do not divide it: a prime number of words is replicated."""
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), P())
 
     def keep(size: int, axes: Any) -> Any:
         names = (axes,) if isinstance(axes, str) else axes or ()
-        return axes if size % math.prod(mesh.shape[name] for name in names) == 0 else None
+        while size % math.prod(mesh.shape[name] for name in names):
+            names = names[:-1]
+        return names or None
 
     return P(*(keep(size, axes) for size, axes in zip(shape, spec, strict=False)))
 

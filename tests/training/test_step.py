@@ -116,7 +116,7 @@ def test_bfloat16_keeps_parameters_and_loss_in_float32_and_stays_close():
 
 @pytest.mark.parametrize(
     "mesh",
-    [MeshConfig(8, 1, 1), MeshConfig(1, 8, 1), MeshConfig(2, 1, 4), MeshConfig(2, 2, 2)],
+    [MeshConfig(8, 1, 1), MeshConfig(1, 8, 1), MeshConfig(1, 1, 8), MeshConfig(2, 1, 4), MeshConfig(2, 2, 2)],
     ids=lambda mesh: f"{mesh.data}-{mesh.fsdp}-{mesh.tensor}",
 )
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -124,9 +124,8 @@ def test_any_mesh_trains_as_one_device_does(mesh, accumulate):
     config = ModelConfig(**{**vars(MODEL), "dropout": 0.3})  # the masks do not depend on the mesh
     training = TrainingConfig(seed=3, accumulate=accumulate)
     model, optimizer, training, state = setup(config, training)
-    step = make_train_step(model, optimizer, training)
     expected, expected_losses = state, []
-    plain = jax.jit(step)
+    plain = jax.jit(make_train_step(model, optimizer, training))
     for seed in range(3):
         expected, metrics = plain(expected, batch_of(seed=seed))
         expected_losses.append(metrics["loss"])
@@ -134,6 +133,7 @@ def test_any_mesh_trains_as_one_device_does(mesh, accumulate):
     devices = make_mesh(mesh)
     shardings = state_shardings(devices, jax.eval_shape(lambda: state))
     rows = batch_sharding(devices)
+    step = make_train_step(model, optimizer, training, devices)
     sharded = jax.jit(step, in_shardings=(shardings, rows), out_shardings=(shardings, None), donate_argnums=0)
     state = jax.device_put(state, shardings)
     for seed, expected_loss in enumerate(expected_losses):

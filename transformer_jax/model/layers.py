@@ -30,7 +30,7 @@ class Dropout(nn.Module):
         if self.rate == 0 or not self.has_rng("dropout"):
             return x
         dropped = min(round(self.rate * 2**32), 2**32 - 1)
-        keep = random_words(self.make_rng("dropout"), x.shape) >= jnp.uint32(dropped)
+        keep = _words_for(self.make_rng("dropout"), jax.lax.stop_gradient(x)) >= jnp.uint32(dropped)
         return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)
 
 
@@ -49,6 +49,17 @@ def random_words(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     mixed = (mixed ^ mixed >> 16) * jnp.uint32(0x85EBCA6B) + second
     mixed = (mixed ^ mixed >> 13) * jnp.uint32(0xC2B2AE35)
     return mixed ^ mixed >> 16
+
+
+@jax.custom_batching.custom_vmap
+def _words_for(key: Array, x: Array) -> UInt32[Array, "..."]:
+    return random_words(key, x.shape)
+
+
+@_words_for.def_vmap
+def _words_for_blocks(blocks: int, batched: list[bool], key: Array, x: Array) -> tuple[UInt32[Array, "..."], bool]:
+    """Under vmap over blocks of rows, each value has the word that it has in the whole batch."""
+    return random_words(key, x.shape), True
 
 
 class LayerNormalization(nn.Module):

@@ -38,9 +38,13 @@ class _Tokens(NamedTuple):
     counted: Float[Array, "N"]
 
 
+CHUNKS = {"cpu": 256, "accelerator": 8192}
+"""Tokens whose logits a device holds at once: few enough for a CPU's cache, many enough to fill an accelerator."""
+
+
 def chunk_size() -> int:
-    """Tokens whose logits are held at once: few enough for a CPU's cache, many enough to fill an accelerator."""
-    return 256 if jax.default_backend() == "cpu" else 8192
+    """What suits the devices that are there."""
+    return CHUNKS["cpu" if jax.default_backend() == "cpu" else "accelerator"]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))

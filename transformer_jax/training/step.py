@@ -1,6 +1,6 @@
 """One update of the parameters, and one evaluation of them: pure functions, to be jitted by the caller.
 
-Axes: B rows, A batches whose gradients are accumulated.
+Axes: B rows, A batches whose gradients are accumulated, N blocks of rows, one for each device that shares them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from transformer_jax.config import TrainingConfig
 from transformer_jax.data.batches import Batch
 from transformer_jax.model.transformer import Transformer
+from transformer_jax.sharding import ROWS, gather_over_fsdp, row_divisor
 from transformer_jax.training.loss import LossSums, chunk_size, smoothed_cross_entropy
 from transformer_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 
 
-def evaluate(model: Transformer, params: Any, batch: Batch, smoothing: float, dropout: Any = None) -> LossSums:
-    """Sums of the loss over a batch; with a key for ``dropout``, as training sees it."""
+def evaluate(
+    model: Transformer, params: Any, batch: Batch, smoothing: float, dropout: Any = None, chunk: int | None = None
+) -> LossSums:
+    """Sums of the loss over a batch; with a key for ``dropout``, as training sees it. chunk: see ``chunk_size``."""
     features, table = model.apply(
         {"params": params},
         batch.source,
@@ -35,41 +39,56 @@ def evaluate(model: Transformer, params: Any, batch: Batch, smoothing: float, dr
         method="features_and_table",
     )
     counted = (batch.target_segments != 0).astype(jnp.float32)
-    return smoothed_cross_entropy(features, table, batch.target_output, counted, smoothing, chunk_size())
+    return smoothed_cross_entropy(features, table, batch.target_output, counted, smoothing, chunk or chunk_size())
 
 
 def make_train_step(
-    model: Transformer, optimizer: optax.GradientTransformation, config: TrainingConfig
+    model: Transformer,
+    optimizer: optax.GradientTransformation,
+    config: TrainingConfig,
+    mesh: Mesh | None = None,
+    chunk: int | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The update for a run's settings.
 
     The loss is the mean over all target tokens of the global batch: neither devices nor accumulated batches with few
-    tokens weigh more than they hold.
+    tokens weigh more than they hold. mesh: the devices that share the rows, None for one; chunk: see ``chunk_size``.
     """
+    blocks = row_divisor(mesh) if mesh else 1
 
     def gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
         def total(params: Any) -> tuple[jax.Array, LossSums]:
-            sums = evaluate(model, params, batch, config.label_smoothing, dropout=key)
+            whole = gather_over_fsdp(mesh, params) if mesh else params
+            sums = evaluate(model, whole, batch, config.label_smoothing, key, chunk)
             return sums.loss, sums
 
         summed, sums = jax.grad(total, has_aux=True)(params)
         return summed, sums
 
+    def of_blocks(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
+        """Gradients [N, ...] of each device's own rows. Summed here, they would travel between the devices at every
+        turn of the loops over chunks of tokens and over accumulated batches.
+        """
+        rows = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), batch)
+        return jax.vmap(gradients, (None, 0, None), spmd_axis_name=ROWS if mesh else None)(params, rows, key)
+
     def accumulated(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
         if config.accumulate == 1:
-            return gradients(params, batch, key)
+            return of_blocks(params, batch, key)
         # Rows are dealt to the parts in turn, so that every device keeps an equal share of each part.
         parts = jax.tree.map(lambda x: x.reshape(-1, config.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
         keys = jax.random.split(key, config.accumulate)
 
         def add(total: Any, part: tuple[Batch, Any]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, gradients(params, *part)), None
+            return jax.tree.map(jnp.add, total, of_blocks(params, *part)), None
 
-        zeros = jax.tree.map(jnp.zeros_like, params), LossSums(*jnp.zeros(4))
+        sums = params, LossSums(*jnp.zeros(4))
+        zeros = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), sums)
         return jax.lax.scan(add, zeros, (parts, keys))[0]
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        summed, sums = accumulated(state.params, batch, jax.random.fold_in(state.key, state.step))
+        blockwise = accumulated(state.params, batch, jax.random.fold_in(state.key, state.step))
+        summed, sums = jax.tree.map(lambda x: x.sum(0), blockwise)
         mean = jax.tree.map(lambda gradient: gradient / sums.tokens, summed)
         updates, optimizer_state = optimizer.update(mean, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
