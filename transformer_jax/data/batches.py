@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from transformer_jax.data.sources import Pair
-from transformer_jax.data.tokenizers import Tokenizers
+from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 
 
 class Batch(NamedTuple):
@@ -105,26 +105,34 @@ def encode_pairs(pairs: Sequence[Pair], tokenizers: Tokenizers, max_length: int 
 
     With ``max_length`` None nothing is left out: a validation or test set is scored whole.
     """
-    source, target = tokenizers
     sources: list[Ragged] = []
     targets: list[Ragged] = []
     chunk = 10_000
     for start in range(0, len(pairs), chunk):
         part = pairs[start : start + chunk]
-        encoded = zip(
-            source.encode([pair.source for pair in part]), target.encode([pair.target for pair in part]), strict=True
-        )
-        kept = [(x, y) for x, y in encoded if max_length is None or (x and y and max(len(x), len(y)) < max_length)]
-        sources.append(_flat([[*x, source.eos_id] for x, _ in kept], len(source)))
-        targets.append(_flat([[target.sos_id, *y, target.eos_id] for _, y in kept], len(target)))
+        x = _encode(tokenizers.source, [pair.source for pair in part])
+        y = _encode(tokenizers.target, [pair.target for pair in part])
+        if max_length is not None:
+            shorter, longer = np.sort([x.lengths(), y.lengths()], axis=0)
+            kept = np.flatnonzero((shorter > 0) & (longer < max_length))
+            x, y = x.take(kept), y.take(kept)
+        sources.append(_insert(x, x.ends[1:], tokenizers.source.eos_id))
+        y = _insert(y, y.ends[1:], tokenizers.target.eos_id)
+        targets.append(_insert(y, y.ends[:-1], tokenizers.target.sos_id))
     joined = EncodedPairs(_joined(sources), _joined(targets))
     return joined, len(pairs) - len(joined)
 
 
-def _flat(sentences: list[list[int]], vocabulary_size: int) -> Ragged:
+def _encode(tokenizer: Tokenizer, texts: list[str]) -> Ragged:
     """Ids in the smallest type that holds them all: two bytes for most vocabularies."""
-    ids = np.fromiter(itertools.chain.from_iterable(sentences), np.min_scalar_type(vocabulary_size - 1))
-    return Ragged(ids, np.cumsum([0, *map(len, sentences)]))
+    lists = tokenizer.encode(texts)
+    ids = np.fromiter(itertools.chain.from_iterable(lists), np.min_scalar_type(len(tokenizer) - 1))
+    return Ragged(ids, np.cumsum([0, *map(len, lists)]))
+
+
+def _insert(sentences: Ragged, places: Int[np.ndarray, "L"], token: int) -> Ragged:
+    """One token more in each sentence."""
+    return Ragged(np.insert(sentences.values, places, token), sentences.ends + np.arange(len(sentences) + 1))
 
 
 def _joined(parts: list[Ragged]) -> Ragged:
