@@ -194,6 +194,11 @@ def bucket_bounds(lengths: Int[np.ndarray, "P"], buckets: int) -> list[int]:
     return bounds[::-1]
 
 
+def dealt(rows: Ragged, shape: Shape) -> list[Plan]:
+    """Batches of the rows, one after the other; the last one may lack rows."""
+    return [Plan(shape, rows.part(start, start + shape.rows)) for start in range(0, len(rows), shape.rows)]
+
+
 def bucketed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], shapes: Sequence[Shape]) -> list[Plan]:
     """Batches of one sentence a row. The sentences that do not fill a bucket's last batch move up to the next longer
     one, so that only the very last batch holds empty rows.
@@ -233,7 +238,7 @@ def packed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], length: int) -> Rag
     Pairs of one size, source and target together, are placed at once: those with the longer source where more of the
     room is the source's.
     """
-    small = np.min_scalar_type(-2 * length)  # numpy sorts 16 bits much faster than 64.
+    small = np.min_scalar_type(-2 * length - 1)  # numpy sorts 16 bits much faster than 64.
     need = np.stack(pairs.lengths())[:, order].astype(small)
     size = need[0] + need[1]
     by_size = np.lexsort((need[1] - need[0], -size))
@@ -264,8 +269,3 @@ def packed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], length: int) -> Rag
 
 def _with_room(room: Int[np.ndarray, "2 R"], need: Int[np.ndarray, "2"]) -> Int[np.ndarray, "F"]:
     return np.flatnonzero((room[0] >= need[0]) & (room[1] >= need[1]))
-
-
-def dealt(rows: Ragged, shape: Shape) -> list[Plan]:
-    """Batches of the rows, one after the other; the last one may lack rows."""
-    return [Plan(shape, rows.part(start, start + shape.rows)) for start in range(0, len(rows), shape.rows)]
