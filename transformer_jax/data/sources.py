@@ -109,8 +109,10 @@ def open_pairs(locator: str, source: str, target: str, split: Split) -> Pairs:
     return pairs
 
 
-def from_columns(sources: list[str], targets: list[str]) -> Pairs:
+def from_columns(sources: Iterable[str], targets: Iterable[str]) -> Pairs:
     """Two lists of one length."""
+    # Python's garbage collector looks through a list of millions of strings again and again, but not through a tuple.
+    sources, targets = tuple(sources), tuple(targets)
     return Pairs(len(sources), lambda numbers: [Pair(sources[number], targets[number]) for number in numbers])
 
 
