@@ -94,7 +94,7 @@ def measure_size(pairs: int, repeats: int, folder: Path) -> dict[str, Spread]:
     buckets = Config(data=DataConfig(str(folder / "train.{lang}"), valid, valid))
     packed = replace(buckets, data=replace(buckets.data, batching="packed"))
     os.environ["TRANSFORMER_JAX_CORPORA"] = str(folder / "corpora")
-    results = {}
+    results: dict[str, Spread] = {}
     for name, config, times in (
         ("first", buckets, 1),
         ("later, buckets", buckets, repeats),
