@@ -155,7 +155,9 @@ def measure(benchmark: Benchmark) -> dict[str, Spread]:
     systems = {system: partial(Runner, benchmark, system) for system in SYSTEMS}
     measured = alternate(systems, benchmark.repeats)
     names = next(iter(measured.values()))[0]
-    return {f"{name}: {system}": spread([one[name] for one in measured[system]]) for name in names for system in systems}
+    return {
+        f"{name}: {system}": spread([one[name] for one in measured[system]]) for name in names for system in systems
+    }
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import hypothesis
 import jaxtyping
+import pytest
 
 # Before jax is imported, which reads these once. A test that starts a program of its own passes them on to it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -27,3 +28,9 @@ jax.config.update("jax_disable_most_optimizations", True)
 # How long an example takes depends on the machine; what it shows does not.
 hypothesis.settings.register_profile("transformer_jax", deadline=None)
 hypothesis.settings.load_profile("transformer_jax")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def corpora(tmp_path_factory):
+    """Prepared corpora of tests, and of programs that they start, stay out of the user's cache."""
+    os.environ["TRANSFORMER_JAX_CORPORA"] = str(tmp_path_factory.mktemp("corpora"))

@@ -28,6 +28,17 @@ def test_training_beside_pytorch(tmp_path):
     assert again.stdout.count(f"since {first}") == 3
 
 
+def test_start_up(tmp_path):
+    output = tmp_path / "startup.json"
+    command = [sys.executable, "-m", "benchmarks.startup", "--pairs", "101", "--repeats", "1", "--output", str(output)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    measured = json.loads(output.read_text())["measured"]
+    starts = ("first", "later, buckets", "later, packed")
+    parts = ("start", "plan", "batch", "MiB")
+    assert measured.keys() == {f"101 pairs, {start}: {part}" for start in starts for part in parts}
+    assert all(value["median"] > 0 for value in measured.values())
+
+
 def test_the_loss_of_the_pytorch_loop_is_ours():
     torch = pytest.importorskip("torch", reason="pip install -r requirements-parity.txt")
     from benchmarks.peers.torch_loop import ChunkedLoss

@@ -221,6 +221,16 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
         fitting.fit(recipe(), tmp_path / "run")
 
 
+def test_a_later_start_leaves_the_training_text_alone(recipe, tmp_path, monkeypatch):
+    first = fitting.load_corpus(recipe(), tmp_path)
+    opened = []
+    real = fitting.open_pairs
+    monkeypatch.setattr(fitting, "open_pairs", lambda *arguments: opened.append(arguments[-1]) or real(*arguments))
+    later = fitting.load_corpus(recipe(), tmp_path)
+    assert opened == ["valid", "test"]
+    np.testing.assert_array_equal(later.train.source.values, first.train.source.values)
+
+
 def test_what_cannot_be_used_leaves_no_folder_behind(recipe, tmp_path):
     config = recipe()
     no_data = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(tmp_path / "missing.tsv")))

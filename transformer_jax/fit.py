@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from transformer_jax.checkpoints import Checkpoints, Progress, load_params
 from transformer_jax.config import Config
 from transformer_jax.data.batches import EncodedPairs, encode_pairs
 from transformer_jax.data.pipeline import Share, TrainingBatches, evaluation_batches, training_iterator
+from transformer_jax.data.prepared import prepared_pairs
 from transformer_jax.data.sources import Pair, open_pairs
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers, save_tokenizers, train_tokenizers
 from transformer_jax.decoding.translator import Translator
@@ -132,27 +133,30 @@ def _flat(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def load_corpus(config: Config, workdir: Path) -> Corpus:
-    """Open the data; train the tokenizers on the training split, or load those that the run has."""
+    """Open the data; train the tokenizers on the training split, or load those that the run has.
+
+    The text of the training split is read for that, and to prepare it (``data/prepared.py``); later starts leave it
+    alone.
+    """
     data = config.data
-    train = open_pairs(data.train, data.source, data.target, "train")
+    text = cache(lambda: open_pairs(data.train, data.source, data.target, "train"))
+    trained = any(workdir.glob("tokenizer*.json"))
+    if not trained:
+        text()  # What is wrong with it is said before anything is written.
     valid = open_pairs(data.valid, data.source, data.target, "valid")
     test = open_pairs(data.test, data.source, data.target, "test")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{workdir} cannot be made: {error.strerror}. Name another --workdir.") from error
-    if jax.process_index() == 0 and not any(workdir.glob("tokenizer*.json")):
-        sources, targets = (pair.source for pair in train), (pair.target for pair in train)
+    if jax.process_index() == 0 and not trained:
+        sources, targets = (pair.source for pair in text()), (pair.target for pair in text())
         save_tokenizers(train_tokenizers(config.tokenizer, sources, targets), workdir)
     sync_global_devices("tokenizers")
     tokenizers = load_tokenizers(workdir)
-    encoded, left_out = encode_pairs(train, tokenizers, data.max_length)
-    if not len(encoded):
-        raise InputError(
-            f"{data.train}: every pair is empty or has over {data.max_length} tokens. Raise --data.max-length."
-        )
+    encoded, left_out = prepared_pairs(data, tokenizers, text)
     logging.info(
-        f"{len(train)} training pairs ({left_out} left out: empty, or over {data.max_length} tokens), "
+        f"{len(encoded) + left_out} training pairs ({left_out} left out: empty, or over {data.max_length} tokens), "
         f"{len(valid)} for validation, {len(test)} for the test; "
         f"vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
     )

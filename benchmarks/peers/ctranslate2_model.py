@@ -76,7 +76,9 @@ def _feed_forward(spec: Any, block: Mapping[str, Any]) -> None:
 def _linear(spec: Any, *layers: Mapping[str, Any]) -> None:
     """Layers with one input as one matrix [outputs, inputs]. Their missing biases are zeros."""
     spec.weight = np.concatenate([np.asarray(layer["kernel"]).T for layer in layers])
-    spec.bias = np.concatenate([np.asarray(layer.get("bias", np.zeros(layer["kernel"].shape[1], "f4"))) for layer in layers])
+    spec.bias = np.concatenate(
+        [np.asarray(layer.get("bias", np.zeros(layer["kernel"].shape[1], "f4"))) for layer in layers]
+    )
 
 
 def _norm(spec: Any, layer: Mapping[str, Any]) -> None:

@@ -319,6 +319,15 @@ def test_hf_takes_the_librarys_slices(hub):
     assert list(open_pairs(f"hf://{hub}:translation?split=train[40%:]", "en", "de", "train")) == PAIRS[2:]
 
 
+def test_hf_fingerprint_tells_rows_apart(hub):
+    def fingerprint(rows):
+        return open_pairs(f"hf://{hub}:{rows}", "en", "de", "train").fingerprint
+
+    first = fingerprint("flat")
+    assert fingerprint("flat") == first
+    assert len({first, fingerprint("flat?split=train[:40%]"), fingerprint("translation")}) == 3
+
+
 def test_hf_split_is_named_by_the_role(hub):
     assert len(open_pairs(f"hf://{hub}:flat", "en", "de", "train")) == len(PAIRS)
     assert len(open_pairs(f"hf://{hub}:flat", "en", "de", "valid")) == 3
@@ -396,7 +405,9 @@ def test_tfds_prepares_once_and_then_reads_from_disk(tfds, tmp_path):
     pairs = open_pairs("tfds://wmt14_translate/de-en", "de", "en", "valid")
     assert sorted(pairs) == sorted(pair[::-1] for pair in PAIRS[:2])
     assert pairs[:2] == [pairs[0], pairs[-1]]
-    assert len(open_pairs("tfds://wmt14_translate/de-en?split=train[:40%]", "en", "de", "test")) == 2
+    part = open_pairs("tfds://wmt14_translate/de-en?split=train[:40%]", "en", "de", "test")
+    assert len(part) == 2
+    assert part.fingerprint == f"{tmp_path}/wmt14_translate/de-en/1.0.0?split=train[:40%]"
     assert "tensorflow" not in sys.modules
 
 

@@ -1,18 +1,22 @@
 """From token ids to batches of few shapes with little padding.
 
-Axes: B rows, S source positions, T target positions, P pairs, N tokens of one side of a corpus.
+Axes: B rows, S source positions, T target positions, P pairs, M some of them, N tokens.
+
+An epoch may have millions of pairs, so whatever is done for each of them is done by numpy, in flat arrays.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 
 from transformer_jax.data.sources import Pair
-from transformer_jax.data.tokenizers import Tokenizers
+from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 
 
 class Batch(NamedTuple):
@@ -40,36 +44,52 @@ class Shape(NamedTuple):
     target: int
 
 
-class Plan(NamedTuple):
-    """Batches before they are filled: a shape, and the pairs that each row holds."""
+@dataclass(frozen=True)
+class Ragged:
+    """Lists of integers in two flat arrays, so that millions of lists take no object each: list n is
+    ``values[ends[n] : ends[n + 1]]``.
+    """
 
-    shape: Shape
-    rows: list[list[int]]
-
-
-class Sentences(NamedTuple):
-    """One side of a corpus in two flat arrays, so that millions of sentences take no object each."""
-
-    ids: Int[np.ndarray, "N"]
-    ends: Int[np.ndarray, "P+1"]
+    values: Integer[np.ndarray, "N"]
+    ends: Int[np.ndarray, "E"]
 
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    def sentence(self, index: int) -> Int[np.ndarray, "S"]:
-        """The ids of one sentence."""
-        return self.ids[self.ends[index] : self.ends[index + 1]]
+    def __getitem__(self, number: int) -> Integer[np.ndarray, "S"]:
+        return self.values[self.ends[number] : self.ends[number + 1]]
 
-    def lengths(self) -> Int[np.ndarray, "P"]:
-        """Tokens in each sentence."""
+    def lengths(self) -> Int[np.ndarray, "L"]:
+        """Number of values in each list."""
         return np.diff(self.ends)
+
+    def part(self, start: int, stop: int) -> Ragged:
+        """The lists from ``start`` up to ``stop``, or as many of them as there are."""
+        ends = self.ends[min(start, len(self)) : stop + 1]
+        return Ragged(self.values[ends[0] : ends[-1]], ends - ends[0])
+
+    def take(self, numbers: Int[np.ndarray, "M"]) -> Ragged:
+        """The lists of these numbers, in this order."""
+        lengths = self.ends[numbers + 1] - self.ends[numbers]
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(ends[-1]) + np.repeat(self.ends[numbers] - ends[:-1], lengths)
+        return Ragged(self.values[places], ends)
+
+
+class Plan(NamedTuple):
+    """A batch before it is filled: its shape, and the numbers of the pairs that each row holds. Rows may be missing at
+    the end.
+    """
+
+    shape: Shape
+    rows: Ragged
 
 
 class EncodedPairs(NamedTuple):
     """Sentence pairs as ids: the source as x1 ... xn [EOS], the target as [SOS] y1 ... yn [EOS]."""
 
-    source: Sentences
-    target: Sentences
+    source: Ragged
+    target: Ragged
 
     def __len__(self) -> int:
         return len(self.source)
@@ -85,48 +105,68 @@ def encode_pairs(pairs: Sequence[Pair], tokenizers: Tokenizers, max_length: int 
 
     With ``max_length`` None nothing is left out: a validation or test set is scored whole.
     """
-    source, target = tokenizers
-    sources: list[list[int]] = []
-    targets: list[list[int]] = []
+    sources: list[Ragged] = []
+    targets: list[Ragged] = []
     chunk = 10_000
     for start in range(0, len(pairs), chunk):
-        part = [pairs[index] for index in range(start, min(start + chunk, len(pairs)))]
-        encoded = zip(
-            source.encode([pair.source for pair in part]), target.encode([pair.target for pair in part]), strict=True
-        )
-        for x, y in encoded:
-            if max_length is None or (x and y and max(len(x), len(y)) < max_length):
-                sources.append([*x, source.eos_id])
-                targets.append([target.sos_id, *y, target.eos_id])
-    return EncodedPairs(_flatten(sources), _flatten(targets)), len(pairs) - len(sources)
+        part = pairs[start : start + chunk]
+        x = _encode(tokenizers.source, [pair.source for pair in part])
+        y = _encode(tokenizers.target, [pair.target for pair in part])
+        if max_length is not None:
+            shorter, longer = np.sort([x.lengths(), y.lengths()], axis=0)
+            kept = np.flatnonzero((shorter > 0) & (longer < max_length))
+            x, y = x.take(kept), y.take(kept)
+        sources.append(_insert(x, x.ends[1:], tokenizers.source.eos_id))
+        y = _insert(y, y.ends[1:], tokenizers.target.eos_id)
+        targets.append(_insert(y, y.ends[:-1], tokenizers.target.sos_id))
+    joined = EncodedPairs(_joined(sources), _joined(targets))
+    return joined, len(pairs) - len(joined)
 
 
-def _flatten(sentences: list[list[int]]) -> Sentences:
-    ends = np.cumsum([0, *map(len, sentences)])
-    ids = np.fromiter((token for sentence in sentences for token in sentence), np.int32, count=ends[-1])
-    return Sentences(ids, ends)
+def _encode(tokenizer: Tokenizer, texts: list[str]) -> Ragged:
+    """Ids in the smallest type that holds them all: two bytes for most vocabularies."""
+    lists = tokenizer.encode(texts)
+    ids = np.fromiter(itertools.chain.from_iterable(lists), np.min_scalar_type(len(tokenizer) - 1))
+    return Ragged(ids, np.cumsum([0, *map(len, lists)]))
+
+
+def _insert(sentences: Ragged, places: Int[np.ndarray, "L"], token: int) -> Ragged:
+    """One token more in each sentence."""
+    return Ragged(np.insert(sentences.values, places, token), sentences.ends + np.arange(len(sentences) + 1))
+
+
+def _joined(parts: list[Ragged]) -> Ragged:
+    lengths = np.concatenate([part.lengths() for part in parts])
+    return Ragged(np.concatenate([part.values for part in parts]), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def fill(pairs: EncodedPairs, plan: Plan) -> Batch:
     """Gather the sentences of a plan; rows that the plan leaves out are padding."""
-    shape = plan.shape
-    source, source_segments, source_positions = np.zeros((3, shape.rows, shape.source), np.int32)
-    target_input, target_output, target_segments, target_positions = np.zeros((4, shape.rows, shape.target), np.int32)
-    for row, members in enumerate(plan.rows):
-        s = t = 0
-        for segment, index in enumerate(members, start=1):
-            x, y = pairs.source.sentence(index), pairs.target.sentence(index)
-            in_source, in_target = slice(s, s := s + len(x)), slice(t, t := t + len(y) - 1)
-            source[row, in_source] = x
-            source_segments[row, in_source] = segment
-            source_positions[row, in_source] = np.arange(len(x))
-            target_input[row, in_target] = y[:-1]
-            target_output[row, in_target] = y[1:]
-            target_segments[row, in_target] = segment
-            target_positions[row, in_target] = np.arange(len(y) - 1)
+    rows, source, target = plan.shape
+    x, y = pairs.source.take(plan.rows.values), pairs.target.take(plan.rows.values)
+    inputs, outputs = np.delete(y.values, y.ends[1:] - 1), np.delete(y.values, y.ends[:-1])
     return Batch(
-        source, source_segments, source_positions, target_input, target_output, target_segments, target_positions
+        *_lay_out((rows, source), plan.rows, x.lengths(), x.values),
+        *_lay_out((rows, target), plan.rows, y.lengths() - 1, inputs, outputs),
     )
+
+
+def _lay_out(
+    shape: tuple[int, int], rows: Ragged, lengths: Int[np.ndarray, "M"], *values: Integer[np.ndarray, "N"]
+) -> Int[np.ndarray, "K B S"]:
+    """Write the sentences of each row, of which ``values`` holds the tokens, one after the other.
+
+    Returns one array for each of ``values``, then one of segments and one of positions.
+    """
+    sentences = np.arange(len(lengths))
+    row = np.repeat(np.arange(len(rows)), rows.lengths())
+    first = rows.ends[row]  # The first sentence in the row of each sentence.
+    starts = np.cumsum(lengths) - lengths
+    of = np.repeat(sentences, lengths)  # The sentence of each token.
+    tokens = np.arange(len(of))
+    arrays = np.zeros((len(values) + 2, *shape), np.int32)
+    arrays[:, row[of], tokens - starts[first[of]]] = [*values, (1 + sentences - first)[of], tokens - starts[of]]
+    return arrays
 
 
 def bucket_bounds(lengths: Int[np.ndarray, "P"], buckets: int) -> list[int]:
@@ -135,8 +175,9 @@ def bucket_bounds(lengths: Int[np.ndarray, "P"], buckets: int) -> list[int]:
 
     Exact, by dynamic programming over the histogram of lengths.
     """
-    values, counts = np.unique(lengths, return_counts=True)
-    before = np.concatenate([[0], np.cumsum(counts)])
+    counts = np.bincount(lengths)
+    values = np.flatnonzero(counts)
+    before = np.concatenate([[0], np.cumsum(counts[values])])
     # cost[j]: least padded size of the j shortest lengths; splits[k][j]: where the last of k buckets then starts.
     cost = np.concatenate([[0], before[1:] * values]).astype(float)
     splits = [np.zeros(len(cost), int)]
@@ -153,6 +194,11 @@ def bucket_bounds(lengths: Int[np.ndarray, "P"], buckets: int) -> list[int]:
     return bounds[::-1]
 
 
+def dealt(rows: Ragged, shape: Shape) -> list[Plan]:
+    """Batches of the rows, one after the other; the last one may lack rows."""
+    return [Plan(shape, rows.part(start, start + shape.rows)) for start in range(0, len(rows), shape.rows)]
+
+
 def bucketed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], shapes: Sequence[Shape]) -> list[Plan]:
     """Batches of one sentence a row. The sentences that do not fill a bucket's last batch move up to the next longer
     one, so that only the very last batch holds empty rows.
@@ -165,10 +211,7 @@ def bucketed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], shapes: Sequence[
         here, waiting = waiting[fits], waiting[~fits]
         last = shape is shapes[-1]
         full = len(here) if last else len(here) - len(here) % shape.rows
-        plans += [
-            Plan(shape, [[int(index)] for index in here[start : start + shape.rows]])
-            for start in range(0, full, shape.rows)
-        ]
+        plans += dealt(Ragged(here[:full], np.arange(full + 1)), shape)
         waiting = np.concatenate([here[full:], waiting])
     assert not len(waiting), "the last shape holds the longest sentence"
     return plans
@@ -189,24 +232,40 @@ def bucket_shapes(pairs: EncodedPairs, buckets: int, batch_tokens: int, divisor:
     return shapes
 
 
-def packed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], length: int) -> list[list[int]]:
-    """Rows of several sentences: each goes into the first open row with room on both sides.
+def packed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], length: int) -> Ragged:
+    """Rows of several pairs: the largest pairs first, each into the fullest row with room on both sides.
 
-    At most 64 rows are open at a time, which keeps this linear and still fills rows well.
+    Pairs of one size, source and target together, are placed at once: those with the longer source where more of the
+    room is the source's.
     """
-    source, target = pairs.lengths()
-    rows: list[list[int]] = []
-    room: list[tuple[int, int, list[int]]] = []
-    for index in order:
-        x, y = int(source[index]), int(target[index])
-        for place, (s, t, row) in enumerate(room):
-            if x <= s and y <= t:
-                row.append(int(index))
-                room[place] = (s - x, t - y, row)
-                break
-        else:
-            rows.append([int(index)])
-            room.append((length - x, length - y, rows[-1]))
-            if len(room) > 64:
-                room.remove(min(room, key=lambda entry: entry[0] + entry[1]))
-    return rows
+    small = np.min_scalar_type(-2 * length - 1)  # numpy sorts 16 bits much faster than 64.
+    need = np.stack(pairs.lengths())[:, order].astype(small)
+    size = need[0] + need[1]
+    by_size = np.lexsort((need[1] - need[0], -size))
+    row = np.empty(len(order), int)
+    room = np.zeros((2, 0), small)
+    for waiting in np.split(by_size, np.flatnonzero(np.diff(size[by_size])) + 1):
+        while len(waiting):
+            here = need[:, waiting]
+            free = _with_room(room, here.min(axis=1))
+            free = free[np.argsort(room[0, free] + room[1, free], kind="stable")[: len(waiting)]]
+            free = free[np.argsort(room[1, free] - room[0, free], kind="stable")]
+            fits = np.flatnonzero((here[:, : len(free)] <= room[:, free]).all(axis=0))
+            if not len(fits):
+                # Matched like this none fits: then rows in which any of them does, else new ones.
+                free = _with_room(room, here.max(axis=1))
+                if not len(free):
+                    rows = -(-int(here.sum(axis=1).max()) // length)
+                    free = room.shape[1] + np.arange(rows)
+                    room = np.pad(room, ((0, 0), (0, rows)), constant_values=length)
+                fits = np.arange(min(len(free), len(waiting)))
+            placed, chosen = waiting[fits], free[fits]
+            row[placed] = chosen
+            room[:, chosen] -= need[:, placed]
+            waiting = np.delete(waiting, fits)
+    members = order[np.argsort(row, kind="stable")]
+    return Ragged(members, np.concatenate([[0], np.cumsum(np.bincount(row))]))
+
+
+def _with_room(room: Int[np.ndarray, "2 R"], need: Int[np.ndarray, "2"]) -> Int[np.ndarray, "F"]:
+    return np.flatnonzero((room[0] >= need[0]) & (room[1] >= need[1]))

@@ -21,6 +21,7 @@ from transformer_jax.data.batches import (
     Shape,
     bucket_shapes,
     bucketed,
+    dealt,
     fill,
     packed,
 )
@@ -35,7 +36,7 @@ class Share(NamedTuple):
     def of(self, plan: Plan) -> Plan:
         """This process's rows: a contiguous block, since devices hold contiguous blocks."""
         rows = plan.shape.rows // self.processes
-        mine = plan.rows[self.process * rows : (self.process + 1) * rows]
+        mine = plan.rows.part(self.process * rows, (self.process + 1) * rows)
         return Plan(plan.shape._replace(rows=rows), mine)
 
 
@@ -69,10 +70,8 @@ class TrainingBatches:
         if self.rows is None:
             plans = bucketed(self.pairs, random.permutation(len(self.pairs)), self.shapes)
         else:
-            order = random.permutation(len(self.rows))
             [shape] = self.shapes
-            starts = range(0, len(order), shape.rows)
-            plans = [Plan(shape, [self.rows[row] for row in order[start : start + shape.rows]]) for start in starts]
+            plans = dealt(self.rows.take(random.permutation(len(self.rows))), shape)
         return [plans[index] for index in random.permutation(len(plans))]
 
     def padding(self) -> float:

@@ -55,10 +55,14 @@ class Pair(NamedTuple):
 class Pairs(Sequence):
     """Pairs by number, read when they are asked for. A slice is a list of pairs."""
 
-    def __init__(self, length: int, fetch: Callable[[range], list[Pair]]) -> None:
-        """``fetch`` returns the pairs of a range of numbers below ``length``, in its order."""
+    def __init__(self, length: int, fetch: Callable[[range], list[Pair]], fingerprint: str = "") -> None:
+        """``fetch`` returns the pairs of a range of numbers below ``length``, in its order.
+
+        fingerprint: by which a library tells one content from another; empty if no library keeps the pairs.
+        """
         self._numbers = range(length)
         self._fetch = fetch
+        self.fingerprint = fingerprint
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -105,8 +109,10 @@ def open_pairs(locator: str, source: str, target: str, split: Split) -> Pairs:
     return pairs
 
 
-def from_columns(sources: list[str], targets: list[str]) -> Pairs:
+def from_columns(sources: Iterable[str], targets: Iterable[str]) -> Pairs:
     """Two lists of one length."""
+    # Python's garbage collector looks through a list of millions of strings again and again, but not through a tuple.
+    sources, targets = tuple(sources), tuple(targets)
     return Pairs(len(sources), lambda numbers: [Pair(sources[number], targets[number]) for number in numbers])
 
 
@@ -256,7 +262,7 @@ def open_hf(name: str, source: str, target: str, split: Split) -> Pairs:
         ) from error
     except Exception as error:  # the library raises many kinds for names, configs, splits and files
         raise InputError(f"{place}?split={part}: {one_line(error)}. Check name, config and split.") from error
-    return from_rows(rows, source, target, f"{place}?split={part}")
+    return from_rows(rows, source, target, f"{place}?split={part}", rows._fingerprint)
 
 
 def open_tfds(name: str, source: str, target: str, split: Split) -> Pairs:
@@ -286,10 +292,11 @@ def open_tfds(name: str, source: str, target: str, split: Split) -> Pairs:
         ) from error
     except Exception as error:  # the library raises many kinds for names, configs, splits and files
         raise InputError(f"{place}: {one_line(error)}. Check name, config, split and format (array_record).") from error
-    return from_rows(rows, source, target, place)
+    # The folder is named by data set, config and version.
+    return from_rows(rows, source, target, place, f"{rows.dataset_info.data_dir}?split={part}")
 
 
-def from_rows(rows: Any, source: str, target: str, place: str) -> Pairs:
+def from_rows(rows: Any, source: str, target: str, place: str, fingerprint: str) -> Pairs:
     """Rows of Hugging Face or TFDS, left on disk."""
 
     def fetch(numbers: Iterable[int]) -> list[Pair]:
@@ -311,7 +318,7 @@ def from_rows(rows: Any, source: str, target: str, place: str) -> Pairs:
             raise InputError(f"{place}, {language!r}, is not UTF-8 ({error.reason}). Use another data set.") from error
         return checked_text(value, f"{place}, {language!r},", blank="passed")
 
-    pairs = Pairs(len(rows), fetch)
+    pairs = Pairs(len(rows), fetch, fingerprint)
     if pairs:
         pairs[0]  # Wrong languages are found now, not when training has begun.
     return pairs

@@ -193,9 +193,13 @@ class Tokenizer:
             return pieces
         return [piece if one < len(SPECIAL) else show_bytes(piece) for one, piece in zip(ids, pieces, strict=True)]
 
+    def to_json(self) -> str:
+        """The vocabulary and its rules."""
+        return self._tokenizer.to_str(pretty=True)
+
     def save(self, path: Path) -> None:
         """Write the vocabulary and its rules as one JSON file."""
-        path.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
+        path.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
