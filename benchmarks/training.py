@@ -3,8 +3,8 @@
     python -m benchmarks.training --train "data/multi30k/train.{lang}.gz" --output before.json
     python -m benchmarks.training --suite toy    # seconds, on the phrasebook
 
-Both train the same model on the same sentences, in batches of the same number of target positions; PyTorch, which
-compiles nothing, gets a bucket for every length. Each has a process of its own, and their repeats alternate. Needs
+Both train the same model on the same sentences, in batches of the same number of target positions: here in packed rows,
+in PyTorch, which compiles nothing, in a bucket for every length. Each has a process of its own, and their repeats alternate. Needs
 requirements-parity.txt.
 """
 
@@ -86,15 +86,18 @@ def pytorch(config: configs.Config, corpus: Corpus) -> Update:
     return TorchTraining(config.model, len(corpus.tokenizers.source), config.data.max_length).step
 
 
-SYSTEMS = {"transformer_jax": (ours, 12), "PyTorch": (pytorch, 64)}
-"""Name -> (what makes its update, length buckets)."""
+SYSTEMS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "transformer_jax": (ours, {"batching": "packed", "row_length": 32}),
+    "PyTorch": (pytorch, {"batching": "buckets", "buckets": 64}),
+}
+"""Name -> (what makes its update, how sentences are put into batches)."""
 
 
 class Runner:
     """One system with its batches; a call measures it once."""
 
     def __init__(self, benchmark: Benchmark, size: Size, system: str) -> None:
-        make, buckets = SYSTEMS[system]
+        make, batching = SYSTEMS[system]
         config = configs.Config(
             model=size.model,
             data=configs.DataConfig(
@@ -103,7 +106,7 @@ class Runner:
                 test=benchmark.train,
                 max_length=64,
                 batch_tokens=size.batch_tokens,
-                buckets=buckets,
+                **batching,
             ),
             tokenizer=configs.TokenizerConfig(size=10_000),
         )

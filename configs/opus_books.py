@@ -19,7 +19,7 @@ config = Config(
         target="it",
         batch_tokens=4096,
         max_length=128,
-        buckets=8,
+        row_length=64,
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=8000),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=1000),

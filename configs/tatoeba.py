@@ -18,7 +18,7 @@ config = Config(
         test="data/tatoeba-en-de/test.tsv.gz",
         batch_tokens=2048,
         max_length=64,
-        buckets=6,
+        row_length=32,
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=8000),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=500),

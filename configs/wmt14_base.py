@@ -25,7 +25,7 @@ config = Config(
         target="de",
         batch_tokens=25_000,
         max_length=256,
-        buckets=8,
+        row_length=256,
     ),
     tokenizer=TokenizerConfig(kind="bpe", vocabulary="joint", size=37_000),
     optimizer=OptimizerConfig(schedule="inverse_sqrt", factor=1.0, warmup=4000),

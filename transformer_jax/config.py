@@ -78,15 +78,17 @@ class DataConfig:
     max_length: int = 128
     """Longest sentence in tokens, [SOS] or [EOS] included. Longer training pairs are left out and counted; a longer
     line to translate is split."""
-    batching: Literal["buckets", "packed"] = "buckets"
-    """Rows of one sentence each in a few lengths, or rows of max_length filled with several sentences."""
+    batching: Literal["packed", "buckets"] = "packed"
+    """Rows filled with several sentences, or rows of one sentence each in a few lengths."""
+    row_length: int = 64
+    """Positions of a row with batching=packed; pairs that are longer go into rows of max_length."""
     batch_tokens: int = 4096
     """Target tokens in one update over all devices, padding included."""
     buckets: int = 5
     """Number of row lengths with batching=buckets; each is one compiled program."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_length", 2), ("batch_tokens", 1), ("buckets", 1)):
+        for name, least in (("max_length", 2), ("row_length", 2), ("batch_tokens", 1), ("buckets", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"data.{name} is {getattr(self, name)}. Give a number of at least {least}.")
         if self.batch_tokens < self.max_length:

@@ -124,6 +124,16 @@ def test_packing_fills_rows():
     assert pairs.lengths()[1].sum() / (61 * len(rows)) > 0.93
 
 
+def test_pairs_longer_than_a_row_have_rows_of_their_own():
+    pairs = corpus([(3, 7), (8, 2), (2, 13), (7, 7)])
+    config = DataConfig(batch_tokens=29, max_length=17, row_length=7)
+    batches = TrainingBatches(pairs, config, seed=0, divisor=1)
+    assert {tuple(shape) for shape in batches.shapes} == {(4, 7, 7), (1, 17, 17)}
+    members = {plan.shape.target: set(plan.rows.values) for plan in batches.plans(0)}
+    assert members[7] == {0, 3}
+    assert {number for plan in batches.plans(0) if plan.shape.target == 17 for number in plan.rows.values} == {1, 2}
+
+
 def test_rows_are_a_multiple_of_the_divisor():
     shapes = bucket_shapes(random_corpus(200), 3, batch_tokens=97, divisor=8)
     assert all(shape.rows % 8 == 0 and shape.rows > 0 for shape in shapes)

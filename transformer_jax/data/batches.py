@@ -18,6 +18,9 @@ from jaxtyping import Int, Integer
 from transformer_jax.data.sources import Pair
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 
+ROUNDS = 8
+"""In which ``packed`` takes the pairs: more leave less padding in long rows, and take longer."""
+
 
 class Batch(NamedTuple):
     """Rows of one sentence pair each, or of several when packed.
@@ -232,40 +235,45 @@ def bucket_shapes(pairs: EncodedPairs, buckets: int, batch_tokens: int, divisor:
     return shapes
 
 
-def packed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], length: int) -> Ragged:
-    """Rows of several pairs: the largest pairs first, each into the fullest row with room on both sides.
+def packed(pairs: EncodedPairs, order: Int[np.ndarray, "M"], length: int) -> Ragged:
+    """Rows of several of the pairs: each goes where it leaves the least room, the longest first.
 
-    Pairs of one size, source and target together, are placed at once: those with the longer source where more of the
-    room is the source's.
+    Pairs of one size, source and target alike, are placed at once, so the time hardly depends on their number.
+    Source: best-fit decreasing over a histogram, after Krell et al. 2021 (arXiv 2107.02027), in two dimensions.
     """
-    small = np.min_scalar_type(-2 * length - 1)  # numpy sorts 16 bits much faster than 64.
-    need = np.stack(pairs.lengths())[:, order].astype(small)
-    size = need[0] + need[1]
-    by_size = np.lexsort((need[1] - need[0], -size))
+    source, target = (lengths[order].astype(int) for lengths in pairs.lengths())
     row = np.empty(len(order), int)
-    room = np.zeros((2, 0), small)
-    for waiting in np.split(by_size, np.flatnonzero(np.diff(size[by_size])) + 1):
-        while len(waiting):
-            here = need[:, waiting]
-            free = _with_room(room, here.min(axis=1))
-            free = free[np.argsort(room[0, free] + room[1, free], kind="stable")[: len(waiting)]]
-            free = free[np.argsort(room[1, free] - room[0, free], kind="stable")]
-            fits = np.flatnonzero((here[:, : len(free)] <= room[:, free]).all(axis=0))
-            if not len(fits):
-                # Matched like this none fits: then rows in which any of them does, else new ones.
-                free = _with_room(room, here.max(axis=1))
-                if not len(free):
-                    rows = -(-int(here.sum(axis=1).max()) // length)
-                    free = room.shape[1] + np.arange(rows)
-                    room = np.pad(room, ((0, 0), (0, rows)), constant_values=length)
-                fits = np.arange(min(len(free), len(waiting)))
-            placed, chosen = waiting[fits], free[fits]
-            row[placed] = chosen
-            room[:, chosen] -= need[:, placed]
-            waiting = np.delete(waiting, fits)
+    rows = 0
+    open_rows: dict[tuple[int, int], Int[np.ndarray, "R"]] = {}
+    # By the room of a row on both sides: their sum, or infinity where no row has that room.
+    room = np.full((length + 1, length + 1), np.inf)
+    # In several rounds of random pairs: one alone would put the same sizes together in thousands of rows.
+    for part in np.array_split(np.arange(len(order)), min(ROUNDS, len(order))):
+        x, y = source[part], target[part]
+        for alike in _alike(part, np.maximum(x, y), x + y, x):
+            s, t = int(source[alike[0]]), int(target[alike[0]])
+            while len(alike):
+                fitting = room[s:, t:]
+                before_s, before_t = np.unravel_index(fitting.argmin(), fitting.shape)
+                before = (int(before_s) + s, int(before_t) + t)
+                if room[before] == np.inf:
+                    before = (length, length)
+                    chosen = np.arange(rows, rows := rows + len(alike))
+                else:
+                    chosen, left = np.split(open_rows[before], [len(alike)])
+                    open_rows[before] = left
+                    room[before] = sum(before) if len(left) else np.inf
+                row[alike[: len(chosen)]] = chosen
+                alike = alike[len(chosen) :]
+                after = (before[0] - s, before[1] - t)
+                open_rows[after] = np.concatenate([open_rows.get(after, chosen[:0]), chosen])
+                room[after] = sum(after)
     members = order[np.argsort(row, kind="stable")]
     return Ragged(members, np.concatenate([[0], np.cumsum(np.bincount(row))]))
 
 
-def _with_room(room: Int[np.ndarray, "2 R"], need: Int[np.ndarray, "2"]) -> Int[np.ndarray, "F"]:
-    return np.flatnonzero((room[0] >= need[0]) & (room[1] >= need[1]))
+def _alike(numbers: Int[np.ndarray, "M"], *keys: Int[np.ndarray, "M"]) -> list[Int[np.ndarray, "A"]]:
+    """Numbers with the same keys together, those with the largest keys first."""
+    by_key = np.lexsort([-key for key in reversed(keys)])
+    changes = np.any([np.diff(key[by_key]) for key in keys], axis=0)
+    return np.split(numbers[by_key], np.flatnonzero(changes) + 1)

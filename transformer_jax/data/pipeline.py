@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
+from jaxtyping import Int
 
 from transformer_jax.config import DataConfig
 from transformer_jax.data.batches import (
     Batch,
     EncodedPairs,
     Plan,
+    Ragged,
     Shape,
     bucket_shapes,
     bucketed,
@@ -56,22 +58,27 @@ class TrainingBatches:
         self.seed = seed
         self.share = share
         if config.batching == "buckets":
-            self.rows = None
+            self.rows = {}
             self.shapes = bucket_shapes(pairs, config.buckets, config.batch_tokens, divisor)
         else:
-            self.rows = packed(pairs, np.random.default_rng(seed).permutation(len(pairs)), config.max_length)
-            rows = max(1, config.batch_tokens // config.max_length // divisor) * divisor
-            self.shapes = [Shape(rows, config.max_length, config.max_length)]
+            self.rows = packed_rows(pairs, np.random.default_rng(seed).permutation(len(pairs)), config)
+            self.shapes = [
+                Shape(max(1, config.batch_tokens // length // divisor) * divisor, length, length)
+                for length in self.rows
+            ]
         self.plans = lru_cache(maxsize=2)(self._plans)
         self.batches_per_epoch = len(self.plans(0))
 
     def _plans(self, epoch: int) -> list[Plan]:
         random = np.random.default_rng((self.seed, epoch))
-        if self.rows is None:
+        if not self.rows:
             plans = bucketed(self.pairs, random.permutation(len(self.pairs)), self.shapes)
         else:
-            [shape] = self.shapes
-            plans = dealt(self.rows.take(random.permutation(len(self.rows))), shape)
+            plans = [
+                plan
+                for shape, rows in zip(self.shapes, self.rows.values(), strict=True)
+                for plan in dealt(rows.take(random.permutation(len(rows))), shape)
+            ]
         return [plans[index] for index in random.permutation(len(plans))]
 
     def padding(self) -> float:
@@ -85,6 +92,15 @@ class TrainingBatches:
     def __getitem__(self, index: int) -> Batch:
         epoch, position = divmod(index, self.batches_per_epoch)
         return fill(self.pairs, self.share.of(self.plans(epoch)[position]))
+
+
+def packed_rows(pairs: EncodedPairs, order: Int[np.ndarray, "P"], config: DataConfig) -> dict[int, Ragged]:
+    """Length -> rows of it: of ``row_length`` for the pairs that fit there, of ``max_length`` for the longer ones."""
+    if config.row_length >= config.max_length:
+        return {config.max_length: packed(pairs, order, config.max_length)}
+    fits = np.maximum(*pairs.lengths())[order] <= config.row_length
+    groups = {config.row_length: order[fits], config.max_length: order[~fits]}
+    return {length: packed(pairs, members, length) for length, members in groups.items() if len(members)}
 
 
 def training_iterator(batches: TrainingBatches) -> grain.DatasetIterator:
