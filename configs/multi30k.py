@@ -17,7 +17,7 @@ config = Config(
         test="data/multi30k/test_2016_flickr.{lang}.gz",
         batch_tokens=2048,
         max_length=64,
-        row_length=32,
+        row_length=40,
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=6000),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.25, warmup=1000),

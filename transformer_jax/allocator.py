@@ -10,9 +10,13 @@ SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
 }
-"""What glibc's malloc reads, once, when a process starts. By default it maps each large array afresh and gives it back
-at once, so every step pays a page fault for each 4 KiB that it writes. The last line asks for transparent huge pages.
+"""What glibc's malloc and JAX read, once, when a process starts.
+
+By default malloc maps each large array afresh and gives it back at once, so every step pays a page fault for each 4 KiB
+that it writes. The third line asks for transparent huge pages. JAX by default begins a step while the one before is
+running, with memory of its own beside that of the other.
 """
 
 

@@ -166,9 +166,11 @@ def test_steps_with_a_cache_give_the_logits_of_the_whole_pass(
         caches = tuple(cache._replace(prefix=jax.tree.map(lambda x: x + 1e3, cache.prefix)) for cache in caches)
 
         def step(caches, tokens_and_position):
-            logits, caches = model.apply(
-                variables, tokens_and_position[0], caches, tokens_and_position[1], source_mask, method="step"
-            )
+            tokens, position = tokens_and_position
+            # Each hypothesis keeps its place in the beam, and sees what was written there.
+            own = jnp.eye(W, dtype=bool)[:, None] & (jnp.arange(T + 3) <= position)[None, :, None]
+            prefix_mask = own.reshape(1, 1, W, (T + 3) * W)
+            logits, caches = model.apply(variables, tokens, caches, position, prefix_mask, source_mask, method="step")
             return caches, logits
 
         _, stepwise = jax.lax.scan(step, caches, (jnp.moveaxis(prefixes, 2, 0), jnp.arange(T)))

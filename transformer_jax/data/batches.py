@@ -18,10 +18,6 @@ from jaxtyping import Int, Integer
 from transformer_jax.data.sources import Pair
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 
-ROUNDS = 8
-"""In which ``packed`` takes the pairs: more leave less padding in long rows, and take longer."""
-
-
 class Batch(NamedTuple):
     """Rows of one sentence pair each, or of several when packed.
 
@@ -247,8 +243,9 @@ def packed(pairs: EncodedPairs, order: Int[np.ndarray, "M"], length: int) -> Rag
     open_rows: dict[tuple[int, int], Int[np.ndarray, "R"]] = {}
     # By the room of a row on both sides: their sum, or infinity where no row has that room.
     room = np.full((length + 1, length + 1), np.inf)
-    # In several rounds of random pairs: one alone would put the same sizes together in thousands of rows.
-    for part in np.array_split(np.arange(len(order)), min(ROUNDS, len(order))):
+    # In several rounds of random pairs: one alone would put the same sizes together in thousands of rows. Long rows,
+    # which hold many pairs, need more of them.
+    for part in np.array_split(np.arange(len(order)), min(-(-length // 4), len(order))):
         x, y = source[part], target[part]
         for alike in _alike(part, np.maximum(x, y), x + y, x):
             s, t = int(source[alike[0]]), int(target[alike[0]])

@@ -1,6 +1,7 @@
 """Beam search: the W most promising hypotheses a sentence, kept until no unfinished one can still win.
 
-Axes: B sentences, S source positions, W hypotheses (beams), C most target tokens, V target vocabulary.
+Axes: B sentences, S source positions, W hypotheses (beams), C most target tokens, P places in a sentence's cache
+(C * W), V target vocabulary.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, next_log_probabilities
+from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, allowed_logits, largest
 from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
 
 
 class _Progress(NamedTuple):
-    """Open hypotheses with the sum of their log-probabilities, and finished ones with their scores, both best first."""
+    """Open hypotheses with the sum of their log-probabilities, and finished ones with their scores, both best first.
+
+    open_places: the place in the beam that each position of an open hypothesis had when it was written to the caches.
+    """
 
     position: Int[Array, ""]
     open_tokens: Int[Array, "B W C"]
+    open_places: Int[Array, "B W C"]
     open_log_p: Float[Array, "B W"]
     done_tokens: Int[Array, "B W C"]
     done_log_p: Float[Array, "B W"]
@@ -66,15 +71,20 @@ def beam_search(
 
     def advance(now: _Progress) -> _Progress:
         last = jnp.where(now.position == 0, vocabulary.start, now.open_tokens[:, :, now.position - 1])
-        logits, caches = model.apply(variables, last, now.caches, now.position, source_mask, method="step")
-        words = logits.shape[-1]
+        places = now.open_places.at[:, :, now.position].set(jnp.arange(beams)[None])
+        so_far = _own_past(places, now.position)
+        inputs = last, now.caches, now.position, so_far, source_mask
+        logits, caches = model.apply(variables, *inputs, method="step")
         at_limit = jnp.repeat(now.position + 1 >= limits, beams)
-        log_p = next_log_probabilities(logits.reshape(sentences * beams, words), at_limit, vocabulary)
-        total = now.open_log_p[:, :, None] + log_p.reshape(sentences, beams, words)
+        allowed, log_z = allowed_logits(logits.reshape(sentences * beams, -1), at_limit, vocabulary)
 
         # Of the best 2W continuations at most W end (one of each parent), so at least W stay open.
-        best, index = jax.lax.top_k(total.reshape(sentences, beams * words), 2 * beams)
-        parent, token = index // words, (index % words).astype(jnp.int32)
+        each = min(2 * beams, allowed.shape[1])
+        values, words = largest(allowed, each)
+        total = now.open_log_p[:, :, None] + (values - log_z).reshape(sentences, beams, each)
+        best, index = jax.lax.top_k(total.reshape(sentences, beams * each), 2 * beams)
+        parent = index // each
+        token = jnp.take_along_axis(words.reshape(sentences, beams * each), index, axis=1).astype(jnp.int32)
         tokens = jnp.take_along_axis(now.open_tokens, parent[:, :, None], axis=1).at[:, :, now.position].set(token)
         ends = token == vocabulary.end
 
@@ -85,14 +95,16 @@ def beam_search(
         done_score, won = jax.lax.top_k(jnp.concatenate([now.done_score, score], axis=1), beams)
         done_tokens = jnp.concatenate([now.done_tokens, tokens], axis=1)
         done_log_p = jnp.concatenate([now.done_log_p, best], axis=1)
+        followed = jnp.take_along_axis(parent, kept, axis=1)
         return _Progress(
             now.position + 1,
             jnp.take_along_axis(tokens, kept[:, :, None], axis=1),
+            jnp.take_along_axis(places, followed[:, :, None], axis=1),
             open_log_p,
             jnp.take_along_axis(done_tokens, won[:, :, None], axis=1),
             jnp.take_along_axis(done_log_p, won, axis=1),
             done_score,
-            _follow(caches, jnp.take_along_axis(parent, kept, axis=1)),
+            caches,
         )
 
     empty = jnp.full((sentences, beams, length), vocabulary.pad, jnp.int32)
@@ -100,6 +112,7 @@ def beam_search(
     first = _Progress(
         position=jnp.zeros((), jnp.int32),
         open_tokens=empty,
+        open_places=jnp.zeros_like(empty),
         open_log_p=nothing.at[:, 0].set(0),  # All beams start alike: only one may be continued.
         done_tokens=empty,
         done_log_p=nothing,
@@ -110,8 +123,9 @@ def beam_search(
     return Hypotheses(done.done_tokens, done.done_log_p, done.done_score)
 
 
-def _follow(caches: Any, parent: Int[Array, "B W"]) -> Any:
-    """Give each hypothesis the prefix of the one that it continues; a sentence's source is the same for all."""
-    sentences, beams = parent.shape
-    rows = (jnp.arange(sentences)[:, None] * beams + parent).reshape(-1)
-    return tuple(cache._replace(prefix=jax.tree.map(lambda x: x[rows], cache.prefix)) for cache in caches)
+def _own_past(places: Int[Array, "B W C"], position: Int[Array, ""]) -> Bool[Array, "B 1 W P"]:
+    """Which of a sentence's cached positions, C of each place in the beam, stand before each hypothesis."""
+    sentences, beams, length = places.shape
+    own = places[:, :, :, None] == jnp.arange(beams)[None, None, None]
+    written = (jnp.arange(length) <= position)[None, None, :, None]
+    return (own & written).reshape(sentences, 1, beams, length * beams)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, next_log_probabilities
+from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, allowed_logits, largest, most_likely
 from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
 
@@ -33,7 +33,7 @@ def greedy(
     vocabulary: Vocabulary,
 ) -> Hypotheses:
     """Take the most likely token at each step. Arguments as in ``sample``."""
-    return _extend(model, params, source, limits, length, vocabulary, lambda log_p, position: log_p.argmax(-1))
+    return _extend(model, params, source, limits, length, vocabulary, lambda logits, position: most_likely(logits))
 
 
 def sample(
@@ -51,15 +51,15 @@ def sample(
 
     limits: most tokens of each translation, [EOS] included, 0 for rows that only fill up the batch; length: most
     tokens of any; keys: a random key for each sentence, so that a draw does not depend on the batch; temperature:
-    divides the log-probabilities, above 0; top_k: draw from this many most likely tokens, 0 from all.
+    divides the logits, above 0; top_k: draw from this many most likely tokens, 0 from all.
     """
 
-    def draw(log_p: Float[Array, "B V"], position: Int[Array, ""]) -> Int[Array, "B"]:
+    def draw(logits: Float[Array, "B V"], position: Int[Array, ""]) -> Int[Array, "B"]:
         if top_k:
-            least = jax.lax.top_k(log_p, min(top_k, log_p.shape[-1]))[0][:, -1:]
-            log_p = jnp.where(log_p >= least, log_p, -jnp.inf)
+            least = largest(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
+            logits = jnp.where(logits >= least, logits, -jnp.inf)
         step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, position)
-        return jax.vmap(jax.random.categorical)(step_keys, log_p / temperature)
+        return jax.vmap(jax.random.categorical)(step_keys, logits / temperature)
 
     return _extend(model, params, source, limits, length, vocabulary, draw)
 
@@ -83,10 +83,12 @@ def _extend(
 
     def advance(now: _Progress) -> _Progress:
         last = jnp.where(now.position == 0, vocabulary.start, now.tokens[:, now.position - 1])
-        logits, caches = model.apply(variables, last[:, None], now.caches, now.position, source_mask, method="step")
-        log_p = next_log_probabilities(logits[:, 0], now.position + 1 >= limits, vocabulary)
-        token = jnp.where(now.finished, vocabulary.pad, choose(log_p, now.position)).astype(jnp.int32)
-        gained = jnp.take_along_axis(log_p, token[:, None], axis=-1)[:, 0]
+        so_far = (jnp.arange(length) <= now.position)[None, None, None]
+        inputs = last[:, None], now.caches, now.position, so_far, source_mask
+        logits, caches = model.apply(variables, *inputs, method="step")
+        allowed, log_z = allowed_logits(logits[:, 0], now.position + 1 >= limits, vocabulary)
+        token = jnp.where(now.finished, vocabulary.pad, choose(allowed, now.position)).astype(jnp.int32)
+        gained = (jnp.take_along_axis(allowed, token[:, None], axis=-1) - log_z)[:, 0]
         return _Progress(
             now.position + 1,
             now.tokens.at[:, now.position].set(token),

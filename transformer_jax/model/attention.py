@@ -22,9 +22,9 @@ class KeysValues(NamedTuple):
     keys: Float[Array, "B S H K"]
     values: Float[Array, "B S H K"]
 
-    def write(self, new: KeysValues, position: Int[Array, ""]) -> KeysValues:
-        """Put one more position into a cache: the step-by-step decoder sees what it has produced so far."""
-        start = (0, position, 0, 0)
+    def write(self, new: KeysValues, place: Int[Array, ""]) -> KeysValues:
+        """Put more into a cache, from ``place`` on: the step-by-step decoder sees what it has produced so far."""
+        start = (0, place, 0, 0)
         return KeysValues(*(jax.lax.dynamic_update_slice(old, one, start) for old, one in zip(self, new, strict=True)))
 
 

@@ -1,7 +1,7 @@
 """The decoder: N blocks of masked self-attention, cross-attention and feed-forward.
 
-Axes: B batch, T target positions, S source positions, C positions in the cache, W hypotheses a sentence (beams),
-D model width, H heads, K head width.
+Axes: B batch, T target positions, S source positions, C positions of a hypothesis, W hypotheses a sentence (beams),
+P places in a sentence's cache (C * W), D model width, H heads, K head width.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from transformer_jax.model.layers import FeedForward, LayerNormalization, Residu
 class BlockCache(NamedTuple):
     """What one decoder block keeps between two steps.
 
-    prefix: keys and values [B*W, C, H, K] of the target positions so far, each hypothesis its own;
+    prefix: keys and values [B, P, H, K]; what hypothesis w wrote at position c stands at c * W + w. Nothing there is
+    moved when a beam's hypotheses change places: a mask says which of it belongs to whose past;
     source: keys and values [B, S, H, K] of the encoder's output, computed once and shared by a sentence's hypotheses.
     """
 
@@ -63,7 +64,7 @@ class DecoderBlock(nn.Module):
         """An empty prefix of at most ``length`` positions, and the source projected once."""
         source = self.cross_attention.keys_values(memory)
         sentences, _, heads, width = source.keys.shape
-        empty = jnp.zeros((sentences * beams, length, heads, width), source.keys.dtype)
+        empty = jnp.zeros((sentences, length * beams, heads, width), source.keys.dtype)
         return BlockCache(KeysValues(empty, empty), source)
 
     def step(
@@ -71,17 +72,16 @@ class DecoderBlock(nn.Module):
         x: Float[Array, "B W D"],
         cache: BlockCache,
         position: Int[Array, ""],
+        prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W D"], BlockCache]:
         """One target position of every hypothesis: equal to row ``position`` of the whole pass."""
         prefix = cache.prefix
-        written = jnp.arange(prefix.keys.shape[1]) <= position
 
         def attend_to_prefix(y: Float[Array, "B W D"]) -> Float[Array, "B W D"]:
             nonlocal prefix
-            row = y.reshape(-1, 1, y.shape[-1])
-            prefix = prefix.write(self.self_attention.keys_values(row), position)
-            return self.self_attention(row, prefix, written[None, None, None]).reshape(y.shape)
+            prefix = prefix.write(self.self_attention.keys_values(y), position * y.shape[1])
+            return self.self_attention(y, prefix, prefix_mask)
 
         x = self.self_residual(x, attend_to_prefix)
         # A sentence's hypotheses are so many queries to one source: nothing of the source is copied for each beam.
@@ -119,11 +119,12 @@ class Decoder(nn.Module):
         x: Float[Array, "B W D"],
         caches: tuple[BlockCache, ...],
         position: Int[Array, ""],
+        prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W D"], tuple[BlockCache, ...]]:
         """One target position of every hypothesis, and the cache that the next step needs."""
         after = []
         for block, cache in zip(self.blocks, caches, strict=True):
-            x, cache = block.step(x, cache, position, source_mask)
+            x, cache = block.step(x, cache, position, prefix_mask, source_mask)
             after.append(cache)
         return (x if self.normalization is None else self.normalization(x)), tuple(after)

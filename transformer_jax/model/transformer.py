@@ -1,7 +1,7 @@
 """The whole network.
 
-Axes: B batch, S source positions, T target positions, W hypotheses a sentence (beams), D model width, V target
-vocabulary.
+Axes: B batch, S source positions, T target positions, W hypotheses a sentence (beams), P places in a sentence's cache,
+D model width, V target vocabulary.
 """
 
 from __future__ import annotations
@@ -144,10 +144,14 @@ class Transformer(nn.Module):
         tokens: Int[Array, "B W"],
         caches: tuple[BlockCache, ...],
         position: Int[Array, ""],
+        prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W V"], tuple[BlockCache, ...]]:
-        """Logits that follow one more token of every hypothesis, at ``position`` from 0."""
+        """Logits that follow one more token of every hypothesis, at ``position`` from 0.
+
+        prefix_mask: which of the cached tokens stand before each hypothesis, itself included; see ``BlockCache``.
+        """
         positions = jnp.full((1, tokens.shape[1]), position)  # W hypotheses stand side by side at the same position
         embedded = self.target_positions(self.target_embeddings(tokens), positions)
-        features, caches = self.decoder.step(embedded, caches, position, source_mask)
+        features, caches = self.decoder.step(embedded, caches, position, prefix_mask, source_mask)
         return self.project(features), caches

@@ -1,0 +1,147 @@
+"""How time and memory of a training step grow: with the length of a row, the vocabulary and the batch.
+
+    python -m benchmarks.growth --output growth.json --picture growth.png
+    python -m benchmarks.growth --suite toy    # seconds
+
+One of the three grows at a time, the others stay. Memory is what the compiled program takes beside its arguments, and
+the state; time is the fastest of a few steps, compilation left out.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from benchmarks.record import Spread, report, spread
+from benchmarks.training import TINY
+from transformer_jax import config as configs
+from transformer_jax.allocator import restart_with_settings
+from transformer_jax.data.batches import Batch
+from transformer_jax.fit import prepare
+from transformer_jax.sharding import make_mesh, put_batch
+
+
+@dataclass(frozen=True)
+class Point:
+    """A step: positions of a row on both sides, words of the vocabulary, positions of the batch on each side."""
+
+    length: int = 32
+    vocabulary: int = 8_000
+    tokens: int = 4_096
+
+
+SUITES: dict[str, tuple[configs.ModelConfig, dict[str, tuple[int, ...]]]] = {
+    "toy": (configs.ModelConfig(8, 16, 2, 1, 1), {"length": (32, 64), "vocabulary": (100, 200), "tokens": (64, 128)}),
+    "cpu": (
+        TINY,
+        {
+            "length": (32, 64, 128, 256, 512, 1_024, 2_048, 4_096),
+            "vocabulary": (8_000, 16_000, 32_000, 64_000, 128_000),
+            "tokens": (1_024, 2_048, 4_096, 8_192, 16_384),
+        },
+    ),
+}
+"""Suite -> (model, axis -> its values)."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure how a training step grows."""
+
+    suite: Literal["toy", "cpu"] = "cpu"
+    """Which model and values."""
+    repeats: int = 3
+    """Steps of each."""
+    output: Path | None = None
+    """JSON file to write."""
+    against: Path | None = None
+    """JSON file of an earlier run, to compare with."""
+    picture: Path | None = None
+    """PNG file to draw."""
+
+
+def random_batch(point: Point) -> Batch:
+    """Rows without padding: one sentence each, of random words."""
+    shape = (point.tokens // point.length, point.length)
+    random = np.random.default_rng(0)
+    source, target_input, target_output = random.integers(4, point.vocabulary, (3, *shape), dtype=np.int32)
+    segments = np.ones(shape, np.int32)
+    positions = np.broadcast_to(np.arange(point.length, dtype=np.int32), shape)
+    return Batch(source, segments, positions, target_input, target_output, segments, positions)
+
+
+def measure_point(model: configs.ModelConfig, point: Point, repeats: int) -> tuple[Spread, Spread]:
+    """Milliseconds of a step, and MiB that it takes."""
+    config = configs.Config(model=model)
+    mesh = make_mesh(config.mesh)
+    program = prepare(config, mesh, point.vocabulary, point.vocabulary)
+    state: Any = jax.jit(program.initialize)()
+    batch = put_batch(random_batch(point), mesh)
+    step = program.train_step.lower(state, batch).compile()
+    needs = step.memory_analysis()
+    mebibytes = (needs.temp_size_in_bytes + needs.argument_size_in_bytes) / 2**20
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        state, _ = step(state, batch)
+        jax.block_until_ready(state)
+        times.append(1000 * (time.perf_counter() - began))
+    return spread(times[1:]), spread([mebibytes])  # The first touches memory for the first time.
+
+
+def measure(benchmark: Benchmark) -> dict[str, dict[int, tuple[Spread, Spread]]]:
+    """Axis -> value -> (milliseconds, MiB)."""
+    model, axes = SUITES[benchmark.suite]
+    return {
+        axis: {value: measure_point(model, replace(Point(), **{axis: value}), benchmark.repeats) for value in values}
+        for axis, values in axes.items()
+    }
+
+
+def draw(measured: dict[str, dict[int, tuple[Spread, Spread]]], path: Path) -> None:
+    """Time and memory beside each axis, all logarithmic: a line of slope 1 is linear growth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    labels = {"length": "positions in a row", "vocabulary": "words", "tokens": "target positions in a batch"}
+    figure, panels = pyplot.subplots(2, len(measured), figsize=(4 * len(measured), 6), sharex="col", sharey="row")
+    for column, (axis, points) in zip(panels.T, measured.items(), strict=True):
+        values = list(points)
+        for panel, part, unit in zip(column, (0, 1), ("ms a step", "MiB"), strict=True):
+            heights = [point[part].median for point in points.values()]
+            panel.loglog(values, heights, "o-", base=2)
+            panel.loglog(values, [heights[0] * value / values[0] for value in values], ":", color="gray", base=2)
+            panel.set_ylabel(unit)
+            panel.grid(alpha=0.3)
+        column[-1].set_xlabel(labels[axis])
+    figure.suptitle("A training step of TINY; dotted: linear growth")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Measure, report and draw."""
+    benchmark = tyro.cli(Benchmark)
+    measured = measure(benchmark)
+    rows = {
+        f"{axis} {value:,}, {unit}": point[part]
+        for axis, points in measured.items()
+        for value, point in points.items()
+        for part, unit in enumerate(("ms", "MiB"))
+    }
+    report(rows, "milliseconds a step; MiB", benchmark.output, benchmark.against)
+    if benchmark.picture:
+        draw(measured, benchmark.picture)
+
+
+if __name__ == "__main__":
+    restart_with_settings()
+    main()
