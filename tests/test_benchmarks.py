@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from tiny_run import SOURCES, make_run
 
 from benchmarks import decoding
-from tiny_run import SOURCES, tiny_run  # noqa: F401
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.training.loss import smoothed_cross_entropy
 
@@ -42,12 +42,17 @@ def test_start_up(tmp_path):
     assert all(value["median"] > 0 for value in measured.values())
 
 
-def test_decoding_beside_ctranslate2_and_hugging_face(tiny_run, tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def test_decoding_beside_ctranslate2_and_hugging_face(run, tmp_path):
     for peer in ("ctranslate2", "transformers"):
         pytest.importorskip(peer, reason="pip install -r requirements-parity.txt")
     source, output = tmp_path / "source.en", tmp_path / "output.json"
     source.write_text("\n".join(SOURCES) + "\n")
-    files = ["--workdir", str(tiny_run), "--source", str(source), "--output", str(output)]
+    files = ["--workdir", str(run), "--source", str(source), "--output", str(output)]
     command = [sys.executable, "-m", "benchmarks.decoding", *files, "--repeats", "1", "--singles", "2"]
     subprocess.run(command, cwd=ROOT, check=True)
     measured = json.loads(output.read_text())["measured"]
@@ -56,9 +61,10 @@ def test_decoding_beside_ctranslate2_and_hugging_face(tiny_run, tmp_path):
 
 
 @pytest.mark.parametrize("peer", ["ctranslate2", "hugging_face"])
-def test_the_peers_decode_the_same_model(tiny_run, peer):
-    pytest.importorskip({"hugging_face": "transformers"}.get(peer, peer), reason="pip install -r requirements-parity.txt")
-    translator = Translator.load(tiny_run)
+def test_the_peers_decode_the_same_model(run, peer):
+    package = "transformers" if peer == "hugging_face" else peer
+    pytest.importorskip(package, reason="pip install -r requirements-parity.txt")
+    translator = Translator.load(run)
     eos = translator.tokenizers.source.eos_id
     sources = sorted(([*ids, eos] for ids in translator.tokenizers.source.encode(SOURCES[:4])), key=len)
     found = decoding.ours(translator, 1)(sources, 1)

@@ -18,6 +18,7 @@ from jaxtyping import Int, Integer
 from transformer_jax.data.sources import Pair
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 
+
 class Batch(NamedTuple):
     """Rows of one sentence pair each, or of several when packed.
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer_jax.decoding.loop import until_done
 from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, allowed_logits, largest
 from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
@@ -31,6 +32,8 @@ class _Progress(NamedTuple):
     done_log_p: Float[Array, "B W"]
     done_score: Float[Array, "B W"]
     caches: Any
+    source_mask: Bool[Array, "B 1 1 S"]
+    limits: Int[Array, "B"]
 
 
 def length_penalty(tokens: Int[Array, "*B"], alpha: Float[Array, ""]) -> Float[Array, "*B"]:
@@ -60,31 +63,28 @@ def beam_search(
     variables = {"params": params}
     source_mask = padding_mask(source, vocabulary.pad)
     memory = model.apply(variables, source, source_mask, method="encode")
-    at_most = length_penalty(limits, alpha)
 
     def settled(now: _Progress) -> Bool[Array, "B"]:
         # A log-probability only falls, and the largest penalty divides it best.
-        return (now.open_log_p[:, 0] / at_most <= now.done_score[:, -1]) | (now.position >= limits)
-
-    def unfinished(now: _Progress) -> Bool[Array, ""]:
-        return ~settled(now).all()
+        at_most = length_penalty(now.limits, alpha)
+        return (now.open_log_p[:, 0] / at_most <= now.done_score[:, -1]) | (now.position >= now.limits)
 
     def advance(now: _Progress) -> _Progress:
         last = jnp.where(now.position == 0, vocabulary.start, now.open_tokens[:, :, now.position - 1])
         places = now.open_places.at[:, :, now.position].set(jnp.arange(beams)[None])
         so_far = _own_past(places, now.position)
-        inputs = last, now.caches, now.position, so_far, source_mask
+        inputs = last, now.caches, now.position, so_far, now.source_mask
         logits, caches = model.apply(variables, *inputs, method="step")
-        at_limit = jnp.repeat(now.position + 1 >= limits, beams)
-        allowed, log_z = allowed_logits(logits.reshape(sentences * beams, -1), at_limit, vocabulary)
+        at_limit = jnp.repeat(now.position + 1 >= now.limits, beams)
+        allowed, log_z = allowed_logits(logits.reshape(len(at_limit), -1), at_limit, vocabulary)
 
         # Of the best 2W continuations at most W end (one of each parent), so at least W stay open.
         each = min(2 * beams, allowed.shape[1])
         values, words = largest(allowed, each)
-        total = now.open_log_p[:, :, None] + (values - log_z).reshape(sentences, beams, each)
-        best, index = jax.lax.top_k(total.reshape(sentences, beams * each), 2 * beams)
+        total = now.open_log_p[:, :, None] + (values - log_z).reshape(-1, beams, each)
+        best, index = jax.lax.top_k(total.reshape(-1, beams * each), 2 * beams)
         parent = index // each
-        token = jnp.take_along_axis(words.reshape(sentences, beams * each), index, axis=1).astype(jnp.int32)
+        token = jnp.take_along_axis(words.reshape(-1, beams * each), index, axis=1).astype(jnp.int32)
         tokens = jnp.take_along_axis(now.open_tokens, parent[:, :, None], axis=1).at[:, :, now.position].set(token)
         ends = token == vocabulary.end
 
@@ -96,16 +96,19 @@ def beam_search(
         done_tokens = jnp.concatenate([now.done_tokens, tokens], axis=1)
         done_log_p = jnp.concatenate([now.done_log_p, best], axis=1)
         followed = jnp.take_along_axis(parent, kept, axis=1)
-        return _Progress(
-            now.position + 1,
-            jnp.take_along_axis(tokens, kept[:, :, None], axis=1),
-            jnp.take_along_axis(places, followed[:, :, None], axis=1),
-            open_log_p,
-            jnp.take_along_axis(done_tokens, won[:, :, None], axis=1),
-            jnp.take_along_axis(done_log_p, won, axis=1),
-            done_score,
-            caches,
+        return now._replace(
+            position=now.position + 1,
+            open_tokens=jnp.take_along_axis(tokens, kept[:, :, None], axis=1),
+            open_places=jnp.take_along_axis(places, followed[:, :, None], axis=1),
+            open_log_p=open_log_p,
+            done_tokens=jnp.take_along_axis(done_tokens, won[:, :, None], axis=1),
+            done_log_p=jnp.take_along_axis(done_log_p, won, axis=1),
+            done_score=done_score,
+            caches=caches,
         )
+
+    def found(now: _Progress) -> Hypotheses:
+        return Hypotheses(now.done_tokens, now.done_log_p, now.done_score)
 
     empty = jnp.full((sentences, beams, length), vocabulary.pad, jnp.int32)
     nothing = jnp.full((sentences, beams), -jnp.inf)
@@ -118,9 +121,10 @@ def beam_search(
         done_log_p=nothing,
         done_score=nothing,
         caches=model.apply(variables, memory, beams, length, method="start"),
+        source_mask=source_mask,
+        limits=limits,
     )
-    done = jax.lax.while_loop(unfinished, advance, first)
-    return Hypotheses(done.done_tokens, done.done_log_p, done.done_score)
+    return until_done(lambda now: ~settled(now), advance, first, found)
 
 
 def _own_past(places: Int[Array, "B W C"], position: Int[Array, ""]) -> Bool[Array, "B 1 W P"]:
