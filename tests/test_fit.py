@@ -50,7 +50,6 @@ def recipe(tmp_path_factory):
                 *(str(folder / f"{name}.tsv") for name in ("train", "valid", "test")),
                 max_length=16,
                 batch_tokens=512,
-                buckets=1,
             ),
             tokenizer=TokenizerConfig(kind="word", size=40),
             optimizer=OptimizerConfig(warmup=10, factor=2.0),
@@ -194,8 +193,8 @@ def test_a_corpus_of_long_lines_alone_is_refused(recipe, tmp_path):
 
 
 def test_a_batch_that_cannot_be_divided_is_refused_and_can_be_mended_in_the_same_folder(recipe, tmp_path):
-    # 512 tokens are 102 rows of the longest 5, and 8 devices x 16 accumulated batches are 128 parts.
-    with pytest.raises(InputError, match=r"102 rows of 5 tokens, too few for 128 parts.*Use --data.batch-tokens 640"):
+    # 512 tokens are 32 rows of 16, and 8 devices x 16 accumulated batches are 128 parts.
+    with pytest.raises(InputError, match=r"32 rows of 16 tokens, too few for 128 parts.*Use --data.batch-tokens 2048"):
         fitting.fit(recipe(accumulate=16), tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
 
