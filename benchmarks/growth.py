@@ -37,7 +37,7 @@ class Point:
 
 
 SUITES: dict[str, tuple[configs.ModelConfig, dict[str, tuple[int, ...]]]] = {
-    "toy": (configs.ModelConfig(8, 16, 2, 1, 1), {"length": (32, 64), "vocabulary": (100, 200), "tokens": (64, 128)}),
+    "toy": (configs.ModelConfig(8, 16, 2, 1, 1), {"length": (32, 64), "vocabulary": (100, 200), "tokens": (256, 512)}),
     "cpu": (
         TINY,
         {
