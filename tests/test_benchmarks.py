@@ -25,10 +25,11 @@ def test_training_beside_pytorch(tmp_path):
     first = tmp_path / "first.json"
     subprocess.run([*command, "--output", str(first)], cwd=ROOT, check=True)
     measured = json.loads(first.read_text())["measured"]
-    assert {"toy, transformer_jax", "toy, PyTorch", "toy, ratio"} < measured.keys()
+    parts = "transformer_jax", "PyTorch", "ratio", "GFLOP/s of a large product", "share of that"
+    assert measured.keys() == {f"toy, {part}" for part in (*parts, "hours for 100,000 steps of 25,000")}
     assert all(value["median"] > 0 for value in measured.values())
     again = subprocess.run([*command, "--against", str(first)], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert again.stdout.count(f"since {first}") >= 3
+    assert again.stdout.count(f"since {first}") == 6
 
 
 def test_start_up(tmp_path):

@@ -84,7 +84,7 @@ class LayerNormalization(nn.Module):
 
 @jax.custom_vjp
 def product(x: Float[Array, "B T D"], kernel: Float[Array, "D F"]) -> Float[Array, "B T F"]:
-    """x W, with the gradients written out, which takes 5 to 9% off a training step on a CPU (docs/performance.md)."""
+    """x W, with the gradients written out, which takes 4 to 9% off a training step on a CPU (docs/performance.md)."""
     return jnp.tensordot(x, kernel, 1)
 
 
