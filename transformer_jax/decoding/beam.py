@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer_jax.decoding.loop import until_done
-from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, allowed_logits, largest
+from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, likeliest
 from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
 
@@ -76,12 +76,11 @@ def beam_search(
         inputs = last, now.caches, now.position, so_far, now.source_mask
         logits, caches = model.apply(variables, *inputs, method="step")
         at_limit = jnp.repeat(now.position + 1 >= now.limits, beams)
-        allowed, log_z = allowed_logits(logits.reshape(len(at_limit), -1), at_limit, vocabulary)
 
         # Of the best 2W continuations at most W end (one of each parent), so at least W stay open.
-        each = min(2 * beams, allowed.shape[1])
-        values, words = largest(allowed, each)
-        total = now.open_log_p[:, :, None] + (values - log_z).reshape(-1, beams, each)
+        each = min(2 * beams, logits.shape[-1])
+        gained, words = likeliest(logits.reshape(len(at_limit), -1), at_limit, vocabulary, each)
+        total = now.open_log_p[:, :, None] + gained.reshape(-1, beams, each)
         best, index = jax.lax.top_k(total.reshape(-1, beams * each), 2 * beams)
         parent = index // each
         token = jnp.take_along_axis(words.reshape(-1, beams * each), index, axis=1).astype(jnp.int32)

@@ -33,45 +33,57 @@ class Hypotheses(NamedTuple):
     score: Float[Array, "B W"]
 
 
-GROUP = 100
-"""Words looked at together by ``largest``."""
+def log_normalizer(logits: Float[Array, "B V"]) -> Float[Array, "B 1"]:
+    """What to subtract from logits for log-probabilities."""
+    return jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def allowed_logits(
     logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], vocabulary: Vocabulary
-) -> tuple[Float[Array, "B V"], Float[Array, "B 1"]]:
-    """Logits, minus infinity for what must not be produced, and what to subtract from them for log-probabilities.
+) -> Float[Array, "B V"]:
+    """Logits, minus infinity for what must not be produced.
 
     Forbidden are padding and [SOS] always, and everything but [EOS] in a row that has reached its limit, so that each
     hypothesis ends, with the probability that the model gives to ending there.
     """
-    logits = logits.astype(jnp.float32)
-    ids = jnp.arange(logits.shape[-1])
-    forbidden = (ids == vocabulary.pad) | (ids == vocabulary.start)
-    allowed = jnp.where(forbidden[None] | (at_limit[:, None] & (ids != vocabulary.end)[None]), -jnp.inf, logits)
-    return allowed, jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    ids = jnp.arange(logits.shape[-1])[None]
+    return jnp.where(_never(ids, vocabulary) | (at_limit[:, None] & (ids != vocabulary.end)), -jnp.inf, logits)
 
 
-def most_likely(logits: Float[Array, "B V"]) -> Int[Array, "B"]:
-    """The word with the largest logit, the first of equals: ``argmax``, which on a CPU takes several times as long."""
-    words = logits.shape[-1]
-    ids = jnp.where(logits == logits.max(axis=-1, keepdims=True), jnp.arange(words)[None], words - 1)
-    return ids.min(axis=-1)
+def _never(ids: Int[Array, "*V"], vocabulary: Vocabulary) -> Bool[Array, "*V"]:
+    return (ids == vocabulary.pad) | (ids == vocabulary.start)
 
 
-def largest(values: Float[Array, "B V"], count: int) -> tuple[Float[Array, "B N"], Int[Array, "B N"]]:
-    """The ``count`` largest values of each row and their words: ``lax.top_k``, ties included, several times as fast.
+def likeliest(
+    logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], vocabulary: Vocabulary, count: int
+) -> tuple[Float[Array, "B N"], Int[Array, "B N"]]:
+    """The log-probabilities of the ``count`` likeliest words that are allowed, and these words, the likeliest first.
 
-    The largest values stand in the groups with the largest maxima, and only those are searched.
+    What ``lax.top_k`` of ``allowed_logits`` gives, ties included, but on a CPU several times as fast: all logits are
+    read only for their normalizer and for the maxima of small groups, and only the groups with the largest maxima,
+    which hold the largest values, are searched.
     """
-    rows, words = values.shape
-    groups = -(-words // GROUP)
-    if groups <= count:
-        found, chosen = jax.lax.top_k(values, count)
-        return found, chosen
-    grouped = jnp.pad(values, ((0, 0), (0, groups * GROUP - words)), constant_values=-jnp.inf)
-    grouped = grouped.reshape(rows, groups, GROUP)
-    chosen = jnp.sort(jax.lax.top_k(grouped.max(axis=-1), count)[1], axis=-1)
-    candidates = jnp.take_along_axis(grouped, chosen[:, :, None], axis=1).reshape(rows, count * GROUP)
-    found, place = jax.lax.top_k(candidates, count)
-    return found, jnp.take_along_axis(chosen, place // GROUP, axis=1) * GROUP + place % GROUP
+    rows, words = logits.shape
+    size = _group_size(words)
+    ids = jnp.arange(-(-words // size) * size).reshape(-1, size)
+    grouped = jnp.pad(logits, ((0, 0), (0, ids.size - words)), constant_values=-jnp.inf).reshape(rows, *ids.shape)
+    maxima = grouped.max(axis=-1)
+    for group in {vocabulary.pad // size, vocabulary.start // size}:
+        allowed = jnp.where(_never(ids[None, group], vocabulary), -jnp.inf, grouped[:, group])
+        maxima = maxima.at[:, group].set(allowed.max(axis=-1))
+    groups = jnp.sort(jax.lax.top_k(maxima, min(count, len(ids)))[1], axis=-1)
+    candidates = jnp.take_along_axis(grouped, groups[:, :, None], axis=1)
+    candidates = jnp.where(_never(ids[groups], vocabulary), -jnp.inf, candidates).reshape(rows, -1)
+    values, places = jax.lax.top_k(candidates, count)
+    # What fills up the last group is no word; if it is found at all, its probability is 0.
+    found = jnp.minimum(jnp.take_along_axis(ids[groups].reshape(rows, -1), places, axis=-1), words - 1)
+
+    # A row at its limit has one word to choose from.
+    ending = jnp.where(jnp.arange(count)[None] == 0, logits[:, vocabulary.end, None], -jnp.inf)
+    values = jnp.where(at_limit[:, None], ending, values) - log_normalizer(logits)
+    return values, jnp.where(at_limit[:, None], vocabulary.end, found)
+
+
+def _group_size(words: int) -> int:
+    """About the square root of a vocabulary over a beam; if possible one that divides it, so that nothing is padded."""
+    return next((size for size in range(40, 80) if words % size == 0), 50)

@@ -13,9 +13,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer_jax.decoding.loop import until_done
-from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, allowed_logits, largest, most_likely
+from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, allowed_logits, likeliest, log_normalizer
 from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
+
+Chosen = tuple[Int[Array, "B"], Float[Array, "B"]]
+"""A word for each row, and its log-probability."""
 
 
 class _Progress(NamedTuple):
@@ -38,7 +41,12 @@ def greedy(
     vocabulary: Vocabulary,
 ) -> Hypotheses:
     """Take the most likely token at each step. Arguments as in ``sample``."""
-    return _extend(model, params, source, limits, length, vocabulary, lambda logits, now: most_likely(logits))
+
+    def choose(logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], now: _Progress) -> Chosen:
+        log_p, words = likeliest(logits, at_limit, vocabulary, 1)
+        return words[:, 0], log_p[:, 0]
+
+    return _extend(model, params, source, limits, length, vocabulary, choose)
 
 
 def sample(
@@ -59,12 +67,16 @@ def sample(
     divides the logits, above 0; top_k: draw from this many most likely tokens, 0 from all.
     """
 
-    def draw(logits: Float[Array, "B V"], now: _Progress) -> Int[Array, "B"]:
+    def draw(logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], now: _Progress) -> Chosen:
+        allowed = allowed_logits(logits, at_limit, vocabulary)
+        among = allowed
         if top_k:
-            least = largest(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
-            logits = jnp.where(logits >= least, logits, -jnp.inf)
+            least = jax.lax.top_k(allowed, min(top_k, allowed.shape[-1]))[0][:, -1:]
+            among = jnp.where(allowed >= least, allowed, -jnp.inf)
         step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(now.keys, now.position)
-        return jax.vmap(jax.random.categorical)(step_keys, logits / temperature)
+        words = jax.vmap(jax.random.categorical)(step_keys, among / temperature)
+        log_p = jnp.take_along_axis(allowed - log_normalizer(logits), words[:, None], axis=-1)
+        return words, log_p[:, 0]
 
     return _extend(model, params, source, limits, length, vocabulary, draw, keys)
 
@@ -76,7 +88,7 @@ def _extend(
     limits: Int[Array, "B"],
     length: int,
     vocabulary: Vocabulary,
-    choose: Callable[[Float[Array, "B V"], _Progress], Int[Array, "B"]],
+    choose: Callable[[Float[Array, "B V"], Bool[Array, "B"], _Progress], Chosen],
     keys: Any = None,
 ) -> Hypotheses:
     """Append the chosen tokens until each sentence has its [EOS], and stop when all have."""
@@ -89,15 +101,14 @@ def _extend(
         so_far = (jnp.arange(length) <= now.position)[None, None, None]
         inputs = last[:, None], now.caches, now.position, so_far, now.source_mask
         logits, caches = model.apply(variables, *inputs, method="step")
-        allowed, log_z = allowed_logits(logits[:, 0], now.position + 1 >= now.limits, vocabulary)
-        token = jnp.where(now.finished, vocabulary.pad, choose(allowed, now)).astype(jnp.int32)
-        gained = (jnp.take_along_axis(allowed, token[:, None], axis=-1) - log_z)[:, 0]
+        words, log_p = choose(logits[:, 0], now.position + 1 >= now.limits, now)
+        token = jnp.where(now.finished, vocabulary.pad, words)
         # At its limit a row ends whatever was chosen: among probabilities that are no numbers it may not be [EOS].
         ended = (token == vocabulary.end) | (now.position + 1 >= now.limits)
         return now._replace(
             position=now.position + 1,
             tokens=now.tokens.at[:, now.position].set(token),
-            log_probability=now.log_probability + jnp.where(now.finished, 0, gained),
+            log_probability=now.log_probability + jnp.where(now.finished, 0, log_p),
             finished=now.finished | ended,
             caches=caches,
         )

@@ -5,7 +5,9 @@ Axes: B sentences, S source positions.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,7 +74,8 @@ def search(
     first: a number for this call; with another one, the same sources and seed give other draws.
     """
     results: list[list[Hypothesis]] = [[] for _ in sources]
-    for members, width in _batches([len(source) for source in sources]):
+
+    def decode(members: Sequence[int], width: int) -> None:
         rows = next((rows for rows in ROWS if rows >= len(members)), ROWS[-1])
         batch = np.full((rows, width), vocabulary.pad, np.int32)
         limits = np.zeros(rows, np.int32)  # 0 for rows that only fill up the batch
@@ -91,7 +94,18 @@ def search(
             found = _beam_search(*inputs, beam, length_penalty)
         for member, hypotheses in zip(members, _unpadded(jax.device_get(found), vocabulary.end), strict=False):
             results[member] = hypotheses
+
+    with ThreadPoolExecutor(workers()) as pool:
+        for _ in pool.map(lambda batch: decode(*batch), _batches([len(source) for source in sources])):
+            pass  # Raises what went wrong in a batch.
     return results
+
+
+def workers() -> int:
+    """Batches decoded at the same time: on a CPU each core takes one, since the operations of a step are too small to
+    share. An accelerator has room for one.
+    """
+    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
 
 
 _greedy = jax.jit(greedy, static_argnums=(0, 4, 5))
@@ -100,11 +114,13 @@ _beam_search = jax.jit(beam_search, static_argnums=(0, 4, 5, 6))
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Sentences of similar length together: their numbers, and the width that holds them."""
-    by_length = sorted(range(len(lengths)), key=lambda number: lengths[number])
+    """Sentences of similar length together, the longest first, so that the workers end at about the same time: their
+    numbers, and the width that holds them.
+    """
+    by_length = sorted(range(len(lengths)), key=lambda number: -lengths[number])
     for start in range(0, len(by_length), ROWS[-1]):
         members = by_length[start : start + ROWS[-1]]
-        yield members, _width(lengths[members[-1]])
+        yield members, _width(lengths[members[0]])
 
 
 def _width(length: int) -> int:

@@ -1,11 +1,13 @@
 """Scaled dot-product attention in several heads.
 
-Axes: B batch, T queries, S keys, D model width, H heads, K head width (D / H).
+Axes: B batch, T queries, S keys, D model width, H heads, K head width (D / H); in step-by-step decoding W hypotheses
+of a sentence, P places of its cache.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -22,10 +24,24 @@ class KeysValues(NamedTuple):
     keys: Float[Array, "B S H K"]
     values: Float[Array, "B S H K"]
 
-    def write(self, new: KeysValues, place: Int[Array, ""]) -> KeysValues:
-        """Put more into a cache, from ``place`` on: the step-by-step decoder sees what it has produced so far."""
-        start = (0, place, 0, 0)
-        return KeysValues(*(jax.lax.dynamic_update_slice(old, one, start) for old, one in zip(self, new, strict=True)))
+
+class Cache(NamedTuple):
+    """Keys and values that many steps read: heads first, so that no step has to move them there."""
+
+    keys: Float[Array, "B H P K"]
+    values: Float[Array, "B H P K"]
+
+    @classmethod
+    def of(cls, memory: KeysValues) -> Cache:
+        """A cache of all that is in ``memory``."""
+        return cls(*(x.swapaxes(1, 2) for x in memory))
+
+    def write(self, new: KeysValues, place: Int[Array, ""]) -> Cache:
+        """Put more into it, from ``place`` on: the decoder sees what it has produced so far."""
+        start = (0, 0, place, 0)
+        return Cache(
+            *(jax.lax.dynamic_update_slice(old, one, start) for old, one in zip(self, Cache.of(new), strict=True))
+        )
 
 
 class MultiHeadAttention(nn.Module):
@@ -63,6 +79,13 @@ class MultiHeadAttention(nn.Module):
             heads = attend(query, memory, mask)
         return self.w_output(heads.reshape(*heads.shape[:2], self.d_model))
 
+    def step(
+        self, queries: Float[Array, "B W D"], cache: Cache, mask: Bool[Array, "#B 1 #W P"]
+    ) -> Float[Array, "B W D"]:
+        """The same for one position of every hypothesis, from a cache."""
+        heads = attend_to_cache(self._split(self.w_query(queries)), cache, mask)
+        return self.w_output(heads.reshape(*heads.shape[:2], self.d_model))
+
     def _split(self, x: Float[Array, "B T D"]) -> Float[Array, "B T H K"]:
         """Split the embedding, not the sentence: every head sees all positions."""
         return x.reshape(*x.shape[:2], self.heads, self.d_model // self.heads)
@@ -87,3 +110,17 @@ def attend(
     attended = jax.nn.dot_product_attention(query, memory.keys, memory.values, mask=mask)
     # The kernel gives a row with nothing allowed the mean of all values; the definition above gives zeros.
     return jnp.where(mask.any(-1).swapaxes(1, 2)[..., None], attended, 0)
+
+
+def attend_to_cache(
+    query: Float[Array, "B W H K"], cache: Cache, mask: Bool[Array, "#B 1 #W P"]
+) -> Float[Array, "B W H K"]:
+    """``attend``, one hypothesis after the other: XLA on a CPU is slow at many products of a few rows."""
+
+    def each(vectors: Float[Array, "B W H X"], product: str, factor: Float[Array, "B H P K"], axis: int) -> Array:
+        multiply = partial(jnp.einsum, product, preferred_element_type=jnp.float32)
+        return jnp.stack([multiply(vectors[:, w], factor) for w in range(vectors.shape[1])], axis)
+
+    scores = each(query, "BHK,BHPK->BHP", cache.keys, axis=2)
+    weights = jax.nn.softmax(scores / math.sqrt(query.shape[-1]), where=mask, axis=-1).astype(query.dtype)
+    return each(weights.swapaxes(1, 2), "BHP,BHPK->BHK", cache.values, axis=1).astype(query.dtype)

@@ -13,20 +13,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer_jax.config import ModelConfig
-from transformer_jax.model.attention import KeysValues, MultiHeadAttention
+from transformer_jax.model.attention import Cache, MultiHeadAttention
 from transformer_jax.model.layers import FeedForward, LayerNormalization, ResidualConnection
 
 
 class BlockCache(NamedTuple):
     """What one decoder block keeps between two steps.
 
-    prefix: keys and values [B, P, H, K]; what hypothesis w wrote at position c stands at c * W + w. Nothing there is
+    prefix: keys and values [B, H, P, K]; what hypothesis w wrote at position c stands at c * W + w. Nothing there is
     moved when a beam's hypotheses change places: a mask says which of it belongs to whose past;
-    source: keys and values [B, S, H, K] of the encoder's output, computed once and shared by a sentence's hypotheses.
+    source: keys and values [B, H, S, K] of the encoder's output, computed once and shared by a sentence's hypotheses.
     """
 
-    prefix: KeysValues
-    source: KeysValues
+    prefix: Cache
+    source: Cache
 
 
 class DecoderBlock(nn.Module):
@@ -62,10 +62,10 @@ class DecoderBlock(nn.Module):
 
     def start(self, memory: Float[Array, "B S D"], beams: int, length: int) -> BlockCache:
         """An empty prefix of at most ``length`` positions, and the source projected once."""
-        source = self.cross_attention.keys_values(memory)
-        sentences, _, heads, width = source.keys.shape
-        empty = jnp.zeros((sentences, length * beams, heads, width), source.keys.dtype)
-        return BlockCache(KeysValues(empty, empty), source)
+        source = Cache.of(self.cross_attention.keys_values(memory))
+        sentences, heads, _, width = source.keys.shape
+        empty = jnp.zeros((sentences, heads, length * beams, width), source.keys.dtype)
+        return BlockCache(Cache(empty, empty), source)
 
     def step(
         self,
@@ -81,11 +81,11 @@ class DecoderBlock(nn.Module):
         def attend_to_prefix(y: Float[Array, "B W D"]) -> Float[Array, "B W D"]:
             nonlocal prefix
             prefix = prefix.write(self.self_attention.keys_values(y), position * y.shape[1])
-            return self.self_attention(y, prefix, prefix_mask)
+            return self.self_attention.step(y, prefix, prefix_mask)
 
         x = self.self_residual(x, attend_to_prefix)
         # A sentence's hypotheses are so many queries to one source: nothing of the source is copied for each beam.
-        x = self.cross_residual(x, lambda y: self.cross_attention(y, cache.source, source_mask))
+        x = self.cross_residual(x, lambda y: self.cross_attention.step(y, cache.source, source_mask))
         return self.feed_forward_residual(x, self.feed_forward), BlockCache(prefix, cache.source)
 
 
