@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.profiler import ProfileData
 
+from transformer_jax import config as configs
 from transformer_jax import fit as fitting
 from transformer_jax import memory
 from transformer_jax.checkpoints import Checkpoints, Progress, load_params
@@ -128,7 +129,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(recipe, finished, tmp_path,
 
     def stop_after_the_second(*arguments):
         values = real(*arguments)
-        if int(arguments[-1].step) == 12:
+        if int(arguments[3].step) == 12:
             raise KeyboardInterrupt
         return values
 
@@ -156,7 +157,7 @@ def test_early_stopping_stops(recipe, tmp_path, monkeypatch):
 
 def test_the_last_two_and_the_best_checkpoints_are_kept(recipe, tmp_path, monkeypatch):
     scores = {4: 1.0, 8: 7.0, 12: 2.0, 16: 3.0, 20: 2.5}
-    monkeypatch.setattr(fitting, "validate", lambda *a: {"loss": 1.0, "bleu": scores[int(a[-1].step)]})
+    monkeypatch.setattr(fitting, "validate", lambda *a: {"loss": 1.0, "bleu": scores[int(a[3].step)]})
     fitting.fit(recipe(steps=20), tmp_path / "run")
     kept = {int(path.name) for path in (tmp_path / "run/checkpoints").iterdir() if path.name.isdigit()}
     assert kept == {8, 16, 20}
@@ -210,7 +211,7 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
     def fail(*arguments):
         raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(fitting, "train", fail)
+    monkeypatch.setattr(fitting, "build", fail)
     message = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.\nLargest allocations:"
     with pytest.raises(RunError, match=r"--data\.batch-tokens.*--training\.accumulate.*--mesh\.fsdp") as error:
         fitting.fit(recipe(), tmp_path / "run")
@@ -222,6 +223,7 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
 
 def test_a_later_start_leaves_the_training_text_alone(recipe, tmp_path, monkeypatch):
     first = fitting.load_corpus(recipe(), tmp_path)
+    configs.save(recipe(), tmp_path / "config.json")
     opened = []
     real = fitting.open_pairs
     monkeypatch.setattr(fitting, "open_pairs", lambda *arguments: opened.append(arguments[-1]) or real(*arguments))

@@ -23,6 +23,11 @@ from transformer_jax.training.state import TrainState
 Metrics = dict[str, jax.Array]
 
 
+def debugs_nans() -> bool:
+    """Whether JAX is to stop at numbers that are none (``--debug-nans``)."""
+    return bool(jax.config.jax_debug_nans)  # type: ignore[attr-defined]
+
+
 def evaluate(
     model: Transformer, params: Any, batch: Batch, smoothing: float, dropout: Any = None, chunk: int | None = None
 ) -> LossSums:
@@ -52,7 +57,9 @@ def make_train_step(
     """The update for a run's settings.
 
     The loss is the mean over all target tokens of the global batch: neither devices nor accumulated batches with few
-    tokens weigh more than they hold. mesh: the devices that share the rows, None for one; chunk: see ``chunk_size``.
+    tokens weigh more than they hold. An update whose loss or gradients are no finite numbers changes nothing but the
+    step and the count of such updates in a row, and has no other metrics than that: they are 0. mesh: the devices that
+    share the rows, None for one; chunk: see ``chunk_size``.
     """
     blocks = row_divisor(mesh) if mesh else 1
 
@@ -100,7 +107,15 @@ def make_train_step(
             # Early on, average over the few steps there are instead of remembering the initial weights.
             decay = jnp.minimum(config.ema, step / (step + 10))
             average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
-        metrics = {**sums._asdict(), "gradient_norm": optax.tree.norm(mean)}
-        return TrainState(step, params, optimizer_state, average, state.key), metrics
+        norm = optax.tree.norm(mean)
+        metrics = {**sums._asdict(), "gradient_norm": norm}
+        finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
+        skipped = jnp.where(finite, 0, state.skipped + 1)
+        after = TrainState(step, params, optimizer_state, average, state.key, skipped)
+        if not debugs_nans():  # JAX, which looks for them in the results.
+            unchanged = state._replace(step=step, skipped=skipped)
+            after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, unchanged)
+            metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
+        return after, {**metrics, "skipped": skipped}
 
     return train_step
