@@ -17,15 +17,12 @@ def main(arguments: list[str]) -> None:
 
         dry_run(command.settings)
         return
-    import jax
-
     from transformer_jax.fit import fit
     from transformer_jax.sharding import join_processes
 
-    jax.config.update("jax_debug_nans", command.debug_nans)
     if command.distributed:
         join_processes()
-    fit(command.settings, command.workdir, command.profile)
+    fit(command.settings, command.workdir, command.profile, command.debug_nans)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,11 @@ COMPILED = Path("~/.cache/transformer_jax/compiled").expanduser()
 """Compiled programs are kept here for the next start; JAX_COMPILATION_CACHE_DIR names another folder."""
 
 
-CHATTY = ("absl", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib", "tensorflow_datasets")
-"""Libraries of which only errors are shown: what goes wrong comes to the user as our own line."""
+CHATTY = (
+    *("absl", "asyncio", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib"),
+    "tensorflow_datasets",
+)
+"""Libraries that are not heard: what goes wrong comes to the user as our own line."""
 
 
 def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
@@ -35,7 +38,7 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
     for library in CHATTY:
-        logging.getLogger(library).setLevel(logging.ERROR)
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     keep_compiled_programs()
     try:
         main(arguments)

@@ -40,12 +40,13 @@ from transformer_jax.interruption import Interruption
 from transformer_jax.lock import only_run_in
 from transformer_jax.memory import require_memory
 from transformer_jax.model.transformer import Transformer
+from transformer_jax.nans import stops_at_nans
 from transformer_jax.sharding import batch_sharding, make_mesh, placed, put_batch, row_divisor, state_shardings
 from transformer_jax.training.journal import Journal, Window, means, read_journal
 from transformer_jax.training.loss import LossSums
 from transformer_jax.training.optimizer import learning_rate, make_optimizer
 from transformer_jax.training.state import TrainState, initial_state
-from transformer_jax.training.step import debugs_nans, evaluate, make_train_step
+from transformer_jax.training.step import evaluate, make_train_step
 
 MAY_CHANGE = (
     *(f"training.{name}" for name in ("steps", "patience", "log_every", "valid_every", "save_every", "max_skipped")),
@@ -90,10 +91,11 @@ PROFILED = range(20, 25)
 """The updates of a process that a profile covers: a few, after the first ones, which compile."""
 
 
-def fit(config: Config, workdir: Path, profile: Path | None = None) -> None:
+def fit(config: Config, workdir: Path, profile: Path | None = None, debug_nans: bool = False) -> None:
     """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
 
-    profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show.
+    profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show; debug_nans: see
+    ``stops_at_nans``.
     Raises InputError for settings or data that cannot be used, before anything in ``workdir`` is changed, and, later,
     if fewer updates are left than a profile needs; RunError for what goes wrong meanwhile; Stopped after SIGTERM or
     SIGINT.
@@ -110,6 +112,8 @@ def fit(config: Config, workdir: Path, profile: Path | None = None) -> None:
         batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned, share, divisor)
         require_rows(config, divisor, batches.shapes[-1].target)
         machinery = build(config, mesh, corpus.tokenizers)
+        if debug_nans:
+            machinery = machinery._replace(train_step=stops_at_nans(machinery.train_step))
         if jax.process_index() == 0:
             configs.save(config, workdir / "config.json")
         logging.info(
@@ -185,7 +189,7 @@ def prepare(config: Config, mesh: Mesh, source_words: int, target_words: int, ch
         make_train_step(model, optimizer, training, mesh, chunk),
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, None),
-        donate_argnums=() if debugs_nans() else 0,  # A debugged step runs again.
+        donate_argnums=0,
     )
     return Program(model, initialize, placed(mesh, shapes), train_step)
 

@@ -21,8 +21,6 @@ from runs import (
     write_recipe,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")  # states are compared as they lie on disk
-
 FULL = {"faults": "a full disk"}
 
 
@@ -92,7 +90,13 @@ def test_a_killed_run_ends_with_the_same_bytes(kills, recipe, whole, tmp_path, r
     )
 
 
-@pytest.mark.parametrize(("number", "status"), [(TERM, 143), (INT, 130)], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        pytest.param(TERM, 143, id="SIGTERM"),
+        pytest.param(INT, 130, id="SIGINT", marks=pytest.mark.faults),
+    ],
+)
 def test_a_signal_saves_and_says_how_to_go_on(number, status, recipe, whole, tmp_path, record_property):
     with training(recipe, tmp_path / "run") as process:
         assert wait_for(lambda: reported(tmp_path / "run") > 0, process)

@@ -62,9 +62,10 @@ class Window:
         sums = self.sums
         seconds = time.monotonic() - self.began
         counts = {"tokens_per_second": sums["tokens"] / seconds, "skipped": sums["skipped"]}
-        if not sums["tokens"]:  # All were skipped.
+        updates = sums["updates"] - sums["skipped"]
+        if not updates:
             return counts
-        return {**means(sums), "gradient_norm": sums["gradient_norm"] / (sums["updates"] - sums["skipped"]), **counts}
+        return {**means(sums), "gradient_norm": sums["gradient_norm"] / updates, **counts}
 
 
 def means(sums: dict[str, float]) -> dict[str, float]:

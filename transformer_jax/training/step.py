@@ -23,11 +23,6 @@ from transformer_jax.training.state import TrainState
 Metrics = dict[str, jax.Array]
 
 
-def debugs_nans() -> bool:
-    """Whether JAX is to stop at numbers that are none (``--debug-nans``)."""
-    return bool(jax.config.jax_debug_nans)  # type: ignore[attr-defined]
-
-
 def evaluate(
     model: Transformer, params: Any, batch: Batch, smoothing: float, dropout: Any = None, chunk: int | None = None
 ) -> LossSums:
@@ -111,11 +106,10 @@ def make_train_step(
         metrics = {**sums._asdict(), "gradient_norm": norm}
         finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
         skipped = jnp.where(finite, 0, state.skipped + 1)
-        after = TrainState(step, params, optimizer_state, average, state.key, skipped)
-        if not debugs_nans():  # JAX, which looks for them in the results.
-            unchanged = state._replace(step=step, skipped=skipped)
-            after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, unchanged)
-            metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
+        updated = TrainState(step, params, optimizer_state, average, state.key, skipped)
+        unchanged = state._replace(step=step, skipped=skipped)
+        metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, unchanged)
         return after, {**metrics, "skipped": skipped}
 
     return train_step
