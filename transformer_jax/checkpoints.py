@@ -79,7 +79,7 @@ class Checkpoints:
         if failure is None:
             self.wait()
             sync_global_devices("checkpoints are saved")
-        elif jax.process_count() == 1:  # Others may be gone, and not be waited for.
+        if failure is None or jax.process_count() == 1:  # Others may be gone, and not be waited for.
             self.background.shutdown()
             self.orbax.close()
 
@@ -126,7 +126,7 @@ class Checkpoints:
         except jax.errors.JaxRuntimeError:
             raise
         except Exception as error:  # Of many kinds, by the layer of orbax or tensorstore that met it.
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0]
             raise RunError(
                 f"{self.folder}: a checkpoint cannot be saved ({reason}). Mend that and give the same command again: "
                 f"the run goes on after step {self.latest_step() or 0}."

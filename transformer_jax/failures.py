@@ -24,8 +24,9 @@ def explained(workdir: Path) -> Iterator[None]:
                 "--mesh.fsdp."
             ) from error
         if jax.process_count() > 1:
+            reason = str(error).partition("\n")[0]
             raise PeersLost(
-                f"another process of the run is gone ({str(error).splitlines()[0]}). Start all of them again: "
+                f"another process of the run is gone ({reason}). Start all of them again: "
                 f"{workdir} goes on from its last checkpoint."
             ) from error
         raise
