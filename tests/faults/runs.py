@@ -89,7 +89,7 @@ def metrics(workdir):
 
 def checkpoints(workdir):
     """The steps whose checkpoints are there."""
-    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    return sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
 
 
 def remembered(workdir):

@@ -57,7 +57,7 @@ def whole(recipe):
 def test_one_that_is_killed_ends_the_other_and_the_run_goes_on(victim, recipe, whole, tmp_path, record_property):
     workdir = tmp_path / "run"
     with peers(recipe, workdir) as processes:
-        assert wait_for(lambda: checkpoints_of(workdir), processes[0])
+        assert wait_for(lambda: checkpoints(workdir), processes[0])
         processes[victim].send_signal(KILL)
         began = time.monotonic()
         output = processes[1 - victim].communicate(timeout=120)[0]
@@ -68,10 +68,6 @@ def test_one_that_is_killed_ends_the_other_and_the_run_goes_on(victim, recipe, w
     train_together(recipe, workdir)
     assert_same_run(workdir, whole)
     record_property("faults", f"process {victim} of 2 killed, the other ended after {took:.1f} s | 1 | 1 | -")
-
-
-def checkpoints_of(workdir):
-    return (workdir / "checkpoints").exists() and checkpoints(workdir)
 
 
 @pytest.mark.faults
