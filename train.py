@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
 
     if command.distributed:
         join_processes()
-    fit(command.settings, command.workdir, command.profile)
+    fit(command.settings, command.workdir, command.profile, command.debug_nans)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import numpy as np
 import tyro
 
 from benchmarks.record import Spread, report, spread
+from transformer_jax import config as configs
 from transformer_jax.allocator import restart_with_settings
 from transformer_jax.config import Config, DataConfig
 from transformer_jax.data.pipeline import TrainingBatches
@@ -62,6 +63,7 @@ def write_corpus(stem: Path, pairs: int) -> None:
 
 def start(config: Config, workdir: Path) -> dict[str, float]:
     """What one start takes in this process."""
+    workdir.mkdir(exist_ok=True)
     began = time.perf_counter()
     corpus = load_corpus(config, workdir)
     batches = TrainingBatches(corpus.train, config.data, config.training.seed, divisor=1)
@@ -69,6 +71,7 @@ def start(config: Config, workdir: Path) -> dict[str, float]:
     started = time.perf_counter()
     batches.plans(1)
     planned = time.perf_counter()
+    configs.save(config, workdir / "config.json")  # As a run does: its next start finds its tokenizers.
     numbers = range(min(50, batches.batches_per_epoch))
     for number in numbers:
         batches[number]

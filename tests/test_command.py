@@ -5,7 +5,7 @@ import os
 import pytest
 
 from transformer_jax.command import parse, run
-from transformer_jax.errors import InputError, RunError
+from transformer_jax.errors import InputError, RunError, Stopped
 from transformer_jax.translation import TranslateCommand
 
 
@@ -18,7 +18,13 @@ def failing(error):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(InputError("a. b."), 2), (RunError("a. b."), 1), (OSError(28, "No space left"), 1), (KeyboardInterrupt(), 130)],
+    [
+        (InputError("a. b."), 2),
+        (RunError("a. b."), 1),
+        (OSError(28, "No space left"), 1),
+        (KeyboardInterrupt(), 130),
+        (Stopped("a. b.", 15), 143),
+    ],
 )
 def test_an_error_is_one_line_and_a_status(error, status, capsys):
     assert run(failing(error), []) == status

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.profiler import ProfileData
 
+from transformer_jax import config as configs
 from transformer_jax import fit as fitting
 from transformer_jax import memory
 from transformer_jax.checkpoints import Checkpoints, Progress, load_params
@@ -23,7 +26,7 @@ from transformer_jax.config import (
     TrainingConfig,
 )
 from transformer_jax.decoding.translator import Translator
-from transformer_jax.errors import InputError, RunError
+from transformer_jax.errors import InputError, RunError, Stopped
 
 WORDS = ("eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht")
 
@@ -128,7 +131,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(recipe, finished, tmp_path,
 
     def stop_after_the_second(*arguments):
         values = real(*arguments)
-        if int(arguments[-1].step) == 12:
+        if int(arguments[3].step) == 12:
             raise KeyboardInterrupt
         return values
 
@@ -137,14 +140,76 @@ def test_an_interrupted_run_ends_with_the_same_bytes(recipe, finished, tmp_path,
         fitting.fit(config, tmp_path / "run")
     monkeypatch.setattr(fitting, "validate", real)
     fitting.fit(config, tmp_path / "run")
+    same_run(tmp_path / "run", finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_validating_saves_at_once_and_validates_later(number, recipe, finished, tmp_path, monkeypatch):
+    real = fitting.validate
+    scored = []
+
+    def hurt(*arguments):
+        if not scored and int(arguments[3].step) == 8:
+            scored.append(8)
+            os.kill(os.getpid(), number)
+        return real(*arguments)
+
+    monkeypatch.setattr(fitting, "validate", hurt)
+    with pytest.raises(Stopped, match=rf"{number.name}: update 8 of 12 is saved\.") as stopped:
+        fitting.fit(recipe(), tmp_path / "run")
+    assert stopped.value.status == 128 + number
+    assert [line["step"] for line in metrics(tmp_path / "run") if line["phase"] == "valid"] == [4]
+    fitting.fit(recipe(), tmp_path / "run")
+    same_run(tmp_path / "run", finished)
+
+
+def same_run(workdir, expected):
     jax.tree.map(
-        np.testing.assert_array_equal, load_params(tmp_path / "run/checkpoints"), load_params(finished / "checkpoints")
+        np.testing.assert_array_equal, load_params(workdir / "checkpoints"), load_params(expected / "checkpoints")
     )
     timeless = [
         [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in metrics(folder)]
-        for folder in (tmp_path / "run", finished)
+        for folder in (workdir, expected)
     ]
     assert timeless[0] == timeless[1]
+
+
+def test_checkpoints_between_validations_and_their_windows_change_nothing(recipe, finished, tmp_path, monkeypatch):
+    # Checkpoints at 5 and 10, reports at even steps: the run is cut in the middle of a window.
+    real = fitting.put_batch
+    taken = []
+
+    def stop_within_the_sixth_step(*arguments):
+        taken.append(0)
+        if len(taken) == 6 + 5:  # Validation takes some.
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(fitting, "put_batch", stop_within_the_sixth_step)
+    with pytest.raises(KeyboardInterrupt):
+        fitting.fit(recipe(save_every=5), tmp_path / "run")
+    monkeypatch.setattr(fitting, "put_batch", real)
+    kept = {int(path.name) for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert 5 in kept
+    fitting.fit(recipe(save_every=5), tmp_path / "run")
+    same_run(tmp_path / "run", finished)
+
+
+def test_numbers_that_are_none_end_the_run_which_names_the_updates(recipe, tmp_path):
+    config = dataclasses.replace(recipe(max_skipped=3), optimizer=OptimizerConfig(warmup=10, factor=1e30))
+    with pytest.raises(RunError, match=r"updates 2 to 4 were skipped: .*--debug-nans"):
+        fitting.fit(config, tmp_path / "run")
+    assert metrics(tmp_path / "run")[0]["skipped"] == 1
+    with pytest.raises(RunError, match=r"update 2: invalid value \(nan\) .* at .*transformer_jax/.*\.py:\d+, in "):
+        fitting.fit(config, tmp_path / "run", debug_nans=True)
+
+
+def test_tokenizers_of_a_start_that_was_refused_are_not_taken_over(recipe, tmp_path):
+    with pytest.raises(InputError, match="too few"):
+        fitting.fit(recipe(accumulate=16), tmp_path / "run")
+    other = dataclasses.replace(recipe(steps=1), tokenizer=TokenizerConfig(kind="bpe", size=300))
+    fitting.fit(other, tmp_path / "run")
+    assert json.loads((tmp_path / "run/tokenizer.json").read_text())["model"]["type"] == "BPE"
 
 
 def test_early_stopping_stops(recipe, tmp_path, monkeypatch):
@@ -156,7 +221,7 @@ def test_early_stopping_stops(recipe, tmp_path, monkeypatch):
 
 def test_the_last_two_and_the_best_checkpoints_are_kept(recipe, tmp_path, monkeypatch):
     scores = {4: 1.0, 8: 7.0, 12: 2.0, 16: 3.0, 20: 2.5}
-    monkeypatch.setattr(fitting, "validate", lambda *a: {"loss": 1.0, "bleu": scores[int(a[-1].step)]})
+    monkeypatch.setattr(fitting, "validate", lambda *a: {"loss": 1.0, "bleu": scores[int(a[3].step)]})
     fitting.fit(recipe(steps=20), tmp_path / "run")
     kept = {int(path.name) for path in (tmp_path / "run/checkpoints").iterdir() if path.name.isdigit()}
     assert kept == {8, 16, 20}
@@ -210,7 +275,7 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
     def fail(*arguments):
         raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(fitting, "train", fail)
+    monkeypatch.setattr(fitting, "build", fail)
     message = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.\nLargest allocations:"
     with pytest.raises(RunError, match=r"--data\.batch-tokens.*--training\.accumulate.*--mesh\.fsdp") as error:
         fitting.fit(recipe(), tmp_path / "run")
@@ -222,6 +287,7 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
 
 def test_a_later_start_leaves_the_training_text_alone(recipe, tmp_path, monkeypatch):
     first = fitting.load_corpus(recipe(), tmp_path)
+    configs.save(recipe(), tmp_path / "config.json")
     opened = []
     real = fitting.open_pairs
     monkeypatch.setattr(fitting, "open_pairs", lambda *arguments: opened.append(arguments[-1]) or real(*arguments))

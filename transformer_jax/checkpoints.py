@@ -1,37 +1,55 @@
-"""Saving and restoring a run with orbax: the state, the position in the data, and what early stopping remembers."""
+"""Saving and restoring a run: its state through orbax, and beside it all else that it goes on from.
+
+A checkpoint is a folder named by its step that holds ``state``, ``progress.json``, and the checksums of their files. It
+is put together under another name and takes its own when it is whole, so it is whole or not there.
+"""
 
 from __future__ import annotations
 
+import itertools
+import json
+import logging
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
+from jax.experimental.multihost_utils import sync_global_devices
 
+from transformer_jax.checksums import damage, seal
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.training.state import TrainState
+
+UNFINISHED = ".unfinished"
+"""Ends the names of folders that are being written or removed; one that is left over was cut off, and is removed."""
 
 
 class Progress(NamedTuple):
     """What a run remembers beside its state.
 
     best_step, best_score: of validation so far, 0 and -1 before the first; stale: validations since the best one;
-    seconds: wall time spent on the run, over all its interruptions.
+    validated: the step of the last validation; seconds: wall time spent on the run, over all its interruptions;
+    window: metrics since the last report (``Window.saved``); data: the position in the batches, as grain gives it;
+    divisor: what the rows of these batches are a multiple of, on whatever devices the run goes on.
     """
 
     best_step: int = 0
     best_score: float = -1.0
     stale: int = 0
+    validated: int = 0
     seconds: float = 0.0
+    window: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
+    divisor: int = 0
 
     def after(self, step: int, score: float) -> Progress:
         """The progress once ``score``, larger is better, is known for ``step``."""
         if score > self.best_score:
-            return self._replace(best_step=step, best_score=score, stale=0)
-        return self._replace(stale=self.stale + 1)
+            return self._replace(best_step=step, best_score=score, stale=0, validated=step)
+        return self._replace(stale=self.stale + 1, validated=step)
 
     def is_stale(self, patience: int) -> bool:
         """Whether to stop early: ``patience`` validations in a row without a better one; 0 never stops."""
@@ -39,79 +57,168 @@ class Progress(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last two and the best; saved in the background."""
+    """The checkpoints of one run, the last two and the best; saved in the background.
+
+    To be entered. Leaving waits until everything is on disk, on every process.
+    """
 
     def __init__(self, folder: Path) -> None:
-        keep = [
-            policies.LatestN(2),
-            policies.BestN(get_metric_fn=lambda metrics: metrics["best_at"], n=1),
-        ]
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
-        )
-        self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self.folder = folder.absolute()
+        self.orbax = ocp.StandardCheckpointer()
+        self.background = ThreadPoolExecutor(1)
+        self.saving: Future[None] | None = None
+        self.writes = jax.process_index() == 0
+        if self.writes:
+            _tidy(self.folder)
+        sync_global_devices("checkpoints are tidy")
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is None:
+            self.wait()
+            sync_global_devices("checkpoints are saved")
+        if failure is None or jax.process_count() == 1:  # Others may be gone, and not be waited for.
+            self.background.shutdown()
+            self.orbax.close()
 
     def latest_step(self) -> int | None:
         """The step of the newest checkpoint, None if there is none."""
-        return self.manager.latest_step()
+        return max(_steps(self.folder), default=None)
 
-    def save(self, state: TrainState, iterator: grain.DatasetIterator, progress: Progress) -> None:
-        """Start saving; returns as soon as the state is copied."""
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Start saving; returns as soon as the state is copied. An earlier checkpoint of the same step is replaced.
+
+        Raises RunError if a checkpoint, this one or the one before, cannot be saved.
+        """
+        self.wait()
         step = int(state.step)
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state._asdict()),
-            data=grain.checkpoint.CheckpointSave(iterator),
-            progress=ocp.args.JsonSave(progress._asdict()),
-        )
-        # What orbax keeps as the best must be what ``progress`` calls the best, also when scores are equal.
-        best_at = step if progress.best_step == step else 0
-        if not self.manager.save(step, args=items, metrics={"best_at": best_at}):
+        unfinished = self.folder / f"{step}{UNFINISHED}"
+        if self.writes:
+            unfinished.mkdir()
+            (unfinished / "progress.json").write_text(json.dumps(progress._asdict()))
+        self.orbax.save(unfinished / "state", state._asdict())
+        self.saving = self.background.submit(self._finish, unfinished)
+
+    def _finish(self, unfinished: Path) -> None:
+        """What follows when orbax has written all; in the background."""
+        self.orbax.wait_until_finished()
+        if self.writes:
+            seal(unfinished)
+            finished = unfinished.with_suffix("")
+            if finished.exists():
+                _remove(finished)
+            unfinished.rename(finished)
+            _prune(self.folder)
+
+    def check(self) -> None:
+        """Raise RunError if saving has failed in the meantime."""
+        if self.saving is not None and self.saving.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until what is being saved is on disk. Raises RunError if it cannot be saved."""
+        saving, self.saving = self.saving, None
+        try:
+            if saving is not None:
+                saving.result()
+        except jax.errors.JaxRuntimeError:
+            raise
+        except Exception as error:  # Of many kinds, by the layer of orbax or tensorstore that met it.
+            reason = str(error).partition("\n")[0]
             raise RunError(
-                f"{self.manager.directory} already has a checkpoint of step {step} or later. Use another --workdir."
-            )
+                f"{self.folder}: a checkpoint cannot be saved ({reason}). Mend that and give the same command again: "
+                f"the run goes on after step {self.latest_step() or 0}."
+            ) from error
 
-    def restore(self, template: TrainState, iterator: grain.DatasetIterator) -> tuple[TrainState, Progress]:
-        """Read the newest checkpoint onto the shardings of ``template`` and move ``iterator`` to its position."""
+    def progress(self) -> Progress:
+        """That of the newest checkpoint, or of a run that has none."""
         step = self.latest_step()
+        progress = Progress() if step is None else _progress(self.folder / str(step))
+        if progress.best_step in _steps(self.folder):
+            return progress
+        return progress._replace(best_step=0, best_score=-1.0)  # It was damaged: the best is sought anew.
+
+    def restore(self, template: TrainState) -> TrainState:
+        """The state of the newest checkpoint, on the shardings of ``template``; that itself if there is none."""
+        step = self.latest_step()
+        if step is None:
+            return template
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template._asdict())
-        restored = self.manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract),
-                data=grain.checkpoint.CheckpointRestore(iterator),
-                progress=ocp.args.JsonRestore(),
-            ),
-        )
-        return TrainState(**restored["state"]), Progress(**restored["progress"])
-
-    def close(self) -> None:
-        """Wait until everything is on disk."""
-        self.manager.close()
+        return TrainState(**self.orbax.restore(self.folder / str(step) / "state", abstract))
 
 
-def load_params(folder: Path) -> Any:
-    """The best parameters of a run, as numpy arrays. Optimizer and random state are not read.
+def best_step(folder: Path) -> int:
+    """The step to translate with: the best of the run, or else the newest that is whole, which is then said.
+
+    Raises InputError if there is none.
+    """
+    for step in reversed(_steps(folder)):
+        checkpoint = folder / str(step)
+        if reason := damage(checkpoint, "progress.json"):
+            logging.warning(f"{checkpoint} is damaged: {reason}. It is not used.")
+            continue
+        best = _progress(checkpoint).best_step
+        if best and not (reason := damage(folder / str(best))):
+            return best
+        if not damage(checkpoint):
+            missing = f"the best checkpoint, {best}, is damaged: {reason}" if best else "no step is validated yet"
+            logging.warning(f"{folder}: {missing}. Step {step} is used.")
+            return step
+    none = "only damaged checkpoints. Copy the run again" if _steps(folder) else "no checkpoint. Train the model first"
+    raise InputError(f"{folder} holds {none}, or name another --workdir.")
+
+
+def load_params(folder: Path, step: int | None = None) -> Any:
+    """The parameters of a step, as numpy arrays; ``best_step`` unless given. Optimizer and random state are not read.
 
     Raises InputError if there is no checkpoint, or if it cannot be read.
     """
-    if not any(entry.name.isdigit() for entry in folder.glob("*")):
-        raise InputError(f"{folder} holds no checkpoint. Train the model first, or name another --workdir.")
-    handlers = {"state": ocp.PyTreeCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
-    with ocp.CheckpointManager(folder.absolute(), item_handlers=handlers) as manager:
-        latest = manager.latest_step()
+    state = folder.absolute() / str(step or best_step(folder)) / "state"
+    with ocp.PyTreeCheckpointer() as reader:
         try:
-            progress = Progress(
-                **manager.restore(latest, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
-            )
-            step = progress.best_step
-            saved = manager.item_metadata(step)["state"].tree
+            saved = reader.metadata(state).item_metadata.tree
             part = "average" if saved.get("average") is not None else "params"
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved[part])
             restore = ocp.args.PyTreeRestore(
                 item={part: saved[part]}, restore_args={part: as_numpy}, partial_restore=True
             )
-            return manager.restore(step, args=ocp.args.Composite(state=restore))["state"][part]
+            return reader.restore(state, args=restore)[part]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{folder} has a damaged checkpoint ({type(error).__name__}). Copy the run again."
-            ) from error
+            raise InputError(f"{state} cannot be read ({type(error).__name__}). Copy the run again.") from error
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def _progress(checkpoint: Path) -> Progress:
+    return Progress(**json.loads((checkpoint / "progress.json").read_text()))
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a kill cut off, and set aside what is damaged."""
+    folder.mkdir(exist_ok=True)
+    for left_over in folder.glob(f"*{UNFINISHED}"):
+        shutil.rmtree(left_over)
+    for checkpoint in [folder / str(step) for step in _steps(folder)]:
+        if reason := damage(checkpoint):
+            names = (checkpoint.with_name(f"{checkpoint.name}.damaged-{number}") for number in itertools.count(1))
+            aside = next(name for name in names if not name.exists())
+            checkpoint.rename(aside)
+            logging.warning(f"{checkpoint} is damaged: {reason}. It is kept as {aside.name}, and not used.")
+
+
+def _prune(folder: Path) -> None:
+    """Remove all checkpoints but the last two and the best."""
+    steps = _steps(folder)
+    kept = {*steps[-2:], _progress(folder / str(steps[-1])).best_step}
+    for step in set(steps) - kept:
+        _remove(folder / str(step))
+
+
+def _remove(checkpoint: Path) -> None:
+    """A checkpoint loses its name first: half removed, it must not be taken for a damaged one."""
+    removed = checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.removed{UNFINISHED}"))
+    shutil.rmtree(removed)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import tyro
 
-from transformer_jax.errors import InputError, RunError
+from transformer_jax.errors import InputError, PeersLost, RunError, Stopped
 
 Command = TypeVar("Command")
 
@@ -23,19 +23,22 @@ COMPILED = Path("~/.cache/transformer_jax/compiled").expanduser()
 """Compiled programs are kept here for the next start; JAX_COMPILATION_CACHE_DIR names another folder."""
 
 
-CHATTY = ("absl", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib", "tensorflow_datasets")
-"""Libraries of which only errors are shown: what goes wrong comes to the user as our own line."""
+CHATTY = (
+    *("absl", "asyncio", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib"),
+    "tensorflow_datasets",
+)
+"""Libraries that are not heard: what goes wrong comes to the user as our own line."""
 
 
 def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
-    """Call a command; returns its exit status: 2 for wrong use or bad input, 1 for a failure, 130 for an interruption.
+    """Call a command; returns its exit status: 2 for wrong use or bad input, 1 for a failure, 128 + N for signal N.
 
     A message is one line on standard error, unless --debug asks for the traceback.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
     for library in CHATTY:
-        logging.getLogger(library).setLevel(logging.ERROR)
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     keep_compiled_programs()
     try:
         main(arguments)
@@ -43,13 +46,18 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     except BrokenPipeError:
         # The reader has gone, as `head` does: nothing is wrong, and nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.status
     except (InputError, RunError, OSError, KeyboardInterrupt) as error:
         if "--debug" in arguments:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
             print("interrupted", file=sys.stderr)
             return 130
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, PeersLost):
+            os._exit(1)  # Python's own end would wait for threads that wait for the lost process.
         return 2 if isinstance(error, InputError) else 1
     return 0
 

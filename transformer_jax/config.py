@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from transformer_jax import atomic
 from transformer_jax.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the run folder. Raised when an older program could no longer read a newer folder, or the reverse."""
 
 
@@ -158,13 +159,17 @@ class TrainingConfig:
     """Updates between two lines of metrics."""
     valid_every: int = 1000
     """Updates between two validations, each followed by a checkpoint."""
+    save_every: int = 0
+    """Updates between two checkpoints, besides those after validations; 0 saves only then."""
     valid_sentences: int = 500
     """Validation sentences translated for sacreBLEU; the loss always covers all."""
     patience: int = 0
     """Stop after this many validations without a better score; 0 never stops early."""
+    max_skipped: int = 10
+    """Stop after this many updates in a row whose loss or gradients are no finite numbers; each one is skipped."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "log_every", "valid_every", "valid_sentences"):
+        for name in ("steps", "accumulate", "log_every", "valid_every", "valid_sentences", "max_skipped"):
             if getattr(self, name) < 1:
                 raise InputError(f"training.{name} is {getattr(self, name)}. Give a number of at least 1.")
         for name in ("label_smoothing", "ema"):
@@ -225,7 +230,7 @@ class Config:
 
 def save(config: Config, path: Path) -> None:
     """Write the config as JSON, with the version of the run folder's format."""
-    path.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n")
+    atomic.write_text(path, json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n")
 
 
 def load(path: Path) -> Config:

@@ -1,4 +1,4 @@
-"""The two ways in which a command ends early: each message names the place, the problem and the remedy, in one line."""
+"""The ways in which a command ends early: each message names the place, the problem and the remedy, in one line."""
 
 from __future__ import annotations
 
@@ -9,3 +9,15 @@ class InputError(Exception):
 
 class RunError(Exception):
     """The command was right but could not be carried out; it ends with status 1."""
+
+
+class PeersLost(RunError):
+    """Another process of the same run is gone. Whatever waits for it must not be waited for."""
+
+
+class Stopped(Exception):
+    """A signal ended the command, after its work was saved; it ends with status 128 + signal, as shells have it."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.status = 128 + signal

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -17,12 +18,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from jax.experimental.multihost_utils import sync_global_devices
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from transformer_jax import atomic
 from transformer_jax import config as configs
-from transformer_jax.checkpoints import Checkpoints, Progress, load_params
+from transformer_jax.checkpoints import Checkpoints, Progress, best_step, load_params
 from transformer_jax.config import Config
 from transformer_jax.data.batches import EncodedPairs, encode_pairs
 from transformer_jax.data.pipeline import Share, TrainingBatches, evaluation_batches, training_iterator
@@ -30,10 +33,14 @@ from transformer_jax.data.prepared import prepared_pairs
 from transformer_jax.data.sources import Pair, open_pairs
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers, save_tokenizers, train_tokenizers
 from transformer_jax.decoding.translator import Translator
-from transformer_jax.errors import InputError, RunError
+from transformer_jax.errors import InputError, Stopped
 from transformer_jax.evaluation import score
+from transformer_jax.failures import explained
+from transformer_jax.interruption import Interruption
+from transformer_jax.lock import only_run_in
 from transformer_jax.memory import require_memory
 from transformer_jax.model.transformer import Transformer
+from transformer_jax.nans import stops_at_nans
 from transformer_jax.sharding import batch_sharding, make_mesh, placed, put_batch, row_divisor, state_shardings
 from transformer_jax.training.journal import Journal, Window, means, read_journal
 from transformer_jax.training.loss import LossSums
@@ -41,7 +48,11 @@ from transformer_jax.training.optimizer import learning_rate, make_optimizer
 from transformer_jax.training.state import TrainState, initial_state
 from transformer_jax.training.step import evaluate, make_train_step
 
-MAY_CHANGE = ("training.steps", "training.patience", "training.log_every", "training.valid_every", "mesh", "decoding")
+MAY_CHANGE = (
+    *(f"training.{name}" for name in ("steps", "patience", "log_every", "valid_every", "save_every", "max_skipped")),
+    "mesh",
+    "decoding",
+)
 """Settings that a run may continue with changed; any other would make it a different run."""
 
 
@@ -73,48 +84,44 @@ class Machinery(NamedTuple):
     evaluate: Any
 
 
+BLOCK = 128
+"""Validation sentences that are translated together: a signal waits for a block's end, not for all of them."""
+
 PROFILED = range(20, 25)
 """The updates of a process that a profile covers: a few, after the first ones, which compile."""
 
 
-@contextmanager
-def explain_lack_of_memory() -> Iterator[None]:
-    """Turn what XLA says when a device's memory is used up into one line with the remedies."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise RunError(
-            "a device's memory is used up. Lower --data.batch-tokens, or raise --training.accumulate or --mesh.fsdp."
-        ) from error
-
-
-@explain_lack_of_memory()
-def fit(config: Config, workdir: Path, profile: Path | None = None) -> None:
+def fit(config: Config, workdir: Path, profile: Path | None = None, debug_nans: bool = False) -> None:
     """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
 
-    profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show.
+    profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show; debug_nans: see
+    ``stops_at_nans``.
     Raises InputError for settings or data that cannot be used, before anything in ``workdir`` is changed, and, later,
-    if fewer updates are left than a profile needs.
+    if fewer updates are left than a profile needs; RunError for what goes wrong meanwhile; Stopped after SIGTERM or
+    SIGINT.
     """
     began = time.monotonic()
-    require_same_settings(config, workdir)
-    mesh = make_mesh(config.mesh)
-    corpus = load_corpus(config, workdir)
-    share = Share(jax.process_index(), jax.process_count())
-    divisor = row_divisor(mesh) * config.training.accumulate
-    batches = TrainingBatches(corpus.train, config.data, config.training.seed, divisor, share)
-    require_rows(config, divisor, batches.shapes[-1].target)
-    machinery = build(config, mesh, corpus.tokenizers)
-    if jax.process_index() == 0:
-        configs.save(config, workdir / "config.json")
-    logging.info(
-        f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are padding, "
-        f"{len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
-    )
-    progress = train(config, workdir, corpus, machinery, batches, began, profile)
-    finish(config, workdir, corpus, progress)
+    with explained(workdir), only_run_in(workdir):
+        require_same_settings(config, workdir)
+        mesh = make_mesh(config.mesh)
+        corpus = load_corpus(config, workdir)
+        share = Share(jax.process_index(), jax.process_count())
+        divisor = row_divisor(mesh) * config.training.accumulate
+        checkpoints = Checkpoints(workdir / "checkpoints")
+        planned = checkpoints.progress().divisor or divisor  # On other devices than it began on, a run keeps its plan.
+        batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned, share, divisor)
+        require_rows(config, divisor, batches.shapes[-1].target)
+        machinery = build(config, mesh, corpus.tokenizers)
+        if debug_nans:
+            machinery = machinery._replace(train_step=stops_at_nans(machinery.train_step))
+        if jax.process_index() == 0:
+            configs.save(config, workdir / "config.json")
+        logging.info(
+            f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are "
+            f"padding, {len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
+        )
+        progress = Loop(config, workdir, corpus, machinery, batches, checkpoints, began, profile).run()
+        finish(config, workdir, corpus, progress)
 
 
 def require_same_settings(config: Config, workdir: Path) -> None:
@@ -140,15 +147,11 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     """
     data = config.data
     text = cache(lambda: open_pairs(data.train, data.source, data.target, "train"))
-    trained = any(workdir.glob("tokenizer*.json"))
+    trained = (workdir / "config.json").exists()  # Written after them; without it they may be of other settings.
     if not trained:
         text()  # What is wrong with it is said before anything is written.
     valid = open_pairs(data.valid, data.source, data.target, "valid")
     test = open_pairs(data.test, data.source, data.target, "test")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{workdir} cannot be made: {error.strerror}. Name another --workdir.") from error
     if jax.process_index() == 0 and not trained:
         sources, targets = (pair.source for pair in text()), (pair.target for pair in text())
         save_tokenizers(train_tokenizers(config.tokenizer, sources, targets), workdir)
@@ -204,77 +207,152 @@ def build(config: Config, mesh: Mesh, tokenizers: Tokenizers) -> Machinery:
     return Machinery(mesh, program.model, state, program.train_step, evaluate_step)
 
 
-def train(
-    config: Config,
-    workdir: Path,
-    corpus: Corpus,
-    machinery: Machinery,
-    batches: TrainingBatches,
-    began: float,
-    profile: Path | None,
-) -> Progress:
-    """Run the updates that are left. began: the time.monotonic() at which the command started."""
-    training = config.training
-    rate = learning_rate(config.optimizer, config.model.d_model, training.steps)
-    iterator = training_iterator(batches)
-    state, progress = machinery.state, Progress()
-    with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
-        if checkpoints.latest_step() is not None:
-            state, progress = checkpoints.restore(state, iterator)
-            logging.info(f"continuing after step {int(state.step)}")
-        step = first = int(state.step)
-        if profile and training.steps - first < PROFILED[-1]:
+class Loop:
+    """Updates, reports, validations and checkpoints, from where the last run in ``workdir`` stopped.
+
+    step: updates completed; saved: the step of the last checkpoint.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        workdir: Path,
+        corpus: Corpus,
+        machinery: Machinery,
+        batches: TrainingBatches,
+        checkpoints: Checkpoints,
+        began: float,
+        profile: Path | None,
+    ) -> None:
+        """began: the time.monotonic() at which the command started."""
+        self.config, self.corpus, self.machinery = config, corpus, machinery
+        self.workdir, self.profile = workdir, profile
+        self.checkpoints = checkpoints
+        self.iterator = training_iterator(batches)
+        self.state = checkpoints.restore(machinery.state)
+        self.progress = checkpoints.progress()._replace(divisor=batches.divisor)
+        if self.progress.data is not None:
+            self.iterator.set_state(self.progress.data)
+            logging.info(f"continuing after step {int(self.state.step)}")
+        self.step = self.first = self.saved = int(self.state.step)
+        self.began = began - self.progress.seconds
+        self.rate = learning_rate(config.optimizer, config.model.d_model, config.training.steps)
+        self.window = Window(config.training.max_skipped, **(self.progress.window or {}))
+        if profile and config.training.steps - self.first < PROFILED[-1]:
             raise InputError(
-                f"--profile needs {PROFILED[-1]} updates, but only {training.steps - first} are left. "
+                f"--profile needs {PROFILED[-1]} updates, but only {config.training.steps - self.first} are left. "
                 "Raise --training.steps."
             )
-        began -= progress.seconds
-        window = Window()
-        bar = tqdm(total=training.steps, initial=step, unit="step", disable=None, mininterval=1.0)
-        with closing(Journal(workdir, step)) as journal, closing(bar):
-            while step < training.steps and not progress.is_stale(training.patience):
-                step += 1
-                if profile and step - first == PROFILED.start:
-                    jax.profiler.start_trace(str(profile))
-                state, metrics = machinery.train_step(state, put_batch(next(iterator), machinery.mesh))
-                if profile and step - first == PROFILED[-1]:
-                    jax.block_until_ready(state)
-                    jax.profiler.stop_trace()
-                    bar.write(f"{profile}: a trace of updates {first + PROFILED.start} to {step}")
-                window.add(metrics)
-                bar.update()
-                if step % training.log_every == 0:
-                    values = window.report()
-                    window = Window()
-                    journal.write(step, "train", {**values, "learning_rate": float(rate(step - 1))})
-                    bar.set_postfix_str(f"loss {values['loss']:.3f}, {values['tokens_per_second']:.0f} tokens/s")
-                if step % training.valid_every == 0 or step == training.steps:
-                    paused = time.monotonic()
-                    values = validate(config, corpus, machinery, state)
-                    progress = progress.after(step, values["bleu"])._replace(seconds=time.monotonic() - began)
-                    journal.write(step, "valid", values)
-                    checkpoints.save(state, iterator, progress)
-                    window.pause(time.monotonic() - paused)
-                    bar.write(
-                        f"step {step}: validation loss {values['loss']:.3f}, sacreBLEU {values['bleu']:.2f}"
-                        f"{' (best)' if progress.best_step == step else ''}, {progress.seconds / 60:.1f} min"
-                    )
-    return progress
+
+    def run(self) -> Progress:
+        """All that is left. Raises Stopped, once everything is saved, if a signal came."""
+        training = self.config.training
+        with (
+            self.checkpoints,
+            closing(Journal(self.workdir, self.step, self.progress.validated)) as self.journal,
+            closing(
+                tqdm(total=training.steps, initial=self.step, unit="step", disable=None, mininterval=1)
+            ) as self.bar,
+            Interruption() as self.interruption,
+        ):
+            while not self.interruption.requested(self.step):
+                at_end = self.step == training.steps
+                if self.progress.validated < self.step and (self.step % training.valid_every == 0 or at_end):
+                    self.validate()
+                    continue
+                if self.saved < self.step and training.save_every and self.step % training.save_every == 0:
+                    self.save()
+                if at_end or self.progress.is_stale(training.patience):
+                    break
+                self.update()
+                if self.step % training.log_every == 0:
+                    self.report()
+            stopped = self.interruption.requested(self.step)
+            if self.saved < self.step:
+                self.save()
+        if stopped:
+            raise Stopped(
+                f"{self.interruption.name}: update {self.step} of {training.steps} is saved. Give the same command "
+                f"again to go on with {self.workdir}.",
+                self.interruption.signal,
+            )
+        return self.progress
+
+    def update(self) -> None:
+        """One step of the optimizer."""
+        self.step += 1
+        if self.profile and self.step - self.first == PROFILED.start:
+            jax.profiler.start_trace(str(self.profile))
+        batch = put_batch(next(self.iterator), self.machinery.mesh)
+        self.state, metrics = self.machinery.train_step(self.state, batch)
+        if self.profile and self.step - self.first == PROFILED[-1]:
+            jax.block_until_ready(self.state)
+            jax.profiler.stop_trace()
+            self.bar.write(f"{self.profile}: a trace of updates {self.first + PROFILED.start} to {self.step}")
+        self.window.add(metrics)
+        self.bar.update()
+
+    def report(self) -> None:
+        """Write the metrics since the last report."""
+        self.window.gather(self.step)
+        values = self.window.report()
+        self.window = Window(self.config.training.max_skipped)
+        # Skipped updates leave the optimizer's count, which the schedule goes by, behind the step.
+        [(_, applied), *_] = optax.tree_utils.tree_get_all_with_path(self.state.optimizer, "count")
+        self.journal.write(self.step, "train", {**values, "learning_rate": float(self.rate(applied - 1))})
+        self.bar.set_postfix_str(f"loss {values.get('loss', math.nan):.3f}, {values['tokens_per_second']:.0f} tokens/s")
+        self.checkpoints.check()
+
+    def validate(self) -> None:
+        """Score the parameters as they are, and save; neither, if a signal comes meanwhile."""
+        began = time.monotonic()
+        values = validate(self.config, self.corpus, self.machinery, self.state, self.interruption.at_once)
+        self.window.pause(time.monotonic() - began)
+        if values is None:
+            return
+        self.progress = self.progress.after(self.step, values["bleu"])
+        self.journal.write(self.step, "valid", values)
+        self.save()
+        self.bar.write(
+            f"step {self.step}: validation loss {values['loss']:.3f}, sacreBLEU {values['bleu']:.2f}"
+            f"{' (best)' if self.progress.best_step == self.step else ''}, {self.progress.seconds / 60:.1f} min"
+        )
+
+    def save(self) -> None:
+        """Start saving all that the run needs to go on from here."""
+        self.window.gather(self.step)
+        self.progress = self.progress._replace(
+            seconds=time.monotonic() - self.began, window=self.window.saved(), data=self.iterator.get_state()
+        )
+        self.checkpoints.save(self.state, self.progress)
+        self.saved = self.step
 
 
-def validate(config: Config, corpus: Corpus, machinery: Machinery, state: TrainState) -> dict[str, float]:
-    """Loss over all validation pairs; sacreBLEU of greedy translations of the first ones."""
+def validate(
+    config: Config, corpus: Corpus, machinery: Machinery, state: TrainState, given_up: Callable[[], bool]
+) -> dict[str, float] | None:
+    """Loss over all validation pairs; sacreBLEU of greedy translations of the first ones. None once ``given_up``."""
     encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
     share = Share(jax.process_index(), jax.process_count())
     batches = evaluation_batches(encoded, config.data.batch_tokens, row_divisor(machinery.mesh), share)
-    sums = [machinery.evaluate(state.best_params, put_batch(batch, machinery.mesh)) for batch in batches]
+    sums = []
+    for batch in batches:
+        if given_up():
+            return None
+        sums.append(machinery.evaluate(state.best_params, put_batch(batch, machinery.mesh)))
     total = {name: float(sum(parts)) for name, parts in zip(LossSums._fields, zip(*sums, strict=True), strict=True)}
     pairs = corpus.valid[: config.training.valid_sentences]
     # Every process translates all of them with its own copy, and so all agree on the score.
     replicated = NamedSharding(machinery.mesh, PartitionSpec())
     params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.best_params))
-    translations = Translator(config, corpus.tokenizers, params).translate([pair.source for pair in pairs], beam=1)
-    scores = score([translation.text for translation in translations], [pair.target for pair in pairs])
+    translator = Translator(config, corpus.tokenizers, params)
+    translations: list[str] = []
+    for start in range(0, len(pairs), BLOCK):
+        if given_up():
+            return None
+        block = [pair.source for pair in pairs[start : start + BLOCK]]
+        translations += [translation.text for translation in translator.translate(block, beam=1)]
+    scores = score(translations, [pair.target for pair in pairs])
     return {**means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
 
 
@@ -294,7 +372,8 @@ def hardware() -> dict[str, Any]:
 def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) -> None:
     """Score the test set with the best checkpoint, write results.json, show five translations."""
     began = time.monotonic() - progress.seconds
-    params = load_params(workdir / "checkpoints")
+    step = best_step(workdir / "checkpoints")
+    params = load_params(workdir / "checkpoints", step)
     sources, references = [pair.source for pair in corpus.test], [pair.target for pair in corpus.test]
     translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
     scores = score(translations, references)
@@ -305,7 +384,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
         "scores": {name: value._asdict() for name, value in scores.items()},
         "test": config.data.test,
         "decoding": dataclasses.asdict(config.decoding),
-        "best_step": progress.best_step,
+        "best_step": step,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "seed": config.training.seed,
         "wall_seconds": round(time.monotonic() - began, 1),
@@ -316,7 +395,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
             **{name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint", "tokenizers")},
         },
     }
-    (workdir / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    atomic.write_text(workdir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     for source, reference, translation in list(zip(sources, references, translations, strict=True))[:5]:
         print(f"\nsource       {source}\nreference    {reference}\ntranslation  {translation}")
     for value in scores.values():

@@ -35,6 +35,8 @@ class TrainCommand:
     distributed: bool = False
     """One of several processes: JAX finds the others by itself on TPU pods and Slurm, elsewhere by
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
+    debug_nans: bool = False
+    """Slower: an update that would be skipped is done again, to name the first operation whose result is no number."""
     debug: bool = False
     """Show the traceback of an error."""
 

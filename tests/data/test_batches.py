@@ -185,6 +185,23 @@ class TestTraining:
         assert batches.padding() == pytest.approx(empty)
 
 
+@pytest.mark.parametrize("batching", ["packed", "buckets"])
+def test_other_devices_than_a_run_began_on_add_empty_rows_and_leave_the_batches_as_they_are(batching):
+    config = DataConfig(batching=batching, batch_tokens=23 * 5, max_length=23, row_length=23)
+    planned = TrainingBatches(random_corpus(211), config, 0, 1)
+    elsewhere = TrainingBatches(random_corpus(211), config, 0, 1, devices=8)
+    parts = [TrainingBatches(random_corpus(211), config, 0, 1, Share(process, 2), 8) for process in range(2)]
+    for index in range(planned.batches_per_epoch):
+        batch, wider = planned[index], elsewhere[index]
+        rows = len(batch.source)
+        assert len(wider.source) % 8 == 0
+        assert len(wider.source) - rows < 8
+        for here, there, *shares in zip(batch, wider, *(part[index] for part in parts), strict=True):
+            np.testing.assert_array_equal(there[:rows], here)
+            assert not there[rows:].any()
+            np.testing.assert_array_equal(np.concatenate(shares), there)
+
+
 def test_evaluation_sees_every_pair_once_whatever_its_length():
     pairs = corpus([(3, 5), (200, 211), (7, 2), (1, 1)])
     batches = list(evaluation_batches(pairs, batch_tokens=31, divisor=2))

@@ -87,6 +87,21 @@ def test_dropout_differs_from_step_to_step_and_repeats_with_the_seed():
     assert evaluate(model, state.params, batch, 0.1).loss == evaluate(model, once.params, batch, 0.1).loss
 
 
+def test_an_update_that_is_no_finite_number_is_skipped_and_counted():
+    model, optimizer, training, state = setup(training=TrainingConfig(ema=0.5), optimizer=optax.adam(0.1))
+    step = jax.jit(make_train_step(model, optimizer, training))
+    spoilt = state._replace(params=jax.tree.map(lambda x: x.at[0].set(jnp.inf), state.params))
+    for number in (1, 2):
+        after, metrics = step(spoilt if number == 1 else after, batch_of(seed=number))
+        assert (int(after.step), int(after.skipped)) == (number, number)
+        assert {name: float(value) for name, value in metrics.items() if value} == {"skipped": number}
+        for part in ("params", "optimizer", "average"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(after, part), getattr(spoilt, part))
+    mended, metrics = step(after._replace(params=state.params), batch_of())
+    assert (int(mended.step), int(mended.skipped), int(metrics["skipped"])) == (3, 0, 0)
+    assert float(metrics["loss"]) > 0
+
+
 def test_the_average_follows_the_parameters():
     model, optimizer, training, state = setup(training=TrainingConfig(ema=0.5))
     after, _ = jax.jit(make_train_step(model, optimizer, training))(state, batch_of())

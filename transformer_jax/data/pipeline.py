@@ -53,10 +53,23 @@ class TrainingBatches:
     dealt anew.
     """
 
-    def __init__(self, pairs: EncodedPairs, config: DataConfig, seed: int, divisor: int, share: Share = WHOLE) -> None:
+    def __init__(
+        self,
+        pairs: EncodedPairs,
+        config: DataConfig,
+        seed: int,
+        divisor: int,
+        share: Share = WHOLE,
+        devices: int = 1,
+    ) -> None:
+        """divisor: the rows of a batch are planned as a multiple of it; devices: empty rows then make them a multiple
+        of this, too, which changes neither plan nor order.
+        """
         self.pairs = pairs
         self.seed = seed
+        self.divisor = divisor
         self.share = share
+        self.devices = devices
         if config.batching == "buckets":
             self.rows = {}
             self.shapes = bucket_shapes(pairs, config.buckets, config.batch_tokens, divisor)
@@ -91,7 +104,9 @@ class TrainingBatches:
 
     def __getitem__(self, index: int) -> Batch:
         epoch, position = divmod(index, self.batches_per_epoch)
-        return fill(self.pairs, self.share.of(self.plans(epoch)[position]))
+        (rows, source, target), content = self.plans(epoch)[position]
+        shape = Shape(-(-rows // self.devices) * self.devices, source, target)
+        return fill(self.pairs, self.share.of(Plan(shape, content)))
 
 
 def packed_rows(pairs: EncodedPairs, order: Int[np.ndarray, "P"], config: DataConfig) -> dict[int, Ragged]:

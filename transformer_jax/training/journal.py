@@ -11,12 +11,20 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
+from transformer_jax import atomic
+from transformer_jax.errors import RunError
+
 
 class Window:
-    """Metrics since the last report. They stay on the device until the report, so that no step waits for the host."""
+    """Metrics since the last report. They stay on the device until they are gathered, so that no step waits for the
+    host.
+    """
 
-    def __init__(self) -> None:
-        self.began = time.monotonic()
+    def __init__(self, max_skipped: int, sums: dict[str, float] | None = None, seconds: float = 0.0) -> None:
+        """max_skipped: as in the settings; sums, seconds: of an earlier window to go on with, see ``saved``."""
+        self.max_skipped = max_skipped
+        self.began = time.monotonic() - seconds
+        self.sums = dict(sums or {})
         self.metrics: list[dict[str, jax.Array]] = []
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
@@ -27,13 +35,37 @@ class Window:
         """Leave out time that was not spent on training."""
         self.began += seconds
 
+    def gather(self, step: int) -> None:
+        """Add up what has been noted, the last of it for ``step``.
+
+        Raises RunError if ``max_skipped`` updates in a row were skipped.
+        """
+        first = step - len(self.metrics) + 1
+        for number, metrics in enumerate(jax.device_get(self.metrics), start=first):
+            in_a_row = int(metrics["skipped"])
+            if in_a_row >= self.max_skipped:
+                raise RunError(
+                    f"updates {number - in_a_row + 1} to {number} were skipped: their loss or gradients are no finite "
+                    "numbers. --debug-nans finds the operation; in another --workdir, try a lower --optimizer.factor."
+                )
+            for name, value in {**metrics, "skipped": in_a_row > 0, "updates": 1}.items():
+                # One after the other, so that a window cut in two by an interruption has the same sums.
+                self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        self.metrics = []
+
+    def saved(self) -> dict[str, Any]:
+        """What was gathered, for a window that goes on later."""
+        return {"sums": self.sums, "seconds": time.monotonic() - self.began}
+
     def report(self) -> dict[str, float]:
-        """Means over the target tokens, and how many of them a second."""
-        steps = jax.device_get(self.metrics)
-        sums = {name: float(sum(step[name] for step in steps)) for name in steps[0]}
+        """Of what was gathered: means over the target tokens, how many of them a second, and skipped updates."""
+        sums = self.sums
         seconds = time.monotonic() - self.began
-        norm = sums.pop("gradient_norm") / len(steps)
-        return {**means(sums), "gradient_norm": norm, "tokens_per_second": sums["tokens"] / seconds}
+        counts = {"tokens_per_second": sums["tokens"] / seconds, "skipped": sums["skipped"]}
+        updates = sums["updates"] - sums["skipped"]
+        if not updates:
+            return counts
+        return {**means(sums), "gradient_norm": sums["gradient_norm"] / updates, **counts}
 
 
 def means(sums: dict[str, float]) -> dict[str, float]:
@@ -49,14 +81,16 @@ def means(sums: dict[str, float]) -> dict[str, float]:
 class Journal:
     """metrics.jsonl and TensorBoard events; written by the first process alone."""
 
-    def __init__(self, workdir: Path, step: int) -> None:
+    def __init__(self, workdir: Path, step: int, validated: int) -> None:
+        """Go on after ``step``, and after the validation of ``validated``."""
         self.writes = jax.process_index() == 0
         if not self.writes:
             return
         path = workdir / "metrics.jsonl"
         # What an interrupted run wrote after its last checkpoint will be computed again.
-        kept = [line for line in read_journal(workdir) if line["step"] <= step]
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+        known = {"train": step, "valid": validated}
+        kept = [line for line in read_journal(workdir) if line["step"] <= known[line["phase"]]]
+        atomic.write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
         self.file = path.open("a")
         self.board = SummaryWriter(str(workdir), purge_step=step + 1)
 

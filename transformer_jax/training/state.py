@@ -13,8 +13,9 @@ from transformer_jax.model.transformer import Transformer
 
 
 class TrainState(NamedTuple):
-    """step: updates completed; average: the moving average of the parameters, None unless the run keeps one;
-    key: the random key from which each step derives its own.
+    """step: updates completed, skipped ones included; average: the moving average of the parameters, None unless the
+    run keeps one; key: the random key from which each step derives its own; skipped: how many updates in a row, the
+    last one included, were skipped.
     """
 
     step: Int[Array, ""]
@@ -22,6 +23,7 @@ class TrainState(NamedTuple):
     optimizer: optax.OptState
     average: Any
     key: Any
+    skipped: Int[Array, ""]
 
     @property
     def best_params(self) -> Any:
@@ -35,4 +37,4 @@ def initial_state(model: Transformer, optimizer: optax.GradientTransformation, s
     key = jax.random.key(seed)
     params = model.init(key, tokens, tokens, tokens, tokens)["params"]
     copy = jax.tree.map(jnp.copy, params) if average else None
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), copy, key)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), copy, key, jnp.zeros((), jnp.int32))

@@ -52,7 +52,9 @@ def make_train_step(
     """The update for a run's settings.
 
     The loss is the mean over all target tokens of the global batch: neither devices nor accumulated batches with few
-    tokens weigh more than they hold. mesh: the devices that share the rows, None for one; chunk: see ``chunk_size``.
+    tokens weigh more than they hold. An update whose loss or gradients are no finite numbers changes nothing but the
+    step and the count of such updates in a row, and has no other metrics than that: they are 0. mesh: the devices that
+    share the rows, None for one; chunk: see ``chunk_size``.
     """
     blocks = row_divisor(mesh) if mesh else 1
 
@@ -100,7 +102,14 @@ def make_train_step(
             # Early on, average over the few steps there are instead of remembering the initial weights.
             decay = jnp.minimum(config.ema, step / (step + 10))
             average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
-        metrics = {**sums._asdict(), "gradient_norm": optax.tree.norm(mean)}
-        return TrainState(step, params, optimizer_state, average, state.key), metrics
+        norm = optax.tree.norm(mean)
+        metrics = {**sums._asdict(), "gradient_norm": norm}
+        finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
+        skipped = jnp.where(finite, 0, state.skipped + 1)
+        updated = TrainState(step, params, optimizer_state, average, state.key, skipped)
+        unchanged = state._replace(step=step, skipped=skipped)
+        metrics = {name: jnp.where(finite, value, 0) for name, value in metrics.items()}
+        after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, unchanged)
+        return after, {**metrics, "skipped": skipped}
 
     return train_step

@@ -1,0 +1,180 @@
+"""However often and whenever a run is ended, it ends with the bytes of a run that was not."""
+
+import resource
+import shutil
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from runs import (
+    INT,
+    KILL,
+    TERM,
+    assert_same_run,
+    checkpoints,
+    reported,
+    seconds,
+    train,
+    training,
+    wait_for,
+    write_recipe,
+)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    return write_recipe(tmp_path_factory.mktemp("killed"))
+
+
+@pytest.fixture(scope="module")
+def whole(recipe):
+    """A run that nothing happens to."""
+    train(recipe, recipe.parent / "whole")
+    return recipe.parent / "whole"
+
+
+def saving(workdir):
+    """Whether a checkpoint is being written."""
+    return any((workdir / "checkpoints").glob("*.unfinished"))
+
+
+def kill_at_random(recipe, workdir, random, within_save):
+    """Start, and kill somewhere in the loop; returns the seconds of work lost, or None if it had ended before."""
+    before = reported(workdir)
+    with training(recipe, workdir) as process:
+        # The journal is cut back to the last checkpoint at the start, and then grows.
+        wait_for(lambda: reported(workdir) < before or reported(workdir) > before, process)
+        began = time.monotonic()
+        if within_save:
+            wait_for(lambda: saving(workdir), process)
+        time.sleep(random.uniform(0, 0.05 if within_save else 0.6))
+        ended = process.poll() is not None
+        process.kill()
+        process.wait()
+    ages = [time.time() - (workdir / "checkpoints" / str(step)).stat().st_mtime for step in checkpoints(workdir)]
+    return None if ended else min([time.monotonic() - began, *ages])
+
+
+@pytest.mark.parametrize("kills", [pytest.param(3, id="short"), pytest.param(20, id="long", marks=pytest.mark.faults)])
+def test_a_killed_run_ends_with_the_same_bytes(kills, recipe, whole, tmp_path, record_property):
+    random = np.random.default_rng(kills)
+    lost, runs = [], 0
+    while len(lost) < kills:
+        workdir = tmp_path / f"run-{runs}"
+        runs += 1
+        while len(lost) < kills:
+            seconds_lost = kill_at_random(recipe, workdir, random, within_save=len(lost) % 2 == 1)
+            if seconds_lost is None:
+                break
+            lost.append(seconds_lost)
+        train(recipe, workdir)
+        assert_same_run(workdir, whole)
+        assert not saving(workdir)
+    record_property(
+        "faults",
+        f"SIGKILL, every other one while a checkpoint is written | {kills} | {kills} | "
+        f"{np.median(lost):.2f} ({max(lost):.2f})",
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        pytest.param(TERM, 143, id="SIGTERM"),
+        pytest.param(INT, 130, id="SIGINT", marks=pytest.mark.faults),
+    ],
+)
+def test_a_signal_saves_and_says_how_to_go_on(number, status, recipe, whole, tmp_path, record_property):
+    with training(recipe, tmp_path / "run") as process:
+        assert wait_for(lambda: reported(tmp_path / "run") > 0, process)
+        process.send_signal(number)
+        began = time.monotonic()
+        output = process.communicate(timeout=60)[0]
+        took = time.monotonic() - began
+    assert process.returncode == status
+    assert "Traceback" not in output
+    assert "is saved. Give the same command again to go on" in output.splitlines()[-1]
+    assert took < 10
+    [step] = [int(word) for word in output.splitlines()[-1].split() if word.isdigit()][:1]
+    assert checkpoints(tmp_path / "run")[-1] == step
+    train(recipe, tmp_path / "run")
+    assert_same_run(tmp_path / "run", whole)
+    assert seconds(tmp_path / "run") > 0
+    record_property("faults", f"{number.name}, ended after {took:.2f} s | 1 | 1 | 0")
+
+
+def test_a_second_signal_ends_at_once(recipe, whole, tmp_path):
+    with training(recipe, tmp_path / "run") as process:
+        assert wait_for(lambda: reported(tmp_path / "run") > 0, process)
+        process.send_signal(INT)
+        time.sleep(0.05)
+        process.send_signal(INT)
+        assert process.wait(timeout=5) == 130
+    train(recipe, tmp_path / "run")
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_second_run_in_the_folder_is_refused_as_long_as_the_first_lives(recipe, whole, tmp_path):
+    with training(recipe, tmp_path / "run") as first:
+        assert wait_for(lambda: reported(tmp_path / "run") > 0, first)
+        first.send_signal(19)  # SIGSTOP: it stays, however fast it is.
+        last = train(recipe, tmp_path / "run", status=2).splitlines()[-1]
+        assert (
+            last
+            == f"error: {tmp_path / 'run'} is in use by another training. Wait for its end, or name another --workdir."
+        )
+        first.send_signal(KILL)
+    train(recipe, tmp_path / "run")
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_file_that_cannot_grow_ends_the_run_in_one_line_and_the_last_checkpoint_stays(recipe, whole, tmp_path):
+    def limit():
+        # No file may exceed 12 KiB: the system's answer to a write is then an error, as on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12 << 10, 12 << 10))
+
+    workdir = tmp_path / "run"
+    stop_after_a_checkpoint(recipe, workdir)
+    kept = checkpoints(workdir)
+    output = train(recipe, workdir, status=1, preexec_fn=limit)
+    assert output.splitlines()[-1].startswith("error: ")
+    assert str(workdir) in output.splitlines()[-1]
+    assert checkpoints(workdir)[: len(kept)] == kept
+    train(recipe, workdir)
+    assert_same_run(workdir, whole)
+
+
+def stop_after_a_checkpoint(recipe, workdir):
+    with training(recipe, workdir) as process:
+        assert wait_for(lambda: checkpoints(workdir), process)
+        process.send_signal(TERM)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kibibytes", [40, 120, 200])
+def test_a_full_disk_ends_the_run_in_one_line_and_the_last_checkpoint_stays(
+    kibibytes, recipe, whole, tmp_path, record_property
+):
+    workdir = tmp_path / "disk" / "run"
+    workdir.parent.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(workdir.parent)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        stop_after_a_checkpoint(recipe, workdir)
+        kept = checkpoints(workdir)
+        free = shutil.disk_usage(workdir).free
+        (workdir.parent / "filler").write_bytes(bytes(max(0, free - kibibytes * 1024)))
+        output = train(recipe, workdir, status=1)
+        # Threads of libraries may complain after it.
+        [error] = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert str(workdir) in error
+        assert set(checkpoints(workdir)) & set(kept)
+        (workdir.parent / "filler").unlink()
+        train(recipe, workdir)
+        assert_same_run(workdir, whole)
+    finally:
+        subprocess.run(["umount", str(workdir.parent)], check=True)
+    record_property("faults", f"a full disk, {kibibytes} KiB before the end | 1 | 1 | 0")

@@ -1,0 +1,101 @@
+"""The processes of a distributed run stop together, and none waits for one that is gone."""
+
+import os
+import socket
+import time
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from runs import KILL, TERM, assert_same_run, checkpoints, reported, training, wait_for, write_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    return write_recipe(tmp_path_factory.mktemp("peers"))
+
+
+@contextmanager
+def peers(recipe, workdir):
+    """Two processes of one device each."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                training(
+                    recipe,
+                    workdir,
+                    "--distributed",
+                    env={
+                        **os.environ,
+                        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+                        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                        "JAX_NUM_PROCESSES": "2",
+                        "JAX_PROCESS_ID": str(number),
+                    },
+                )
+            )
+            for number in range(2)
+        ]
+
+
+def train_together(recipe, workdir):
+    with peers(recipe, workdir) as processes:
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+
+
+@pytest.fixture(scope="module")
+def whole(recipe):
+    train_together(recipe, recipe.parent / "whole")
+    return recipe.parent / "whole"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_that_is_killed_ends_the_other_and_the_run_goes_on(victim, recipe, whole, tmp_path, record_property):
+    workdir = tmp_path / "run"
+    with peers(recipe, workdir) as processes:
+        assert wait_for(lambda: checkpoints(workdir), processes[0])
+        processes[victim].send_signal(KILL)
+        began = time.monotonic()
+        output = processes[1 - victim].communicate(timeout=120)[0]
+        took = time.monotonic() - began
+    assert processes[1 - victim].returncode not in (0, None)
+    # The second is how JAX ends a process whose coordinator, process 0, is gone.
+    assert "error: another process of the run is gone" in output or "another task died" in output, output
+    train_together(recipe, workdir)
+    assert_same_run(workdir, whole)
+    record_property("faults", f"process {victim} of 2 killed, the other ended after {took:.1f} s | 1 | 1 | -")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_signal_to_one_stops_all_at_the_same_step(told, recipe, whole, tmp_path):
+    workdir = tmp_path / "run"
+    with peers(recipe, workdir) as processes:
+        assert wait_for(lambda: reported(workdir) > 0, processes[0])
+        processes[told].send_signal(TERM)
+        began = time.monotonic()
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+        assert time.monotonic() - began < 15
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    last = [
+        next(line for line in output.splitlines() if "is saved. Give the same command" in line) for output in outputs
+    ]
+    assert last[0] == last[1]
+    train_together(recipe, workdir)
+    assert_same_run(workdir, whole)
+
+
+@pytest.mark.faults
+def test_a_second_run_is_refused_on_all_its_processes(recipe, whole, tmp_path):
+    with training(recipe, tmp_path / "run") as first:
+        assert wait_for(lambda: reported(tmp_path / "run") > 0, first)
+        first.send_signal(19)
+        with peers(recipe, tmp_path / "run") as processes:
+            outputs = [process.communicate(timeout=60)[0] for process in processes]
+        assert [process.returncode for process in processes] == [2, 2], outputs
+        assert "is in use by another training" in outputs[0]
+        assert "was refused by process 0" in outputs[1]
