@@ -75,6 +75,9 @@ class DataConfig:
     """Source language: fills {lang}, names the column."""
     target: str = "de"
     """Target language."""
+    on_error: Literal["refuse", "skip"] = "refuse"
+    """What to do with a training row that is no pair (not UTF-8, blank, a missing column, ...): stop and name it, or skip
+    both its sides and count it. Validation and test sets are never skipped in."""
     max_length: int = 128
     """Longest sentence in tokens, [SOS] or [EOS] included. Longer training pairs are left out and counted; a longer
     line to translate is split."""

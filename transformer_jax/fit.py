@@ -139,12 +139,13 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     alone.
     """
     data = config.data
-    text = cache(lambda: open_pairs(data.train, data.source, data.target, "train"))
+    text = cache(lambda: open_pairs(data.train, data.source, data.target, "train", data.on_error))
     trained = any(workdir.glob("tokenizer*.json"))
     if not trained:
-        text()  # What is wrong with it is said before anything is written.
-    valid = open_pairs(data.valid, data.source, data.target, "valid")
-    test = open_pairs(data.test, data.source, data.target, "test")
+        for _ in text():
+            pass  # Read once: what is wrong with it is said before anything is written.
+    valid = list(open_pairs(data.valid, data.source, data.target, "valid"))
+    test = list(open_pairs(data.test, data.source, data.target, "test"))
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -154,9 +155,10 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
         save_tokenizers(train_tokenizers(config.tokenizer, sources, targets), workdir)
     sync_global_devices("tokenizers")
     tokenizers = load_tokenizers(workdir)
-    encoded, left_out = prepared_pairs(data, tokenizers, text)
+    encoded, left_out, skipped = prepared_pairs(data, tokenizers, text)
     logging.info(
-        f"{len(encoded) + left_out} training pairs ({left_out} left out: empty, or over {data.max_length} tokens), "
+        f"{len(encoded) + left_out} training pairs ({left_out} left out: empty, or over {data.max_length} tokens"
+        f"{f'; {skipped} bad rows skipped' if skipped else ''}), "
         f"{len(valid)} for validation, {len(test)} for the test; "
         f"vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
     )
