@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,9 +90,10 @@ class Checkpoints:
         self.manager.close()
 
 
-def load_params(folder: Path) -> Any:
+def load_params(folder: Path, require: Callable[[Any], None] = lambda shapes: None) -> Any:
     """The best parameters of a run, as numpy arrays. Optimizer and random state are not read.
 
+    require: is shown the shapes, as a tree, before anything of that size is read, and may raise.
     Raises InputError if there is no checkpoint, or if it cannot be read.
     """
     if not any(entry.name.isdigit() for entry in folder.glob("*")):
@@ -103,9 +105,10 @@ def load_params(folder: Path) -> Any:
             progress = Progress(
                 **manager.restore(latest, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
             )
-            step = progress.best_step
+            step = int(progress.best_step)  # Never "../../elsewhere".
             saved = manager.item_metadata(step)["state"].tree
             part = "average" if saved.get("average") is not None else "params"
+            require(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved[part]))
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved[part])
             restore = ocp.args.PyTreeRestore(
                 item={part: saved[part]}, restore_args={part: as_numpy}, partial_restore=True

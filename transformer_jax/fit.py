@@ -34,6 +34,7 @@ from transformer_jax.errors import InputError, RunError
 from transformer_jax.evaluation import score
 from transformer_jax.memory import require_memory
 from transformer_jax.model.transformer import Transformer
+from transformer_jax.run_folder import require_contained
 from transformer_jax.sharding import batch_sharding, make_mesh, placed, put_batch, row_divisor, state_shardings
 from transformer_jax.training.journal import Journal, Window, means, read_journal
 from transformer_jax.training.loss import LossSums
@@ -99,6 +100,7 @@ def fit(config: Config, workdir: Path, profile: Path | None = None) -> None:
     if fewer updates are left than a profile needs.
     """
     began = time.monotonic()
+    require_contained(workdir)
     require_same_settings(config, workdir)
     mesh = make_mesh(config.mesh)
     corpus = load_corpus(config, workdir)

@@ -499,10 +499,10 @@ def read_to_the_end(locator, on_error):
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
     with gzip.open(tmp_path / "x.tsv.gz", "wb", 1) as file:  # 72 MB of text.
-        file.write(f"{'a ' * 900}\t{'b ' * 900}\n".encode() * 20_000)
+        file.write(f"{'a ' * 4500}\t{'b ' * 4500}\n".encode() * 4_000)
         file.write(b"sch\xf6n\tgut\n")
     assert read_to_the_end(f"{tmp_path}/x.tsv.gz", "skip") < 2**23
-    with pytest.raises(InputError, match=r"x\.tsv\.gz:20001 is not UTF-8"):
+    with pytest.raises(InputError, match=r"x\.tsv\.gz:4001 is not UTF-8"):
         read_to_the_end(f"{tmp_path}/x.tsv.gz", "refuse")
 
 
