@@ -10,6 +10,8 @@ import tracemalloc
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from transformer_jax.data import sources
 from transformer_jax.data.sources import Pair, open_pairs
@@ -516,3 +518,38 @@ def test_a_line_without_end_takes_no_more_memory_than_others(tmp_path, monkeypat
     assert list(open_pairs(f"{tmp_path}/x.tsv.gz", "en", "de", "train", "skip")) == [("a", "d"), ("b", "e")]
     assert read_to_the_end(f"{tmp_path}/x.tsv.gz", "skip") < 2**23
     assert "x.tsv.gz:2 has over 0 MiB, which is no sentence." in refusal(tmp_path / "x.tsv.gz")
+
+
+# Any text.
+
+
+def writes(text):
+    """Whether a line can hold it: not blank, nothing that ends or begins a file or line, no column's end."""
+    return bool(text.strip()) and not text.startswith("\ufeff") and not text.endswith("\r")
+
+
+LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\t\0"), max_size=13).filter(writes)
+BAD = st.sampled_from([b"no tab", b"\t\t", b"\xff\tx", b"x\t \x85", b"\0\tx", b""])
+
+
+@given(st.lists(st.tuples(LINES, LINES), min_size=1, max_size=7), st.sampled_from(list(COMPRESS)))
+def test_what_is_written_is_read_whatever_the_format(tmp_path_factory, pairs, suffix):
+    folder = tmp_path_factory.mktemp("any")
+    for number, language in enumerate(("en", "de")):
+        write(folder / f"x.{language}", [pair[number] for pair in pairs], suffix)
+    write(folder / "x.tsv", map("\t".join, pairs), suffix)
+    columns = [dict(zip(("en", "de"), pair, strict=True)) for pair in pairs]
+    write(folder / "x.jsonl", map(json.dumps, columns), suffix)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(columns), folder / "x.parquet")
+    for locator in (f"x.{{lang}}{suffix}", f"x.tsv{suffix}", f"x.jsonl{suffix}", "x.parquet"):
+        assert list(open_pairs(f"{folder}/{locator}", "en", "de", "train")) == pairs
+
+
+@given(st.lists(st.tuples(LINES, LINES).map("\t".join).map(str.encode) | BAD, min_size=1, max_size=13))
+def test_skipping_leaves_the_good_rows_in_their_order(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("any") / "x.tsv"
+    path.write_bytes(b"".join(row + b"\n" for row in [b"a\tb", *rows]))
+    good = [row for row in rows if row not in (b"no tab", b"\t\t", b"\xff\tx", b"x\t \x85", b"\0\tx", b"")]
+    pairs = open_pairs(str(path), "en", "de", "train", "skip")
+    assert list(pairs) == [("a", "b"), *(tuple(row.decode().split("\t")) for row in good)]
+    assert pairs.skipped == len(rows) - len(good)
