@@ -247,6 +247,13 @@ def test_damaged_parquet(tmp_path):
     assert f"{path} is no whole Parquet file" in refusal(path)
 
 
+def test_parquet_with_damaged_names(tmp_path):
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"en": ["a"], "de": ["b"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"en", b"\xff\xff"))
+    assert f"{path} is no whole Parquet file" in refusal(path)
+
+
 def test_empty_parquet(tmp_path):
     schema = pyarrow.schema({"en": pyarrow.string(), "de": pyarrow.string()})
     pyarrow.parquet.write_table(schema.empty_table(), tmp_path / "x.parquet")

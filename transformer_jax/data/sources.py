@@ -237,7 +237,7 @@ def open_parquet(path: Path, source: str, target: str) -> Rows:
         names, prefix = file.schema_arrow.names, ""
         if "translation" in names and pyarrow.types.is_struct(kind := file.schema_arrow.field("translation").type):
             names, prefix = [field.name for field in kind], "translation."
-    except (OSError, pyarrow.ArrowException) as error:
+    except Exception as error:  # the library raises many kinds for damaged files
         raise damaged(error) from error
     for language in (source, target):
         require_column(names, language, str(path))
@@ -248,7 +248,7 @@ def open_parquet(path: Path, source: str, target: str) -> Rows:
             for batch in file.iter_batches(CHUNK, columns=columns):
                 table = pyarrow.Table.from_batches([batch]).flatten()
                 yield from zip(*(values(table.column(name)) for name in columns), strict=True)
-        except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
+        except Exception as error:  # as above
             raise damaged(error) from error
 
     def values(column: Any) -> list[Any]:
