@@ -12,10 +12,10 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from itertools import islice
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import tyro

@@ -33,6 +33,11 @@ FOLDER = Path(tempfile.mkdtemp(prefix="fuzz"))
 sources.LONGEST = 4096  # So that a line that is too long is found.
 
 
+def require_one_line(error: InputError) -> None:
+    """As all messages are."""
+    assert "\n" not in str(error)
+
+
 def read(locator: str) -> None:
     """Read the same file twice, once with bad rows refused, once with them skipped."""
     results: dict[str, list[Pair]] = {}
@@ -41,7 +46,7 @@ def read(locator: str) -> None:
         try:
             results[on_error] = list(pairs)
         except InputError as error:
-            assert "\n" not in str(error), "a message is one line"
+            require_one_line(error)
             continue
         assert results[on_error], "no pairs are an error"
         for text in (text for pair in results[on_error] for text in pair):
@@ -108,7 +113,7 @@ def one_input(data: bytes) -> None:
     try:
         TARGETS[data[0] % len(TARGETS)](data[1:])
     except InputError as error:
-        assert "\n" not in str(error), "a message is one line"
+        require_one_line(error)
 
 
 def write_seeds(folder: Path) -> None:
@@ -125,7 +130,15 @@ def write_seeds(folder: Path) -> None:
     tokenizers = train_tokenizers(config.TokenizerConfig("word", size=20), words, words)
     sides = ["\n".join(row[language] for row in rows).encode() for language in ("en", "de")]
     contents = [
-        *(b"\xfe".join(sides), b"\xef\xbb\xbfOne\r\n\nTw\xf6\n", tsv, gzip.compress(tsv), lzma.compress(tsv), jsonl, gzip.compress(jsonl)),
+        *(
+            b"\xfe".join(sides),
+            b"\xef\xbb\xbfOne\r\n\nTw\xf6\n",
+            tsv,
+            gzip.compress(tsv),
+            lzma.compress(tsv),
+            jsonl,
+            gzip.compress(jsonl),
+        ),
         *((FOLDER / "x.parquet").read_bytes(), (FOLDER / "x.json").read_bytes(), tokenizers.source.to_json().encode()),
     ]
     for number, content in enumerate(contents):

@@ -143,7 +143,10 @@ def test_a_tokenizer_of_more_words_than_the_checkpoint_is_refused(run):
 @pytest.mark.parametrize(
     ("keys", "value"),
     [
-        (["padding"], {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": ""}),
+        (
+            ["padding"],
+            {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": ""},
+        ),
         (["truncation"], {"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}),
         (["normalizer"], {"type": "Replace", "pattern": {"Regex": "(a+)+b"}, "content": ""}),
         (["pre_tokenizer", "use_regex"], False),

@@ -489,7 +489,9 @@ def start(tiny_run, tmp_path):  # noqa: F811
     def start(*arguments, **streams):
         program = [sys.executable, str(ROOT / "translate.py"), "--workdir", str(tiny_run), "--beam", "1"]
         processes.append(
-            subprocess.Popen([*program, "--input", "in.txt", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, **streams)
+            subprocess.Popen(
+                [*program, "--input", "in.txt", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, **streams
+            )
         )
         return processes[-1]
 

@@ -77,8 +77,8 @@ class DataConfig:
     target: str = "de"
     """Target language."""
     on_error: Literal["refuse", "skip"] = "refuse"
-    """What to do with a training row that is no pair (not UTF-8, blank, a missing column, ...): stop and name it, or skip
-    both its sides and count it. Validation and test sets are never skipped in."""
+    """What to do with a training row that is no pair (not UTF-8, blank, a missing column, ...): stop and name it, or
+    leave out both its sides and count it. Validation and test sets are always whole."""
     max_length: int = 128
     """Longest sentence in tokens, [SOS] or [EOS] included. Longer training pairs are left out and counted; a longer
     line to translate is split."""

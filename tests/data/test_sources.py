@@ -481,7 +481,9 @@ def test_bad_rows_are_skipped_on_both_sides_and_counted_if_asked_for(tmp_path, k
 
 def test_a_file_of_bad_rows_alone_names_the_first(tmp_path):
     write(tmp_path / "x.tsv", ["a", "b"])
-    with pytest.raises(InputError, match=r"no sentence pairs \(all 2 rows are bad; the first: .*:1 has 0 tabs, not 1\."):
+    with pytest.raises(
+        InputError, match=r"no sentence pairs \(all 2 rows are bad; the first: .*:1 has 0 tabs, not 1\."
+    ):
         list(open_pairs(f"{tmp_path}/x.tsv", "en", "de", "train", "skip"))
 
 

@@ -30,7 +30,7 @@ FORMAT = 2
 
 
 class Prepared(NamedTuple):
-    """Training pairs as ids. left_out: pairs that are too long or empty; skipped: rows of the text that are no pairs."""
+    """Training pairs as ids. left_out: those too long or empty; skipped: rows of the text that are no pairs."""
 
     pairs: EncodedPairs
     left_out: int

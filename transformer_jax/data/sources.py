@@ -18,8 +18,10 @@ is named by its role: train, validation, test. Files hold one split, so the role
 Nothing is kept in memory: each iteration reads the text anew, and checks it. A row that is no pair (not UTF-8, blank, a
 missing column, a NUL, ...) is refused with its number, or skipped and counted; what is wrong with a file as a whole (it
 is missing, damaged, or its lines are not as many as those of the other language) is always refused. Blank sentences of
-``hf://`` and ``tfds://`` are passed on, since nobody can delete a line there. Lines end at "\\n" and nowhere else ("\\r"
-before it and a byte order mark at the start are dropped). Lines count from 1, rows from 0.
+``hf://`` and ``tfds://`` are passed on, since nobody can delete a line there.
+
+Lines end at "\\n" and nowhere else ("\\r" before it and a byte order mark at the start are dropped). Lines count from
+1, rows from 0.
 """
 
 from __future__ import annotations
@@ -158,17 +160,17 @@ def open_text(locator: str, source: str, target: str) -> Rows:
 
     def read() -> Iterator[tuple[bytes, bytes]]:
         files = [read_lines(path) for path in paths]
-        for number, sides in enumerate(itertools.zip_longest(*files)):
-            if None in sides:
+        for number, (x, y) in enumerate(itertools.zip_longest(files[0], files[1])):
+            if x is None or y is None:
                 counts = [
-                    number if side is None else number + 1 + sum(1 for _ in rest)
-                    for side, rest in zip(sides, files, strict=True)
+                    number if line is None else number + 1 + sum(1 for _ in rest)
+                    for line, rest in zip((x, y), files, strict=True)
                 ]
                 raise InputError(
                     f"{paths[0]} has {counts[0]} lines but {paths[1]} has {counts[1]}. "
                     "Line n of one must translate line n of the other: add what is missing or delete what is too much."
                 )
-            yield sides
+            yield x, y
 
     def parse(number: int, lines: tuple[bytes, bytes]) -> Pair:
         places = [f"{path}:{number + 1}" for path in paths]

@@ -221,7 +221,9 @@ class Tokenizer:
         found = cls(tokenizer)
         # Another's rules might pad each text to millions of tokens, or split it by an expression that never ends.
         if rules(tokenizer) != rules(BUILDERS[found.kind]()):
-            raise InputError(f"{path} has other rules than this program's {found.kind}. Restore the file or train again.")
+            raise InputError(
+                f"{path} has other rules than this program's {found.kind}. Restore the file or train again."
+            )
         return found
 
     def _pieces(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
