@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import tyro
@@ -126,7 +127,7 @@ class Runner:
 
     def __init__(self, benchmark: Benchmark, system: str) -> None:
         translator = Translator.load(benchmark.workdir)
-        lines = read_lines(benchmark.source)[: benchmark.sentences]
+        lines = [line.decode().rstrip("\r\n") for line in islice(read_lines(benchmark.source), benchmark.sentences)]
         encoded = ([*ids, translator.tokenizers.source.eos_id] for ids in translator.tokenizers.source.encode(lines))
         self.sources = sorted(encoded, key=len)
         self.singles = self.sources[:: max(1, len(self.sources) // benchmark.singles)]

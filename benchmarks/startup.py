@@ -49,7 +49,7 @@ class Benchmark:
 def write_corpus(stem: Path, pairs: int) -> None:
     """Lines of one or two sentences of the phrasebook; after 100,000 lines they repeat."""
     random = np.random.default_rng(0)
-    phrases = open_pairs("phrasebook", "en", "de", "train")
+    phrases = list(open_pairs("phrasebook", "en", "de", "train"))
     lines = [
         [phrases[number] for number in random.integers(len(phrases), size=random.integers(1, 3))]
         for _ in range(min(pairs, 100_000))

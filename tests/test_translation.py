@@ -9,9 +9,11 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -196,6 +198,45 @@ def test_a_long_text_is_one_line_and_its_number_is_named(translate, monkeypatch,
     assert "text 4 has more than 16 tokens: it is translated in" in found.err
 
 
+HOSTILE = [
+    b"",
+    b" \t ",
+    b"\0",
+    b"The\0dog.",
+    b"Is it 3.5?\r",
+    b"\xef\xbb\xbfThe dog.",
+    b"\xff\xfe",
+    b"The d\xf6g is h\xe9re.",
+    *(
+        text.encode()
+        for text in (
+            "שלום עולם",
+            "\u202eمرحبا\u202c 7",
+            "\u200b\u200d\u2060",
+            "🙂",
+            "👩‍👩‍👧🏽 🇩🇪",
+            "a\u2028b\x0bc\x0cd\x85e\x1cf\rg",
+            "🙂\u2029🙂\x1e\x85",
+            "日本語の文" * 29,
+            "x" * 301,
+            "e" + "\u0301" * 97,
+            "The dog. " * 1250,  # 5,000 tokens.
+        )
+    ),
+]
+
+
+def test_every_line_has_one_line_whatever_it_holds(translate, expected, file, monkeypatch):
+    monkeypatch.setattr(translation, "BLOCK", 7)
+    lines = [TEXTS[0].encode(), *HOSTILE, TEXTS[1].encode()]
+    found = translate("--input", file(b"\n".join(lines) + b"\n"))
+    assert len(found.lines) == len(lines)
+    assert len(found.out.splitlines()) == len(lines), "whatever a reader takes for the end of a line"
+    assert [found.lines[0], found.lines[-1]] == expected(TEXTS[:2])
+    written = translate("--input", file(b"\n".join(HOSTILE[:-1])), "--jsonl").out.splitlines()
+    assert [json.loads(line)["line"] for line in written] == list(range(1, len(HOSTILE)))
+
+
 # Where translations go
 
 
@@ -243,7 +284,9 @@ def test_output_may_be_a_pipe(translate, expected, tmp_path):
 
 
 def test_a_line_break_in_a_translation_becomes_a_blank():
-    assert translation.one_line("a\nb\r\nc\u2028d") == "a b  c\u2028d"
+    text = "a\nb\r\nc\u2028d\x0be\x0cf\x85g\x1ch"
+    assert translation.one_line(text) == "a b  c d e f g h"
+    assert translation.one_line("日本 🙂\u200b\tשלום") == "日本 🙂\u200b\tשלום"
 
 
 def test_a_reader_that_leaves_is_no_error(translate, monkeypatch):
@@ -434,6 +477,65 @@ def test_a_traceback_is_shown_on_demand_alone(translate, tmp_path):
     assert found.status == 2
     assert "Traceback" in found.err
     assert "InputError" in found.err
+
+
+@pytest.fixture
+def start(tiny_run, tmp_path):  # noqa: F811
+    """Start the program itself on lines that keep it busy for a while; ``before`` is in its output file."""
+    (tmp_path / "in.txt").write_text("a\n" * 20_000)
+    (tmp_path / "out.txt").write_text("before")
+    processes = []
+
+    def start(*arguments, **streams):
+        program = [sys.executable, str(ROOT / "translate.py"), "--workdir", str(tiny_run), "--beam", "1"]
+        processes.append(
+            subprocess.Popen(
+                [*program, "--input", "in.txt", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, **streams
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
+def test_a_run_cut_off_leaves_the_output_as_it_was(start, tmp_path, number, status):
+    process, partial = start("--output", "out.txt"), tmp_path / ".out.txt.partial"
+    deadline = time.monotonic() + 100
+    while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == status
+    assert (tmp_path / "out.txt").read_text() == "before"
+    assert partial.exists() == (number != signal.SIGINT), "what is left over has another name"
+    (tmp_path / "in.txt").write_text("a\n" * 3)
+    assert start("--output", "out.txt").wait(timeout=100) == 0
+    assert (tmp_path / "out.txt").read_text().count("\n") == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.txt"]
+
+
+def test_a_program_whose_reader_leaves_ends_quietly(start):
+    process = start(stdout=subprocess.PIPE)
+    assert process.stdout.readline().endswith(b"\n")
+    process.stdout.close()
+    assert process.wait(timeout=100) == 0
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+@pytest.mark.parametrize("arguments", [(), ("--output", "/dev/full")])
+def test_a_full_disk_is_one_line(start, tmp_path, arguments):
+    (tmp_path / "in.txt").write_text("a\n" * 3)
+    with open("/dev/full", "w") as full:
+        process = start(*arguments, stdout=full)
+        message = process.communicate(timeout=100)[1].decode()
+    assert process.returncode == 1
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert "No space left on device" in message
 
 
 def test_the_program_itself_from_any_folder_and_in_any_locale(tiny_run, tmp_path, expected):  # noqa: F811

@@ -10,6 +10,7 @@ import itertools
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,19 +161,22 @@ def best_step(folder: Path) -> int:
             logging.warning(f"{checkpoint} is damaged: {reason}. It is not used.")
             continue
         best = _progress(checkpoint).best_step
-        if best and not (reason := damage(folder / str(best))):
+        # Among them: a stranger's could be "../../elsewhere".
+        if best in _steps(folder) and not (reason := damage(folder / str(best))):
             return best
         if not damage(checkpoint):
-            missing = f"the best checkpoint, {best}, is damaged: {reason}" if best else "no step is validated yet"
+            why = reason or "it is missing"
+            missing = f"the best checkpoint, {best}, is damaged: {why}" if best else "no step is validated yet"
             logging.warning(f"{folder}: {missing}. Step {step} is used.")
             return step
     none = "only damaged checkpoints. Copy the run again" if _steps(folder) else "no checkpoint. Train the model first"
     raise InputError(f"{folder} holds {none}, or name another --workdir.")
 
 
-def load_params(folder: Path, step: int | None = None) -> Any:
+def load_params(folder: Path, step: int | None = None, require: Callable[[Any], None] = lambda shapes: None) -> Any:
     """The parameters of a step, as numpy arrays; ``best_step`` unless given. Optimizer and random state are not read.
 
+    require: is shown the shapes, as a tree, before anything of that size is read, and may raise.
     Raises InputError if there is no checkpoint, or if it cannot be read.
     """
     state = folder.absolute() / str(step or best_step(folder)) / "state"
@@ -180,6 +184,7 @@ def load_params(folder: Path, step: int | None = None) -> Any:
         try:
             saved = reader.metadata(state).item_metadata.tree
             part = "average" if saved.get("average") is not None else "params"
+            require(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved[part]))
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved[part])
             restore = ocp.args.PyTreeRestore(
                 item={part: saved[part]}, restore_args={part: as_numpy}, partial_restore=True
@@ -194,7 +199,11 @@ def _steps(folder: Path) -> list[int]:
 
 
 def _progress(checkpoint: Path) -> Progress:
-    return Progress(**json.loads((checkpoint / "progress.json").read_text()))
+    path = checkpoint / "progress.json"
+    try:
+        return Progress(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}). Copy the run again.") from error
 
 
 def _tidy(folder: Path) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from transformer_jax import atomic
 from transformer_jax.errors import InputError
@@ -76,6 +77,9 @@ class DataConfig:
     """Source language: fills {lang}, names the column."""
     target: str = "de"
     """Target language."""
+    on_error: Literal["refuse", "skip"] = "refuse"
+    """What to do with a training row that is no pair (not UTF-8, blank, a missing column, ...): stop and name it, or
+    leave out both its sides and count it. Validation and test sets are always whole."""
     max_length: int = 128
     """Longest sentence in tokens, [SOS] or [EOS] included. Longer training pairs are left out and counted; a longer
     line to translate is split."""
@@ -238,7 +242,7 @@ def load(path: Path) -> Config:
     try:
         values = json.loads(path.read_text())
         version = values.pop("format")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{path} is not the config of a run ({error!r}). Restore the file or train again.") from error
     if version != FORMAT:
         raise InputError(f"{path} has format {version}, this program reads {FORMAT}. Use the version that wrote it.")
@@ -246,9 +250,26 @@ def load(path: Path) -> Config:
     for section in dataclasses.fields(Config):
         kind: Any = section.default_factory
         try:
-            sections[section.name] = kind(**values.pop(section.name))
-        except (KeyError, TypeError) as error:
+            given = values.pop(section.name)
+            _require_types(kind, given)
+            sections[section.name] = kind(**given)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}, section {section.name}: {error}. Restore the file or train again.") from error
     if values:
         raise InputError(f"{path} has unknown sections {sorted(values)}. Use the version that wrote it.")
     return Config(**sections)
+
+
+def _require_types(section: type, values: dict[str, Any]) -> None:
+    """Raise TypeError for a value of another type than its field's, which the command line would never let through."""
+    kinds = get_type_hints(section)
+    for name, value in values.items():
+        kind = kinds.get(name, object)
+        if get_origin(kind) is Literal:
+            fits = value in get_args(kind)
+        elif kind is float:
+            fits = isinstance(value, (float, int)) and abs(value) < math.inf
+        else:
+            fits = isinstance(value, kind)
+        if not fits:
+            raise TypeError(f"{name} is {value!r}")

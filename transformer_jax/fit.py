@@ -41,6 +41,7 @@ from transformer_jax.lock import only_run_in
 from transformer_jax.memory import require_memory
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.nans import stops_at_nans
+from transformer_jax.run_folder import require_contained
 from transformer_jax.sharding import batch_sharding, make_mesh, placed, put_batch, row_divisor, state_shardings
 from transformer_jax.training.journal import Journal, Window, means, read_journal
 from transformer_jax.training.loss import LossSums
@@ -102,6 +103,7 @@ def fit(config: Config, workdir: Path, profile: Path | None = None, debug_nans: 
     """
     began = time.monotonic()
     with explained(workdir), only_run_in(workdir):
+        require_contained(workdir)
         require_same_settings(config, workdir)
         mesh = make_mesh(config.mesh)
         corpus = load_corpus(config, workdir)
@@ -146,20 +148,22 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     alone.
     """
     data = config.data
-    text = cache(lambda: open_pairs(data.train, data.source, data.target, "train"))
+    text = cache(lambda: open_pairs(data.train, data.source, data.target, "train", data.on_error))
     trained = (workdir / "config.json").exists()  # Written after them; without it they may be of other settings.
     if not trained:
-        text()  # What is wrong with it is said before anything is written.
-    valid = open_pairs(data.valid, data.source, data.target, "valid")
-    test = open_pairs(data.test, data.source, data.target, "test")
+        for _ in text():
+            pass  # Read once: what is wrong with it is said before anything is written.
+    valid = list(open_pairs(data.valid, data.source, data.target, "valid"))
+    test = list(open_pairs(data.test, data.source, data.target, "test"))
     if jax.process_index() == 0 and not trained:
         sources, targets = (pair.source for pair in text()), (pair.target for pair in text())
         save_tokenizers(train_tokenizers(config.tokenizer, sources, targets), workdir)
     sync_global_devices("tokenizers")
     tokenizers = load_tokenizers(workdir)
-    encoded, left_out = prepared_pairs(data, tokenizers, text)
+    encoded, left_out, skipped = prepared_pairs(data, tokenizers, text)
     logging.info(
-        f"{len(encoded) + left_out} training pairs ({left_out} left out: empty, or over {data.max_length} tokens), "
+        f"{len(encoded) + left_out} training pairs ({left_out} left out: empty, or over {data.max_length} tokens"
+        f"{f'; {skipped} bad rows skipped' if skipped else ''}), "
         f"{len(valid)} for validation, {len(test)} for the test; "
         f"vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import io
 import itertools
 import json
 import logging
 import os
+import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import tyro
 
@@ -83,7 +86,7 @@ def translate(command: TranslateCommand) -> None:
 
     translator = Translator.load(command.workdir or newest_run())
     best: list[str] = []
-    with destination(command.output) as out:
+    with insistent_interrupts(), destination(command.output) as out:
         number = 1
         for block in blocks(itertools.chain([first], lines), size):
             translations = translator.translate_n_best(
@@ -202,7 +205,9 @@ def show(
             logging.warning(f"line {number} has no letters or was translated in parts: no attention is written for it.")
     for translation in found:
         if command.jsonl:
-            print(json.dumps(_as_json(translator, number, text, translation), ensure_ascii=False), file=out)
+            shown = json.dumps(_as_json(translator, number, text, translation), ensure_ascii=False)
+            # Written as escapes, where JSON allows it, the text keeps what could be taken for the end of a line.
+            print(LINE_ENDS.sub(lambda end: f"\\u{ord(end[0]):04x}", shown), file=out)
         elif command.n_best > 1:
             print(number, f"{translation.score:.4f}", one_line(translation.text), sep="\t", file=out)
         else:
@@ -224,9 +229,36 @@ def _as_json(translator: Translator, number: int, text: str, translation: Transl
     }
 
 
+LINE_ENDS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+"""Whatever a program may take for the end of a line."""
+
+
 def one_line(text: str) -> str:
-    """A model may produce a line break; the lines of the output must still match those of the input."""
-    return text.replace("\r", " ").replace("\n", " ")
+    """A model may produce a line break; the lines of the output must still match those of the input, whoever reads
+    them.
+    """
+    return LINE_ENDS.sub(" ", text)
+
+
+@contextlib.contextmanager
+def insistent_interrupts() -> Iterator[None]:
+    """Let an interruption that strikes within a callback, such as JAX's for the garbage collector, strike again.
+
+    Python only reports what is raised there, and goes on.
+    """
+    before = sys.unraisablehook
+
+    def strike_again(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = strike_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager
@@ -245,6 +277,8 @@ def destination(path: Path | None) -> Iterator[TextIO]:
     try:
         with partial.open("w", encoding="utf-8", newline="\n") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # Before the name: a power cut must not leave the name alone.
         os.replace(partial, path)
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}. Free space or name another --output.") from error

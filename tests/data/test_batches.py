@@ -202,6 +202,47 @@ def test_other_devices_than_a_run_began_on_add_empty_rows_and_leave_the_batches_
             np.testing.assert_array_equal(np.concatenate(shares), there)
 
 
+LENGTHS = st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1, max_size=60)
+
+
+@given(LENGTHS, st.sampled_from(["buckets", "packed"]), st.integers(1, 5), st.integers(0, 3), st.integers(2, 13))
+@settings(max_examples=60)
+def test_an_epoch_holds_every_pair_once_over_any_number_of_processes(lengths, batching, processes, seed, row_length):
+    config = DataConfig(batching=batching, batch_tokens=71, max_length=13, buckets=3, row_length=row_length)
+    parts = [
+        TrainingBatches(corpus(lengths), config, seed, processes, Share(number, processes))
+        for number in range(processes)
+    ]
+    whole = TrainingBatches(corpus(lengths), config, seed, processes)
+    for epoch in (0, 1):
+        found = []
+        for index in range(epoch * whole.batches_per_epoch, (epoch + 1) * whole.batches_per_epoch):
+            batches = [part[index] for part in parts]
+            found += [pair for batch in batches for pair in pairs_in(batch)]
+            for one, all_rows in zip(zip(*batches, strict=True), whole[index], strict=True):
+                assert np.array_equal(np.concatenate(one), all_rows)
+        assert sorted(found) == sorted(pairs_of(whole.pairs))
+
+
+@given(LENGTHS, st.sampled_from(["buckets", "packed"]), st.lists(st.integers(0, 5), min_size=1, max_size=4))
+@settings(max_examples=40)
+def test_no_pair_is_lost_or_seen_twice_however_often_training_stops(lengths, batching, runs):
+    def start():
+        config = DataConfig(batching=batching, batch_tokens=31, max_length=13, buckets=2)
+        return TrainingBatches(corpus(lengths), config, seed=0, divisor=1)
+
+    batches, found, state = start(), [], training_iterator(start()).get_state()
+    for steps in [*runs, start().batches_per_epoch]:
+        iterator = training_iterator(start())
+        iterator.set_state(state)
+        found += [next(iterator) for _ in range(steps)]
+        state = iterator.get_state()
+    for number, batch in enumerate(found):
+        assert all(np.array_equal(one, other) for one, other in zip(batch, batches[number], strict=True))
+    epoch = [pair for batch in found[: batches.batches_per_epoch] for pair in pairs_in(batch)]
+    assert sorted(epoch) == sorted(pairs_of(batches.pairs))
+
+
 def test_evaluation_sees_every_pair_once_whatever_its_length():
     pairs = corpus([(3, 5), (200, 211), (7, 2), (1, 1)])
     batches = list(evaluation_batches(pairs, batch_tokens=31, divisor=2))

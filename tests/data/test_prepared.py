@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from transformer_jax.config import DataConfig
+from transformer_jax.data import batches, prepared
 from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.prepared import prepared_pairs
 from transformer_jax.data.sources import open_pairs
@@ -47,8 +48,8 @@ def test_later_starts_map_what_the_first_encoded_and_read_no_text(data):
     text = text_of(data)
     expected, _ = encode_pairs(open_pairs(data.train, "en", "de", "train"), tokenizers(), 4)
     for _ in range(2):
-        pairs, left_out = prepared_pairs(data, tokenizers(), text)
-        assert left_out == 1
+        pairs, left_out, skipped = prepared_pairs(data, tokenizers(), text)
+        assert (left_out, skipped) == (1, 0)
         for mapped, encoded in zip(pairs, expected, strict=True):
             np.testing.assert_array_equal(mapped.values, encoded.values)
             np.testing.assert_array_equal(mapped.ends, encoded.ends)
@@ -89,7 +90,7 @@ def test_whatever_changes_the_ids_prepares_another_corpus(data, tmp_path, change
     prepared_pairs(data, tokenizers(), text_of(data))
     changed = change(data)
     text = text_of(changed)
-    pairs, _ = prepared_pairs(changed, tokenizers(words), text)
+    pairs = prepared_pairs(changed, tokenizers(words), text).pairs
     assert text.call_count == 1
     expected, _ = encode_pairs(text(), tokenizers(words), changed.max_length)
     np.testing.assert_array_equal(pairs.source.values, expected.source.values)
@@ -97,16 +98,16 @@ def test_whatever_changes_the_ids_prepares_another_corpus(data, tmp_path, change
 
 
 def test_a_preparation_that_was_cut_off_is_made_again(data, tmp_path, monkeypatch):
-    def cut_off(path, array):
-        path.write_bytes(b"half")
+    def cut_off(*arguments):
+        yield next(blocks(*arguments))
         raise KeyboardInterrupt
 
+    blocks = prepared.encoded_blocks
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", cut_off)
+        patch.setattr(prepared, "encoded_blocks", cut_off)
         with pytest.raises(KeyboardInterrupt):
             prepared_pairs(data, tokenizers(), text_of(data))
-    pairs, _ = prepared_pairs(data, tokenizers(), text_of(data))
-    assert len(pairs) == 3
+    assert len(prepared_pairs(data, tokenizers(), text_of(data)).pairs) == 3
     assert len(corpora(tmp_path)) == 1
 
 
@@ -134,8 +135,8 @@ def test_a_place_that_cannot_be_written_is_named_with_the_remedy(data, tmp_path)
 def test_the_phrasebook_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSFORMER_JAX_CORPORA", str(tmp_path / "corpora"))
     data = DataConfig()
-    pairs, left_out = prepared_pairs(data, tokenizers(), text_of(data))
-    assert len(pairs) + left_out == len(open_pairs("phrasebook", "en", "de", "train"))
+    pairs, left_out, _ = prepared_pairs(data, tokenizers(), text_of(data))
+    assert len(pairs) + left_out == sum(1 for _ in open_pairs("phrasebook", "en", "de", "train"))
     assert not corpora(tmp_path)
 
 
@@ -149,4 +150,39 @@ def test_those_who_start_together_prepare_once(data):
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: prepared_pairs(data, tokenizers(), slowly), range(3)))
     assert text.call_count == 1
-    assert [len(pairs) for pairs, _ in found] == [3, 3, 3]
+    assert [len(each.pairs) for each in found] == [3, 3, 3]
+
+
+def test_skipped_rows_are_counted_at_later_starts_too_and_never_taken_for_refused_ones(data):
+    Path(data.train).write_text("\n".join([*LINES, "no tab"]))
+    lenient = dataclasses.replace(data, on_error="skip")
+
+    def text():
+        return open_pairs(data.train, "en", "de", "train", "skip")
+
+    for _ in range(2):
+        assert prepared_pairs(lenient, tokenizers(), text)[1:] == (1, 1)
+    with pytest.raises(InputError, match=r"pairs\.tsv:5 has 0 tabs"):
+        prepared_pairs(data, tokenizers(), text_of(data))
+
+
+@pytest.mark.parametrize("damage", ["", "cut"])
+@pytest.mark.parametrize("name", ["source.ids", "target.ends", "origin.json"])
+def test_a_damaged_corpus_is_refused_with_the_remedy(data, tmp_path, name, damage):
+    prepared_pairs(data, tokenizers(), text_of(data))
+    [folder] = corpora(tmp_path)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-2] if damage else b"")
+    with pytest.raises(RunError, match=r"is damaged \(.*\)\. Delete it"):
+        prepared_pairs(data, tokenizers(), text_of(data))
+
+
+def test_blocks_join_to_what_is_encoded_at_once(data, monkeypatch):
+    whole = prepared_pairs(data, tokenizers(), text_of(data))
+    monkeypatch.setattr(batches, "BLOCK", 1)  # Of which one is empty: its pair is too long.
+    os.utime(data.train, ns=(1, 1))
+    blocks = prepared_pairs(data, tokenizers(), text_of(data))
+    assert blocks[1:] == whole[1:]
+    for one, other in zip(blocks.pairs, whole.pairs, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+        np.testing.assert_array_equal(one.ends, other.ends)

@@ -5,12 +5,16 @@ import json
 import lzma
 import re
 import sys
+import tracemalloc
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from transformer_jax.data.sources import CHUNK, Pair, open_pairs
+from transformer_jax.data import sources
+from transformer_jax.data.sources import Pair, open_pairs
 from transformer_jax.errors import InputError
 
 # U+2028, U+0085, \f and \r are line ends for str.splitlines, but not for a parallel corpus.
@@ -55,7 +59,7 @@ def test_one_file_a_language(tmp_path, suffix):
     write(tmp_path / "train.de", GERMAN, suffix)
     locator = f"{tmp_path}/train.{{lang}}{suffix}"
     assert list(open_pairs(locator, "en", "de", "train")) == PAIRS
-    assert open_pairs(locator, "de", "en", "test")[0] == Pair(GERMAN[0], ENGLISH[0])
+    assert next(iter(open_pairs(locator, "de", "en", "test"))) == Pair(GERMAN[0], ENGLISH[0])
 
 
 def test_language_may_also_name_a_folder(tmp_path):
@@ -65,15 +69,9 @@ def test_language_may_also_name_a_folder(tmp_path):
     assert list(open_pairs(f"{tmp_path}/{{lang}}/x.{{lang}}", "en", "de", "train")) == PAIRS
 
 
-def test_pairs_are_a_sequence(tmp_path):
-    lines = [f"{n}" for n in range(CHUNK + 3)]
-    pairs = open_pairs(write_pair(tmp_path, lines, lines), "en", "de", "train")
-    assert len(pairs) == CHUNK + 3
-    assert [pair.source for pair in pairs] == lines
-    assert pairs[-1] == pairs[CHUNK + 2] == Pair(lines[-1], lines[-1])
-    assert [pair.target for pair in pairs[5:1:-2]] == ["5", "3"]
-    with pytest.raises(IndexError):
-        pairs[CHUNK + 3]
+def test_pairs_can_be_read_again_and_side_by_side(tmp_path):
+    pairs = open_pairs(write_pair(tmp_path, ENGLISH, GERMAN), "en", "de", "train")
+    assert list(zip(pairs, pairs, strict=True)) == [(pair, pair) for pair in PAIRS]
 
 
 def test_windows_line_ends_byte_order_mark_and_missing_last_line_end(tmp_path):
@@ -84,7 +82,7 @@ def test_windows_line_ends_byte_order_mark_and_missing_last_line_end(tmp_path):
 
 def test_a_byte_order_mark_elsewhere_is_text(tmp_path):
     locator = write_pair(tmp_path, ["a", "\ufeffb"], ["c", "d"])
-    assert open_pairs(locator, "en", "de", "train")[1].source == "\ufeffb"
+    assert [pair.source for pair in open_pairs(locator, "en", "de", "train")] == ["a", "\ufeffb"]
 
 
 def test_unequal_line_counts_name_both_files_and_counts(tmp_path):
@@ -220,7 +218,7 @@ def test_parquet(tmp_path, shape):
     table = pyarrow.Table.from_pylist(rows(shape))
     pyarrow.parquet.write_table(table, tmp_path / "x.parquet", row_group_size=2)
     assert list(open_pairs(f"{tmp_path}/x.parquet", "en", "de", "train")) == PAIRS
-    assert open_pairs(f"{tmp_path}/x.parquet", "de", "en", "train")[1] == Pair(GERMAN[1], ENGLISH[1])
+    assert list(open_pairs(f"{tmp_path}/x.parquet", "de", "en", "train"))[1] == Pair(GERMAN[1], ENGLISH[1])
 
 
 @pytest.mark.parametrize(
@@ -249,6 +247,13 @@ def test_damaged_parquet(tmp_path):
     assert f"{path} is no whole Parquet file" in refusal(path)
 
 
+def test_parquet_with_damaged_names(tmp_path):
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"en": ["a"], "de": ["b"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"en", b"\xff\xff"))
+    assert f"{path} is no whole Parquet file" in refusal(path)
+
+
 def test_empty_parquet(tmp_path):
     schema = pyarrow.schema({"en": pyarrow.string(), "de": pyarrow.string()})
     pyarrow.parquet.write_table(schema.empty_table(), tmp_path / "x.parquet")
@@ -273,10 +278,8 @@ def test_phrasebook():
 
     corpus = generate()
     for split in ("train", "valid", "test"):
-        pairs = open_pairs("phrasebook", "en", "de", split)
-        assert len(pairs) == len(corpus[split])
-        assert pairs[0] == tuple(corpus[split][0])
-        assert open_pairs("phrasebook", "de", "en", split)[-1] == tuple(corpus[split][-1])[::-1]
+        assert list(open_pairs("phrasebook", "en", "de", split)) == list(map(tuple, corpus[split]))
+        assert next(iter(open_pairs("phrasebook", "de", "en", split))) == tuple(corpus[split][0])[::-1]
 
 
 def test_phrasebook_knows_two_languages():
@@ -308,10 +311,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("config", ["translation", "flat"])
 def test_hf_folder(hub, config):
-    pairs = open_pairs(f"hf://{hub}:{config}?split=train", "en", "de", "test")
-    assert list(pairs) == PAIRS
-    assert pairs[-1] == PAIRS[-1]
-    assert pairs[1:3] == PAIRS[1:3]
+    assert list(open_pairs(f"hf://{hub}:{config}?split=train", "en", "de", "test")) == PAIRS
 
 
 def test_hf_takes_the_librarys_slices(hub):
@@ -329,18 +329,18 @@ def test_hf_fingerprint_tells_rows_apart(hub):
 
 
 def test_hf_split_is_named_by_the_role(hub):
-    assert len(open_pairs(f"hf://{hub}:flat", "en", "de", "train")) == len(PAIRS)
-    assert len(open_pairs(f"hf://{hub}:flat", "en", "de", "valid")) == 3
+    assert list(open_pairs(f"hf://{hub}:flat", "en", "de", "train")) == PAIRS
+    assert next(iter(open_pairs(f"hf://{hub}:flat", "en", "de", "valid"))) == ("a", "b")
     assert "Unknown split \"test\". Should be one of ['train', 'validation']" in refusal(
         f"hf://{hub}:flat", split="test"
     )
 
 
 def test_hf_passes_blank_sentences_on_and_refuses_null(hub):
-    pairs = open_pairs(f"hf://{hub}:flat", "en", "de", "valid")
-    assert pairs[1] == Pair("", "b")
+    pairs = iter(open_pairs(f"hf://{hub}:flat", "en", "de", "valid"))
+    assert [next(pairs), next(pairs)] == [("a", "b"), ("", "b")]
     with pytest.raises(InputError, match="row 2, 'de', is null, not text"):
-        pairs[2]
+        next(pairs)
 
 
 def test_hf_rows_stay_on_disk(hub, monkeypatch):
@@ -351,8 +351,7 @@ def test_hf_rows_stay_on_disk(hub, monkeypatch):
 
     monkeypatch.setattr(datasets.Dataset, "__iter__", refuse)
     monkeypatch.setattr(datasets.Dataset, "to_list", refuse)
-    pairs = open_pairs(f"hf://{hub}:translation", "en", "de", "train")
-    assert pairs[2] == PAIRS[2]
+    assert next(iter(open_pairs(f"hf://{hub}:translation", "en", "de", "train"))) == PAIRS[0]
 
 
 def test_hf_wrong_names_are_answered_with_the_right_ones(hub):
@@ -404,9 +403,8 @@ def test_tfds_prepares_once_and_then_reads_from_disk(tfds, tmp_path):
     tfds(no_network)
     pairs = open_pairs("tfds://wmt14_translate/de-en", "de", "en", "valid")
     assert sorted(pairs) == sorted(pair[::-1] for pair in PAIRS[:2])
-    assert pairs[:2] == [pairs[0], pairs[-1]]
     part = open_pairs("tfds://wmt14_translate/de-en?split=train[:40%]", "en", "de", "test")
-    assert len(part) == 2
+    assert len(list(part)) == 2
     assert part.fingerprint == f"{tmp_path}/wmt14_translate/de-en/1.0.0?split=train[:40%]"
     assert "tensorflow" not in sys.modules
 
@@ -431,7 +429,7 @@ def test_tfds_bytes_that_are_not_utf8(tfds):
 
 
 def test_tfds_damaged_files(tfds, tmp_path):
-    open_pairs("tfds://wmt14_translate/de-en", "en", "de", "train")
+    list(open_pairs("tfds://wmt14_translate/de-en", "en", "de", "train"))
     for path in tmp_path.glob("wmt14_translate/de-en/1.0.0/*-train.array_record*"):
         path.unlink()
     assert "cannot be read" in refusal("tfds://wmt14_translate/de-en")
@@ -444,3 +442,123 @@ def test_tfds_not_installed(monkeypatch, package):
     message = refusal("tfds://wmt14_translate/de-en")
     assert package in message
     assert message.endswith("pip install tensorflow-datasets array_record importlib_resources")
+
+
+# A bad row among good ones.
+
+
+def bad_rows(folder, kind):
+    """A locator with bad rows between the pairs a-d and b-e and c-f."""
+    if kind == "text":
+        (folder / "train.en").write_bytes(b"a\n\xff\nx\n\nb\nx\0\nc\n")
+        (folder / "train.de").write_bytes(b"d\nx\n \nx\ne\nx\nf\n")
+        return f"{folder}/train.{{lang}}", 4
+    if kind == "tsv":
+        (folder / "x.tsv").write_bytes(b"a\td\nno tab\n\xff\tx\nb\te\nx\ty\tz\n\tx\nx\0\tx\nc\tf\n")
+        return folder / "x.tsv", 5
+    if kind == "jsonl":
+        lines = ['{"en": "a", "de": "d"}', "", '{"en": "x"}', '{"en": "b", "de": "e"}', "[]", '{"en": "x", "de": null}']
+        write(folder / "x.jsonl", [*lines, '{"en": "x\\u0000", "de": "x"}', '{"en": "c", "de": "f"}'])
+        return folder / "x.jsonl", 5
+    binary = pyarrow.array([b"a", b"\xff", b"b", b"x", b"c"], pyarrow.binary())
+    english = pyarrow.StringArray.from_buffers(5, *binary.buffers()[1:])  # As a careless program writes it.
+    pyarrow.parquet.write_table(pyarrow.table({"en": english, "de": ["d", "x", "e", None, "f"]}), folder / "x.parquet")
+    return folder / "x.parquet", 2
+
+
+@pytest.mark.parametrize("kind", ["text", "tsv", "jsonl", "parquet"])
+def test_bad_rows_are_skipped_on_both_sides_and_counted_if_asked_for(tmp_path, kind, caplog):
+    locator, bad = bad_rows(tmp_path, kind)
+    refused = refusal(locator)
+    pairs = open_pairs(str(locator), "en", "de", "train", "skip")
+    assert list(pairs) == [("a", "d"), ("b", "e"), ("c", "f")]
+    assert pairs.skipped == bad
+    assert list(pairs) == [("a", "d"), ("b", "e"), ("c", "f")]
+    assert [record.message for record in caplog.records] == [
+        f"{locator}: {bad} of {bad + 3} rows are skipped; the first: {refused}"
+    ]
+
+
+def test_a_file_of_bad_rows_alone_names_the_first(tmp_path):
+    write(tmp_path / "x.tsv", ["a", "b"])
+    with pytest.raises(
+        InputError, match=r"no sentence pairs \(all 2 rows are bad; the first: .*:1 has 0 tabs, not 1\."
+    ):
+        list(open_pairs(f"{tmp_path}/x.tsv", "en", "de", "train", "skip"))
+
+
+def test_what_is_wrong_with_a_whole_file_is_never_skipped(tmp_path):
+    locator = write_pair(tmp_path, ["a", "b", "c"], ["d", "e"])
+    with pytest.raises(InputError, match="has 3 lines but"):
+        list(open_pairs(locator, "en", "de", "train", "skip"))
+    (tmp_path / "x.tsv.gz").write_bytes(gzip.compress(b"a\tb\n" * 1000)[:-9])
+    with pytest.raises(InputError, match="is damaged after line "):
+        list(open_pairs(f"{tmp_path}/x.tsv.gz", "en", "de", "train", "skip"))
+
+
+def read_to_the_end(locator, on_error):
+    """The most bytes that Python then held."""
+    tracemalloc.start()
+    try:
+        for _ in open_pairs(locator, "en", "de", "train", on_error):
+            pass
+    finally:
+        held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return held
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    with gzip.open(tmp_path / "x.tsv.gz", "wb", 1) as file:  # 72 MB of text.
+        file.write(f"{'a ' * 4500}\t{'b ' * 4500}\n".encode() * 4_000)
+        file.write(b"sch\xf6n\tgut\n")
+    assert read_to_the_end(f"{tmp_path}/x.tsv.gz", "skip") < 2**23
+    with pytest.raises(InputError, match=r"x\.tsv\.gz:4001 is not UTF-8"):
+        read_to_the_end(f"{tmp_path}/x.tsv.gz", "refuse")
+
+
+def test_a_line_without_end_takes_no_more_memory_than_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "LONGEST", 2**16)
+    with gzip.open(tmp_path / "x.tsv.gz", "wb") as file:  # 64 MiB that compress to almost nothing.
+        file.write(b"a\td\n")
+        for _ in range(64):
+            file.write(b" " * 2**20)
+        file.write(b"\nb\te\n")
+    assert list(open_pairs(f"{tmp_path}/x.tsv.gz", "en", "de", "train", "skip")) == [("a", "d"), ("b", "e")]
+    assert read_to_the_end(f"{tmp_path}/x.tsv.gz", "skip") < 2**23
+    assert "x.tsv.gz:2 has over 0 MiB, which is no sentence." in refusal(tmp_path / "x.tsv.gz")
+
+
+# Any text.
+
+
+def writes(text):
+    """Whether a line can hold it: not blank, nothing that ends or begins a file or line, no column's end."""
+    return bool(text.strip()) and not text.startswith("\ufeff") and not text.endswith("\r")
+
+
+LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\t\0"), max_size=13).filter(writes)
+BAD = st.sampled_from([b"no tab", b"\t\t", b"\xff\tx", b"x\t \x85", b"\0\tx", b""])
+
+
+@given(st.lists(st.tuples(LINES, LINES), min_size=1, max_size=7), st.sampled_from(list(COMPRESS)))
+def test_what_is_written_is_read_whatever_the_format(tmp_path_factory, pairs, suffix):
+    folder = tmp_path_factory.mktemp("any")
+    for number, language in enumerate(("en", "de")):
+        write(folder / f"x.{language}", [pair[number] for pair in pairs], suffix)
+    write(folder / "x.tsv", map("\t".join, pairs), suffix)
+    columns = [dict(zip(("en", "de"), pair, strict=True)) for pair in pairs]
+    write(folder / "x.jsonl", map(json.dumps, columns), suffix)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(columns), folder / "x.parquet")
+    for locator in (f"x.{{lang}}{suffix}", f"x.tsv{suffix}", f"x.jsonl{suffix}", "x.parquet"):
+        assert list(open_pairs(f"{folder}/{locator}", "en", "de", "train")) == pairs
+
+
+@given(st.lists(st.tuples(LINES, LINES).map("\t".join).map(str.encode) | BAD, min_size=1, max_size=13))
+def test_skipping_leaves_the_good_rows_in_their_order(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("any") / "x.tsv"
+    path.write_bytes(b"".join(row + b"\n" for row in [b"a\tb", *rows]))
+    good = [row for row in rows if row not in (b"no tab", b"\t\t", b"\xff\tx", b"x\t \x85", b"\0\tx", b"")]
+    pairs = open_pairs(str(path), "en", "de", "train", "skip")
+    assert list(pairs) == [("a", "b"), *(tuple(row.decode().split("\t")) for row in good)]
+    assert pairs.skipped == len(rows) - len(good)

@@ -132,6 +132,19 @@ def test_same_text_gives_the_same_vocabulary(kind, tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(SPECIAL), max_size=7))
+def test_any_text_is_known_ids_alone_together_and_after_loading(trained, tmp_path_factory, kind, texts):
+    tokenizer = trained[kind]
+    encoded = tokenizer.encode(texts)
+    assert all(one == tokenizer.unk_id or len(SPECIAL) <= one < len(tokenizer) for row in encoded for one in row)
+    assert encoded == [tokenizer.encode([text])[0] for text in texts]
+    assert len(tokenizer.decode(encoded)) == len(texts)
+    path = tmp_path_factory.mktemp("any") / "tokenizer.json"
+    tokenizer.save(path)
+    assert Tokenizer.load(path).encode(texts) == encoded
+
+
 # Byte-level BPE restores everything.
 
 

@@ -1,4 +1,7 @@
 import jax.numpy as jnp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from numpy.testing import assert_array_equal
 
 from transformer_jax.model.masks import causal_mask, padding_mask, segment_mask
@@ -26,3 +29,23 @@ def test_segment_mask_keeps_rows_apart():
     mask = segment_mask(segments, segments)
     assert_array_equal(mask[0, 0], [[True, True], [True, True]])
     assert_array_equal(mask[1, 0], [[True, False], [False, False]])
+
+
+SEGMENTS = arrays.arrays("int32", (2, 7), elements=st.integers(0, 3))
+
+
+@given(SEGMENTS, SEGMENTS)
+def test_who_sees_whom_is_what_the_rule_says_for_each_two_positions(queries, keys):
+    mask = segment_mask(jnp.asarray(queries), jnp.asarray(keys))
+    assert mask.tolist() == [
+        [[[bool(key == query and key) for key in key_row] for query in query_row]]
+        for query_row, key_row in zip(queries.tolist(), keys.tolist(), strict=True)
+    ]
+    assert_array_equal(padding_mask(jnp.asarray(keys), pad_id=0), (keys != 0)[:, None, None, :])
+
+
+@given(arrays.arrays("int32", (1, 7), elements=st.integers(1, 3)).map(lambda segments: segments.cumsum(-1)))
+def test_in_a_packed_row_nothing_is_seen_but_what_came_before_in_the_same_sentence(segments):
+    mask = (segment_mask(jnp.asarray(segments), jnp.asarray(segments)) & causal_mask(7))[0, 0].tolist()
+    row = segments[0].tolist()
+    assert mask == [[s <= t and row[s] == row[t] for s in range(7)] for t in range(7)]

@@ -8,7 +8,7 @@ An epoch may have millions of pairs, so whatever is done for each of them is don
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,34 +99,47 @@ class EncodedPairs(NamedTuple):
         return self.source.lengths(), self.target.lengths() - 1
 
 
-def encode_pairs(pairs: Sequence[Pair], tokenizers: Tokenizers, max_length: int | None) -> tuple[EncodedPairs, int]:
-    """Encode a corpus; also returns how many pairs were left out: longer than ``max_length`` positions, or empty, on
-    a side.
+BLOCK = 10_000
+"""Pairs encoded at a time."""
+
+
+def encoded_blocks(
+    pairs: Iterable[Pair], tokenizers: Tokenizers, max_length: int | None
+) -> Iterator[tuple[EncodedPairs, int]]:
+    """Encode a corpus that need not fit the memory, block by block; with each, how many of its pairs were left out:
+    longer than ``max_length`` positions, or empty, on a side.
 
     With ``max_length`` None nothing is left out: a validation or test set is scored whole.
     """
-    sources: list[Ragged] = []
-    targets: list[Ragged] = []
-    chunk = 10_000
-    for start in range(0, len(pairs), chunk):
-        part = pairs[start : start + chunk]
+    rest = iter(pairs)
+    while part := list(itertools.islice(rest, BLOCK)):
         x = _encode(tokenizers.source, [pair.source for pair in part])
         y = _encode(tokenizers.target, [pair.target for pair in part])
         if max_length is not None:
             shorter, longer = np.sort([x.lengths(), y.lengths()], axis=0)
             kept = np.flatnonzero((shorter > 0) & (longer < max_length))
             x, y = x.take(kept), y.take(kept)
-        sources.append(_insert(x, x.ends[1:], tokenizers.source.eos_id))
         y = _insert(y, y.ends[1:], tokenizers.target.eos_id)
-        targets.append(_insert(y, y.ends[:-1], tokenizers.target.sos_id))
-    joined = EncodedPairs(_joined(sources), _joined(targets))
-    return joined, len(pairs) - len(joined)
+        block = EncodedPairs(
+            _insert(x, x.ends[1:], tokenizers.source.eos_id), _insert(y, y.ends[:-1], tokenizers.target.sos_id)
+        )
+        yield block, len(part) - len(block)
+
+
+def encode_pairs(pairs: Iterable[Pair], tokenizers: Tokenizers, max_length: int | None) -> tuple[EncodedPairs, int]:
+    """All blocks as one, in memory, and how many pairs were left out."""
+    blocks, left_out = zip(*encoded_blocks(pairs, tokenizers, max_length), strict=True)
+    return EncodedPairs(*map(_joined, zip(*blocks, strict=True))), sum(left_out)
+
+
+def id_type(tokenizer: Tokenizer) -> np.dtype:
+    """The smallest type that holds all ids: two bytes for most vocabularies."""
+    return np.min_scalar_type(len(tokenizer) - 1)
 
 
 def _encode(tokenizer: Tokenizer, texts: list[str]) -> Ragged:
-    """Ids in the smallest type that holds them all: two bytes for most vocabularies."""
     lists = tokenizer.encode(texts)
-    ids = np.fromiter(itertools.chain.from_iterable(lists), np.min_scalar_type(len(tokenizer) - 1))
+    ids = np.fromiter(itertools.chain.from_iterable(lists), id_type(tokenizer))
     return Ragged(ids, np.cumsum([0, *map(len, lists)]))
 
 
@@ -135,7 +148,7 @@ def _insert(sentences: Ragged, places: Int[np.ndarray, "L"], token: int) -> Ragg
     return Ragged(np.insert(sentences.values, places, token), sentences.ends + np.arange(len(sentences) + 1))
 
 
-def _joined(parts: list[Ragged]) -> Ragged:
+def _joined(parts: Sequence[Ragged]) -> Ragged:
     lengths = np.concatenate([part.lengths() for part in parts])
     return Ragged(np.concatenate([part.values for part in parts]), np.concatenate([[0], np.cumsum(lengths)]))
 

@@ -16,6 +16,7 @@ So two trainings of WordPiece or Unigram may give different ids: a model belongs
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -217,13 +218,27 @@ class Tokenizer:
             raise InputError(
                 f"{path}: {' '.join(SPECIAL)} have ids {ids}, not 0 to 3. Restore the file or train again."
             )
-        return cls(tokenizer)
+        found = cls(tokenizer)
+        # Another's rules might pad each text to millions of tokens, or split it by an expression that never ends.
+        if rules(tokenizer) != rules(BUILDERS[found.kind]()):
+            raise InputError(
+                f"{path} has other rules than this program's {found.kind}. Restore the file or train again."
+            )
+        return found
 
     def _pieces(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
         size = self.vocabulary_size
         if any(one >= size for one in ids):
             raise IndexError(f"An id is not below the vocabulary size {size}: {list(ids)}")
         return [str(self._tokenizer.id_to_token(int(one))) for one in ids]
+
+
+def rules(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+    """All that a tokenizer does but for what it has learnt."""
+    written = json.loads(tokenizer.to_str())
+    learnt = ("vocab", "merges", "unk_id")
+    model = {name: value for name, value in written["model"].items() if name not in learnt}
+    return {**written, "model": model, "added_tokens": None}
 
 
 class Tokenizers(NamedTuple):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from transformer_jax.decoding.long_text import split_text
 from transformer_jax.decoding.next_token import Vocabulary
 from transformer_jax.decoding.search import Hypothesis, Sampling, search
 from transformer_jax.errors import InputError, RunError
+from transformer_jax.memory import GIB, device_memory
 from transformer_jax.model.transformer import Transformer
+from transformer_jax.run_folder import require_contained
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,12 @@ class Translator:
             raise InputError(
                 f"{folder} is not the folder of a run: it has no config.json. Name one that train.py made."
             )
+        require_contained(folder)
         # In this order: of a folder of another version nothing else need be readable.
         settings, tokenizers = config.load(folder / "config.json"), load_tokenizers(folder)
-        translator = cls(settings, tokenizers, checkpoints.load_params(folder / "checkpoints"))
-        translator._require_fitting(folder)
-        translator.params = jax.device_put(translator.params)
+        translator = cls(settings, tokenizers, None)
+        params = checkpoints.load_params(folder / "checkpoints", partial(translator._require_fitting, folder))
+        translator.params = jax.device_put(params)
         return translator
 
     def translate(
@@ -166,22 +171,39 @@ class Translator:
         [text] = target.decode([found.ids])
         return Translation(text, found.score, tuple(target.tokens(found.ids)), source, found.ids)
 
-    def _require_fitting(self, folder: Path) -> None:
-        """Refuse parameters that are not of the shapes that config and tokenizers describe."""
+    def _require_fitting(self, folder: Path, saved_params: Any) -> None:
+        """Refuse parameters that are not of the shapes that config and tokenizers describe, or that do not fit the
+        memory.
+        """
 
         def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
             leaves = jax.tree_util.tree_leaves_with_path(tree)
             return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 
+        saved = shapes(saved_params)
+        layers = self.settings.model.encoder_layers + self.settings.model.decoder_layers
+        if layers > len(saved):  # Millions of layers would take hours to describe.
+            raise InputError(
+                f"{folder}: the config has {layers} layers, the checkpoint only {len(saved)} arrays. "
+                "Copy the whole run folder again."
+            )
         tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-        needed = shapes(jax.eval_shape(self.model.init, jax.random.key(0), *[tokens] * 4)["params"])
-        saved = shapes(self.params)
+        try:
+            needed = shapes(jax.eval_shape(self.model.init, jax.random.key(0), *[tokens] * 4)["params"])
+        except OverflowError as error:
+            raise InputError(f"{folder}: no model has sizes such as those in config.json ({error}).") from error
         for name in sorted(needed.keys() | saved.keys()):
             if needed.get(name) != saved.get(name):
                 raise InputError(
                     f"{folder}: parameter {name} has shape {saved.get(name)}, but config and tokenizers need "
                     f"{needed.get(name)}. Copy the whole run folder again."
                 )
+        size, there = 4 * sum(math.prod(shape) for shape in needed.values()), device_memory()
+        if there is not None and size > there:
+            raise InputError(
+                f"{folder}: the parameters take {size / GIB:.1f} GiB, and {there / GIB:.1f} GiB are free. "
+                "Use a machine with more memory, or a smaller model."
+            )
 
 
 def _joined(groups: list[list[Translation]]) -> list[Translation]:
