@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tiny_run import tiny_run  # noqa: F401
 
-from transformer_jax import Translator, run_folder
+from transformer_jax import Translator, checkpoints, run_folder
+from transformer_jax.checksums import seal
 from transformer_jax.decoding import translator as translating
 from transformer_jax.errors import InputError
 
@@ -80,10 +81,22 @@ def test_a_link_in_a_circle_is_refused(run):
 
 
 @pytest.mark.parametrize("step", ["../../../other/checkpoints/1", -1, 2, None, [], 10**30])
-def test_the_best_step_names_a_checkpoint_of_this_run(run, tiny_run, tmp_path, step):  # noqa: F811
+def test_whatever_step_is_called_the_best_one_of_this_run_is_read(run, tiny_run, tmp_path, step, monkeypatch, caplog):  # noqa: F811
     shutil.copytree(tiny_run, tmp_path / "other")
-    change(run / "checkpoints/1/progress/metadata", "best_step", to=step)
-    assert "has a damaged checkpoint" in refusal(run)
+    change(run / "checkpoints/1/progress.json", "best_step", to=step)
+    seal(run / "checkpoints/1")  # A stranger can do that, too.
+    read = []
+    monkeypatch.setattr(checkpoints, "damage", lambda folder, *part: read.append(folder))
+    Translator.load(run)
+    assert {*read} == {run / "checkpoints/1"}
+    assert "Step 1 is used." in caplog.text
+
+
+@pytest.mark.parametrize("content", ["[]", "7", '{"best_step": 1, "run": "rm"}', "{", ""])
+def test_a_progress_that_is_none_is_refused(run, content):
+    (run / "checkpoints/1/progress.json").write_text(content)
+    seal(run / "checkpoints/1")
+    assert "progress.json cannot be read" in refusal(run)
 
 
 # Sizes.

@@ -5,7 +5,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from runs import assert_same_run, checkpoints, train, write_recipe
+from real_runs import assert_same_run, checkpoints, train, write_recipe
 
 from transformer_jax.checkpoints import Checkpoints, load_params
 from transformer_jax.errors import InputError

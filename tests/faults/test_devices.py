@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from runs import TERM, checkpoints, metrics, reported, train, training, wait_for, write_recipe
+from real_runs import TERM, checkpoints, metrics, reported, train, training, wait_for, write_recipe
 
 # 31 rows of 16 positions, which 8 devices cannot share: begun on one device, the run needs empty rows on 8.
 BATCH_TOKENS = 500

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from runs import (
+from real_runs import (
     INT,
     KILL,
     TERM,

@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from runs import KILL, TERM, assert_same_run, checkpoints, reported, training, wait_for, write_recipe
+from real_runs import KILL, TERM, assert_same_run, checkpoints, reported, training, wait_for, write_recipe
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ class Translator:
         # In this order: of a folder of another version nothing else need be readable.
         settings, tokenizers = config.load(folder / "config.json"), load_tokenizers(folder)
         translator = cls(settings, tokenizers, None)
-        params = checkpoints.load_params(folder / "checkpoints", partial(translator._require_fitting, folder))
+        params = checkpoints.load_params(folder / "checkpoints", require=partial(translator._require_fitting, folder))
         translator.params = jax.device_put(params)
         return translator
 
