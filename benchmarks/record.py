@@ -87,12 +87,18 @@ def machine() -> dict[str, Any]:
 
 
 def report(measured: dict[str, Spread], unit: str, output: Path | None, against: Path | None) -> None:
-    """Print a table, with the change since the run stored in ``against`` if there is one; write ``output``."""
+    """Print a table with the machine, and the change since the run stored in ``against`` if there is one; write
+    ``output``.
+    """
     stored = json.loads(against.read_text())["measured"] if against else {}
+    here = machine()
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
+    print(f"\n{here['hardware']['processor']}, {here['hardware']['cores']} cores, {here['hardware']['devices']}")
+    print(f"Python {here['python']}, {versions}")
     print(f"\n{unit}: median (least to most)")
     for name, value in measured.items():
         change = f"   {value.median / stored[name]['median'] - 1:+.1%} since {against}" if name in stored else ""
         print(f"{name:32} {value}{change}")
     if output:
         values = {name: value._asdict() for name, value in measured.items()}
-        output.write_text(json.dumps({"unit": unit, "measured": values, "machine": machine()}, indent=2) + "\n")
+        output.write_text(json.dumps({"unit": unit, "measured": values, "machine": here}, indent=2) + "\n")
