@@ -52,6 +52,21 @@ def test_left_overs_are_removed_without_a_word(tmp_path, caplog):
     assert not caplog.messages
 
 
+def test_a_kill_between_the_two_names_of_a_replaced_checkpoint_loses_neither(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(3), Progress(validated=3))
+    (tmp_path / "3").rename(tmp_path / "3.unfinished")
+    (tmp_path / "3.removed.unfinished").mkdir()
+    assert Checkpoints(tmp_path).progress().validated == 3
+    assert steps(tmp_path) == ["3"]
+
+
+def test_folders_with_other_names_are_no_checkpoints(tmp_path):
+    for name in ("007", "²", "3 copy"):
+        (tmp_path / name).mkdir()
+    assert Checkpoints(tmp_path).latest_step() is None
+
+
 def test_when_the_best_is_damaged_the_best_is_sought_anew(tmp_path, caplog):
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2, 3):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -108,9 +109,11 @@ class Checkpoints:
         if self.writes:
             seal(unfinished)
             finished = unfinished.with_suffix("")
-            if finished.exists():
-                _remove(finished)
+            # A kill between the two leaves neither name: the next start then takes the sealed one, see ``_tidy``.
+            earlier = _set_aside(finished) if finished.exists() else None
             unfinished.rename(finished)
+            if earlier:
+                shutil.rmtree(earlier)
             _prune(self.folder)
 
     def check(self) -> None:
@@ -195,14 +198,14 @@ def load_params(folder: Path, step: int | None = None, require: Callable[[Any], 
 
 
 def _steps(folder: Path) -> list[int]:
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    return sorted(int(path.name) for path in folder.glob("*") if re.fullmatch("[1-9][0-9]*", path.name))
 
 
 def _progress(checkpoint: Path) -> Progress:
     path = checkpoint / "progress.json"
     try:
         return Progress(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}). Copy the run again.") from error
 
 
@@ -210,7 +213,11 @@ def _tidy(folder: Path) -> None:
     """Remove what a kill cut off, and set aside what is damaged."""
     folder.mkdir(exist_ok=True)
     for left_over in folder.glob(f"*{UNFINISHED}"):
-        shutil.rmtree(left_over)
+        finished = left_over.with_suffix("")
+        if finished.name.isdecimal() and not finished.exists() and not damage(left_over):
+            left_over.rename(finished)
+        else:
+            shutil.rmtree(left_over)
     for checkpoint in [folder / str(step) for step in _steps(folder)]:
         if reason := damage(checkpoint):
             names = (checkpoint.with_name(f"{checkpoint.name}.damaged-{number}") for number in itertools.count(1))
@@ -224,10 +231,9 @@ def _prune(folder: Path) -> None:
     steps = _steps(folder)
     kept = {*steps[-2:], _progress(folder / str(steps[-1])).best_step}
     for step in set(steps) - kept:
-        _remove(folder / str(step))
+        shutil.rmtree(_set_aside(folder / str(step)))
 
 
-def _remove(checkpoint: Path) -> None:
-    """A checkpoint loses its name first: half removed, it must not be taken for a damaged one."""
-    removed = checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.removed{UNFINISHED}"))
-    shutil.rmtree(removed)
+def _set_aside(checkpoint: Path) -> Path:
+    """A checkpoint loses its name before it is removed: half removed, it must not be taken for a damaged one."""
+    return checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.removed{UNFINISHED}"))

@@ -24,7 +24,7 @@ def damage(folder: Path, part: str = "") -> str | None:
         return f"{NAME} is missing"
     try:
         sums = dict(json.loads(files[NAME].read_text()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return f"{NAME} cannot be read"
     for name, expected in sums.items():
         if name.startswith(part):

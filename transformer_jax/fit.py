@@ -97,8 +97,8 @@ def fit(config: Config, workdir: Path, profile: Path | None = None, debug_nans: 
 
     profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show; debug_nans: see
     ``stops_at_nans``.
-    Raises InputError for settings or data that cannot be used, before anything in ``workdir`` is changed, and, later,
-    if fewer updates are left than a profile needs; RunError for what goes wrong meanwhile; Stopped after SIGTERM or
+    Raises InputError for settings or data that cannot be used, before the first update, or if fewer updates are left
+    than a profile needs; RunError for what goes wrong meanwhile; Stopped after SIGTERM or
     SIGINT.
     """
     began = time.monotonic()
@@ -252,14 +252,14 @@ class Loop:
         """All that is left. Raises Stopped, once everything is saved, if a signal came."""
         training = self.config.training
         with (
+            Interruption() as self.interruption,  # The outermost: a signal also waits for the last checkpoint.
             self.checkpoints,
             closing(Journal(self.workdir, self.step, self.progress.validated)) as self.journal,
             closing(
                 tqdm(total=training.steps, initial=self.step, unit="step", disable=None, mininterval=1)
             ) as self.bar,
-            Interruption() as self.interruption,
         ):
-            while not self.interruption.requested(self.step):
+            while not self.interruption.requested():
                 at_end = self.step == training.steps
                 if self.progress.validated < self.step and (self.step % training.valid_every == 0 or at_end):
                     self.validate()
@@ -271,14 +271,14 @@ class Loop:
                 self.update()
                 if self.step % training.log_every == 0:
                     self.report()
-            stopped = self.interruption.requested(self.step)
+            stopped = bool(self.interruption.signal)
             if self.saved < self.step:
                 self.save()
-        if stopped:
+        if stopped or self.interruption.at_once():
             raise Stopped(
                 f"{self.interruption.name}: update {self.step} of {training.steps} is saved. Give the same command "
                 f"again to go on with {self.workdir}.",
-                self.interruption.signal,
+                self.interruption.signal or self.interruption.noted,
             )
         return self.progress
 

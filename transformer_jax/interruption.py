@@ -26,6 +26,7 @@ class Interruption:
     def __init__(self) -> None:
         self.noted = self.signal = 0
         self.several = jax.process_count() > 1
+        self.asked = 0
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -38,19 +39,23 @@ class Interruption:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-    def requested(self, step: int) -> bool:
-        """Whether to stop after ``step``: the same answer on every process. To be asked after each step."""
+    def requested(self) -> bool:
+        """Whether to stop now: the same answer on every process. To be asked after each step, as often on each.
+
+        JAX agrees on a number that no process has passed, so the questions of this run are counted, from 0.
+        """
         if not self.several:
             self.signal = self.noted
-        elif not self.signal and reached_preemption_sync_point(step):
+        elif not self.signal and reached_preemption_sync_point(self.asked):
             self.signal = self.noted = self.noted or signal.SIGTERM
             self.before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
+        self.asked += 1
         return bool(self.signal)
 
     @property
     def name(self) -> str:
-        """Of the signal that stops the run."""
-        return signal.Signals(self.signal).name
+        """Of the signal that came."""
+        return signal.Signals(self.signal or self.noted).name
 
     def at_once(self) -> bool:
         """Whether to give up what can be done again. Several processes never do: they would part."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import jax
@@ -42,7 +42,8 @@ def only_run_in(workdir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
         if jax.process_index() == 0 and [path.name for path in workdir.iterdir()] == [NAME]:
             (workdir / NAME).unlink()
-            workdir.rmdir()
+            with suppress(OSError):  # Somebody has put something there meanwhile.
+                workdir.rmdir()
+        lock.release()

@@ -35,6 +35,10 @@ def stops_at_nans(train_step: Step) -> Step:
                 raise RunError(
                     f"update {int(after.step)}: {error} at {at.filename}:{at.lineno}, in {at.name}: {at.line}"
                 ) from error
+            raise RunError(
+                f"update {int(after.step)}: its loss or gradients are too large for their type, though no operation "
+                "gives what is not a number. Try a lower --optimizer.factor in another --workdir."
+            )
         return after, metrics
 
     return step

@@ -13,7 +13,7 @@ LARGEST_JSON = 2**26
 
 def require_contained(folder: Path) -> None:
     """Raise InputError if a link in the folder leads out of it, if there is anything but files and folders, or if a
-    config or tokenizer is larger than any real one.
+    JSON file is larger than any real one.
 
     The folder itself may be a link.
     """
@@ -22,7 +22,7 @@ def require_contained(folder: Path) -> None:
         for path in (Path(place, name) for name in (*folders, *files)):
             if not Path(os.path.realpath(path)).is_relative_to(root):
                 raise InputError(f"{path} leads out of the run folder. If you trust it, put what it leads to there.")
-            if os.path.lexists(path) and not path.is_dir() and not path.is_file():  # A run under way removes files.
+            if not path.is_dir() and not path.is_file() and os.path.lexists(path):  # A run under way removes files.
                 raise InputError(f"{path} is neither a file nor a folder. Delete it or copy the run again.")
-            if path.suffix == ".json" and place == root and path.stat().st_size > LARGEST_JSON:
+            if path.suffix == ".json" and path.is_file() and path.stat().st_size > LARGEST_JSON:
                 raise InputError(f"{path} has over {LARGEST_JSON // 2**20} MiB. Restore the file or train again.")

@@ -281,6 +281,10 @@ def destination(path: Path | None) -> Iterator[TextIO]:
             os.fsync(file.fileno())  # Before the name: a power cut must not leave the name alone.
         os.replace(partial, path)
     except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}. Free space or name another --output.") from error
+        if error.filename not in (None, str(partial), str(path)):
+            raise  # Another file, such as a picture.
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}. Free space or name another --output."
+        ) from error
     finally:
         partial.unlink(missing_ok=True)

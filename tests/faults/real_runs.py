@@ -39,9 +39,9 @@ def write_recipe(folder, steps=101, batch_tokens=256):
 
 
 @contextmanager
-def training(recipe, workdir, *options, devices=1, **settings):
-    """A training that runs; killed if it is still there at the end."""
-    command = [sys.executable, "train.py", "--config", str(recipe), "--workdir", str(workdir), *options]
+def training(recipe, workdir, *options, devices=1, under=(), **settings):
+    """A training that runs, if wanted under another program; killed if it is still there at the end."""
+    command = [*under, sys.executable, "train.py", "--config", str(recipe), "--workdir", str(workdir), *options]
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     settings.setdefault("env", environment)
     process = subprocess.Popen(

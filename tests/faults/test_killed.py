@@ -1,8 +1,8 @@
 """However often and whenever a run is ended, it ends with the bytes of a run that was not."""
 
-import resource
 import shutil
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -130,14 +130,10 @@ def test_a_second_run_in_the_folder_is_refused_as_long_as_the_first_lives(recipe
 
 
 def test_a_file_that_cannot_grow_ends_the_run_in_one_line_and_the_last_checkpoint_stays(recipe, whole, tmp_path):
-    def limit():
-        # No file may exceed 12 KiB: the system's answer to a write is then an error, as on a full disk.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (12 << 10, 12 << 10))
-
     workdir = tmp_path / "run"
     stop_after_a_checkpoint(recipe, workdir)
     kept = checkpoints(workdir)
-    output = train(recipe, workdir, status=1, preexec_fn=limit)
+    output = train(recipe, workdir, status=1, under=[sys.executable, "-c", SMALL_FILES])
     assert output.splitlines()[-1].startswith("error: ")
     assert str(workdir) in output.splitlines()[-1]
     assert checkpoints(workdir)[: len(kept)] == kept

@@ -103,9 +103,12 @@ def search(
 
 def workers() -> int:
     """Batches decoded at the same time: on a CPU each core takes one, since the operations of a step are too small to
-    share. An accelerator has room for one.
+    share; at most 8, since each has caches of its own. An accelerator has room for one.
     """
-    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    if jax.default_backend() != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
 
 
 _greedy = jax.jit(greedy, static_argnums=(0, 4, 5))
