@@ -1,4 +1,19 @@
-"""What the long form found, as the table of docs/reliability.md."""
+"""A run that nothing happens to; and what the long form found, as the table of docs/reliability.md."""
+
+import pytest
+from real_runs import train, write_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    return write_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="module")
+def whole(recipe):
+    """A run that nothing happens to."""
+    train(recipe, recipe.parent / "whole")
+    return recipe.parent / "whole"
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -5,21 +5,10 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from real_runs import assert_same_run, checkpoints, train, write_recipe
+from real_runs import assert_same_run, checkpoints, train
 
 from transformer_jax.checkpoints import Checkpoints, load_params
 from transformer_jax.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    return write_recipe(tmp_path_factory.mktemp("damaged"))
-
-
-@pytest.fixture(scope="module")
-def whole(recipe):
-    train(recipe, recipe.parent / "whole")
-    return recipe.parent / "whole"
 
 
 def cut(path):

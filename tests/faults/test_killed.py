@@ -18,7 +18,6 @@ from real_runs import (
     train,
     training,
     wait_for,
-    write_recipe,
 )
 
 SMALL_FILES = """
@@ -27,18 +26,6 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (12 << 10, 12 << 10))
 os.execv(sys.argv[1], sys.argv[1:])
 """
 """Runs a program whose files cannot exceed 12 KiB: a write then fails, as on a full disk."""
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    return write_recipe(tmp_path_factory.mktemp("killed"))
-
-
-@pytest.fixture(scope="module")
-def whole(recipe):
-    """A run that nothing happens to."""
-    train(recipe, recipe.parent / "whole")
-    return recipe.parent / "whole"
 
 
 def saving(workdir):

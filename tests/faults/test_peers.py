@@ -6,12 +6,7 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from real_runs import KILL, TERM, assert_same_run, checkpoints, reported, training, wait_for, write_recipe
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    return write_recipe(tmp_path_factory.mktemp("peers"))
+from real_runs import KILL, TERM, assert_same_run, checkpoints, reported, training, wait_for
 
 
 @contextmanager
