@@ -18,8 +18,8 @@ A, B = 4, 5
 beam_jitted = jax.jit(beam_search, static_argnums=(0, 4, 5, 6))
 
 
-def run_beam(case, sources, limits, beams=3, alpha=0.6, width=7, length=13):
-    inputs = padded(sources, width), np.asarray(limits, np.int32), length, SPECIAL, beams, alpha
+def run_beam(case, sources, limits, beams=3, alpha=0.6, width=7, length=13, wanted=None):
+    inputs = padded(sources, width), np.asarray(limits, np.int32), length, SPECIAL, beams, alpha, wanted or beams
     return decoded(beam_jitted(*case, *inputs))
 
 
@@ -69,6 +69,15 @@ def test_stopping_early_loses_nothing(beams, alpha, random_case, batch):
     expected = [beam_by_hand(case, source, limit, beams, alpha) for source, limit in zip(*batch, strict=True)]
     for found, by_hand in zip(run_beam(case, *batch, beams, alpha), expected, strict=True):
         assert_same(found, by_hand)
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 4])
+def test_wanting_fewer_finds_the_best_of_all(wanted, random_case, batch):
+    for seed in range(5):
+        case = random_case(seed=seed, spread=1.0)
+        few, every = run_beam(case, *batch, beams=5, wanted=wanted), run_beam(case, *batch, beams=5)
+        for found, best in zip(few, every, strict=True):
+            assert_same(found[:wanted], best[:wanted])
 
 
 def test_one_beam_is_never_worse_than_greedy(random_case, batch):
@@ -158,6 +167,12 @@ def test_the_search_stops_when_nothing_open_can_win(dice):
     jax.effects_barrier()
     assert len(STEPS) == 2
     assert [one.ids for one in found] == [(EOS,), (A, EOS)]
+
+    STEPS.clear()  # The best is known after one step: log 0.9 beside log 0.06 for what is open.
+    [[best, *_]] = run_beam(counted, [(A, EOS)], [101], beams=2, alpha=0.0, length=101, wanted=1)
+    jax.effects_barrier()
+    assert len(STEPS) == 1
+    assert best.ids == (EOS,)
 
 
 def test_bfloat16_finds_what_its_uncached_model_finds_likely(random_case, batch):

@@ -94,7 +94,7 @@ def test_a_beam_of_one_is_greedy(alpha, random_case, batch):
 def test_n_best_of_each_sentence_is_its_own(random_case):
     case = random_case(spread=1.0)
     sources = [(A, EOS), (7, EOS), (9, EOS)]
-    for source, found in zip(sources, search(*case, sources, SPECIAL, 3, 0.6), strict=True):
+    for source, found in zip(sources, search(*case, sources, SPECIAL, 3, 0.6, wanted=3), strict=True):
         expected = beam_by_hand(case, source, most_tokens(2), 3, 0.6)
         assert [one.ids for one in found] == [one.ids for one in expected]
         assert [one.score for one in found] == pytest.approx([one.score for one in expected], rel=1e-4)

@@ -1,4 +1,4 @@
-"""Beam search: the W most promising hypotheses a sentence, kept until no unfinished one can still win.
+"""Beam search: the W most promising hypotheses a sentence, kept until no open one can still be among those wanted.
 
 Axes: B sentences, S source positions, W hypotheses (beams), C most target tokens, P places in a sentence's cache
 (C * W), V target vocabulary.
@@ -50,13 +50,14 @@ def beam_search(
     vocabulary: Vocabulary,
     beams: int,
     alpha: Float[Array, ""],
+    wanted: Int[Array, ""],
 ) -> Hypotheses:
     """Find translations with a high sum of log-probabilities divided by their length penalty.
 
     limits: most tokens of each translation, [EOS] included, 0 for rows that only fill up the batch; length: most
-    tokens of any; alpha: strength of the length penalty, 0 for none. A sentence stops taking part when its best open
-    hypothesis, even if it went on for free up to the limit, would score below all its finished ones; so the batch
-    around it changes nothing. One beam is not quite greedy search: a translation that could have ended where [EOS] was
+    tokens of any; alpha: strength of the length penalty, 0 for none; wanted: of the hypotheses found, only so many of
+    the best are what a longer search would find. A sentence stops taking part when its best open hypothesis, even if it
+    went on for free up to the limit, would score below all that are wanted; so the batch around it changes nothing. One beam is not quite greedy search: a translation that could have ended where [EOS] was
     second best is kept for comparison.
     """
     sentences = source.shape[0]
@@ -67,7 +68,7 @@ def beam_search(
     def settled(now: _Progress) -> Bool[Array, "B"]:
         # A log-probability only falls, and the largest penalty divides it best.
         at_most = length_penalty(now.limits, alpha)
-        return (now.open_log_p[:, 0] / at_most <= now.done_score[:, -1]) | (now.position >= now.limits)
+        return (now.open_log_p[:, 0] / at_most <= now.done_score[:, wanted - 1]) | (now.position >= now.limits)
 
     def advance(now: _Progress) -> _Progress:
         last = jnp.where(now.position == 0, vocabulary.start, now.open_tokens[:, :, now.position - 1])

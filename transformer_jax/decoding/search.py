@@ -68,8 +68,11 @@ def search(
     length_penalty: float,
     sampling: Sampling | None = None,
     first: int = 0,
+    wanted: int = 1,
 ) -> list[list[Hypothesis]]:
-    """Up to ``beam`` hypotheses for each source (x1 ... xn [EOS]), best first; with ``sampling``, one drawn at random.
+    """Up to ``wanted`` hypotheses for each source (x1 ... xn [EOS]), best first; with ``sampling``, one drawn at random.
+
+    The fewer are wanted, the sooner a beam is searched through.
 
     first: a number for this call; with another one, the same sources and seed give other draws.
     """
@@ -91,9 +94,9 @@ def search(
         elif beam == 1:
             found = _greedy(*inputs)
         else:
-            found = _beam_search(*inputs, beam, length_penalty)
+            found = _beam_search(*inputs, beam, length_penalty, wanted)
         for member, hypotheses in zip(members, _unpadded(jax.device_get(found), vocabulary.end), strict=False):
-            results[member] = hypotheses
+            results[member] = hypotheses[:wanted]
 
     with ThreadPoolExecutor(workers()) as pool:
         for _ in pool.map(lambda batch: decode(*batch), _batches([len(source) for source in sources])):

@@ -117,7 +117,7 @@ class Translator:
         ]
         special = self.tokenizers.target
         vocabulary = Vocabulary(special.pad_id, special.unk_id, special.sos_id, special.eos_id)
-        results = search(self.model, self.params, encoded, vocabulary, beam, alpha, sampling, first)
+        results = search(self.model, self.params, encoded, vocabulary, beam, alpha, sampling, first, n)
         if not all(results):
             raise RunError(
                 "the model's probabilities are no numbers: its training has diverged. "

@@ -1,0 +1,28 @@
+"""Canadian parliament, English to French: a model small enough for a laptop, to align words with.
+
+Data: 200,000 training pairs of the Hansards, tokenised; the 137 pairs of the trial set of Mihalcea and Pedersen 2003,
+which have alignments made by hand, for validation and as the test. Put ``train.en.gz``, ``train.fr.gz``,
+``align-dev.en``, ``align-dev.fr`` and ``align-dev.align`` into ``data/hansards-en-fr/``. 2.2 M parameters.
+
+    python train.py --config configs/hansards.py
+    python train.py --config configs/hansards.py --workdir runs/hansards-fr-en --data.source fr --data.target en
+"""
+
+from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
+
+config = Config(
+    model=ModelConfig(d_model=128, d_ff=512, heads=4, encoder_layers=3, decoder_layers=3, dropout=0.1),
+    data=DataConfig(
+        train="data/hansards-en-fr/train.{lang}.gz",
+        valid="data/hansards-en-fr/align-dev.{lang}",
+        test="data/hansards-en-fr/align-dev.{lang}",
+        source="en",
+        target="fr",
+        batch_tokens=4096,
+        max_length=64,
+        row_length=64,
+    ),
+    tokenizer=TokenizerConfig(kind="bpe", size=8000),
+    optimizer=OptimizerConfig(schedule="cosine", factor=0.7, warmup=500),
+    training=TrainingConfig(steps=4000, ema=0.99, valid_every=500, valid_sentences=137),
+)
