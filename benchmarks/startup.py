@@ -94,12 +94,12 @@ def measure_size(pairs: int, repeats: int, folder: Path) -> dict[str, Spread]:
     in_new_process(write_corpus, folder / "train", pairs)
     in_new_process(write_corpus, folder / "valid", 1_000)
     valid = str(folder / "valid.{lang}")
-    buckets = Config(data=DataConfig(str(folder / "train.{lang}"), valid, valid))
-    packed = replace(buckets, data=replace(buckets.data, batching="packed"))
+    packed = Config(data=DataConfig(str(folder / "train.{lang}"), valid, valid))
+    buckets = replace(packed, data=replace(packed.data, batching="buckets"))
     os.environ["TRANSFORMER_JAX_CORPORA"] = str(folder / "corpora")
     results: dict[str, Spread] = {}
     for name, config, times in (
-        ("first", buckets, 1),
+        ("first", packed, 1),
         ("later, buckets", buckets, repeats),
         ("later, packed", packed, repeats),
     ):
