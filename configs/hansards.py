@@ -24,5 +24,5 @@ config = Config(
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=8000),
     optimizer=OptimizerConfig(schedule="cosine", factor=0.7, warmup=500),
-    training=TrainingConfig(steps=4000, ema=0.99, valid_every=500, valid_sentences=137),
+    training=TrainingConfig(steps=3000, ema=0.99, valid_every=500, valid_sentences=137),
 )
