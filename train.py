@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 
 from transformer_jax.allocator import restart_with_settings
 from transformer_jax.command import run
@@ -18,11 +19,10 @@ def main(arguments: list[str]) -> None:
         dry_run(command.settings)
         return
     from transformer_jax.fit import fit
-    from transformer_jax.sharding import join_processes
+    from transformer_jax.peers import together
 
-    if command.distributed:
-        join_processes()
-    fit(command.settings, command.workdir, command.profile, command.debug_nans)
+    with together() if command.distributed else nullcontext():
+        fit(command.settings, command.workdir, command.profile, command.debug_nans)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class Benchmark:
 def ours(config: configs.Config, corpus: Corpus) -> Update:
     """One update of this package, as train.py makes it."""
     machinery = build(config, make_mesh(config.mesh), corpus.tokenizers)
-    state = machinery.state
+    state = machinery.initialize()
 
     def update(batch: Batch) -> Any:
         nonlocal state

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from transformer_jax import checksums
 from transformer_jax.checksums import damage, seal
 
 
@@ -30,10 +31,24 @@ def test_damage_is_named(folder):
     assert damage(folder) == "inner/a is missing"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", "7", "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[1]", "[[1, 2]]", "7", "\x00"])
 def test_checksums_that_cannot_be_read_are_damage(content, folder):
     (folder / "checksums.json").write_text(content)
     assert damage(folder) == "checksums.json cannot be read"
+
+
+def test_a_disk_that_fails_is_damage(folder, monkeypatch):
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checksums, "_checksum", fail)
+    assert damage(folder) == "b cannot be read"
+
+
+def test_a_folder_in_the_place_of_a_file_is_damage(folder):
+    (folder / "b").unlink()
+    (folder / "b").mkdir()
+    assert damage(folder) == "b is missing"
 
 
 def test_a_folder_that_was_never_sealed_is_damaged(tmp_path):

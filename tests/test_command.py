@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from transformer_jax import peers
 from transformer_jax.command import parse, run
 from transformer_jax.errors import InputError, RunError, Stopped
 from transformer_jax.translation import TranslateCommand
@@ -39,9 +40,18 @@ def test_debug_shows_the_traceback(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_an_unforeseen_error_is_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        run(failing(ZeroDivisionError()), [])
+def test_an_unforeseen_error_is_not_hidden(capsys):
+    assert run(failing(ZeroDivisionError()), []) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_process_of_several_leaves_after_its_message(monkeypatch, capsys):
+    left = []
+    monkeypatch.setattr(peers, "leave", lambda *how: left.append((*how, capsys.readouterr().err)))
+    run(failing(InputError("a. b.")), ["--distributed"])
+    assert left == [(2, "a. b.", "error: a. b.\n")]
+    run(failing(Stopped("a. b.", 15)), ["--distributed"])
+    assert len(left) == 1, "all have stopped"
 
 
 def test_compiled_programs_are_kept_unless_another_folder_is_named(monkeypatch):

@@ -174,6 +174,21 @@ def same_run(workdir, expected):
     assert timeless[0] == timeless[1]
 
 
+def test_a_run_that_goes_on_makes_no_second_state(recipe, finished, tmp_path, monkeypatch):
+    workdir = shutil.copytree(finished, tmp_path / "copy")
+    called = []
+    real = fitting.build
+
+    def build(*arguments):
+        machinery = real(*arguments)
+        assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(machinery.state))
+        return machinery._replace(initialize=lambda: called.append(0))
+
+    monkeypatch.setattr(fitting, "build", build)
+    fitting.fit(recipe(steps=13), workdir)
+    assert not called
+
+
 def test_checkpoints_between_validations_and_their_windows_change_nothing(recipe, finished, tmp_path, monkeypatch):
     # Checkpoints at 5 and 10, reports at even steps: the run is cut in the middle of a window.
     real = fitting.put_batch
@@ -204,9 +219,9 @@ def test_numbers_that_are_none_end_the_run_which_names_the_updates(recipe, tmp_p
         fitting.fit(config, tmp_path / "run", debug_nans=True)
 
 
-def test_tokenizers_of_a_start_that_was_refused_are_not_taken_over(recipe, tmp_path):
-    with pytest.raises(InputError, match="too few"):
-        fitting.fit(recipe(accumulate=16), tmp_path / "run")
+def test_tokenizers_of_a_start_that_was_cut_off_are_not_taken_over(recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    fitting.load_corpus(recipe(), tmp_path / "run")
     other = dataclasses.replace(recipe(steps=1), tokenizer=TokenizerConfig(kind="bpe", size=300))
     fitting.fit(other, tmp_path / "run")
     assert json.loads((tmp_path / "run/tokenizer.json").read_text())["model"]["type"] == "BPE"
@@ -283,6 +298,7 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
     message = "INTERNAL: something else"
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         fitting.fit(recipe(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_later_start_leaves_the_training_text_alone(recipe, tmp_path, monkeypatch):
@@ -300,7 +316,16 @@ def test_what_cannot_be_used_leaves_no_folder_behind(recipe, tmp_path):
     config = recipe()
     no_data = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(tmp_path / "missing.tsv")))
     no_mesh = dataclasses.replace(config, mesh=MeshConfig(data=3))
-    for wrong in (no_data, no_mesh):
+    no_rows = recipe(accumulate=16)
+    for wrong, profile in ((no_data, None), (no_mesh, None), (no_rows, None), (config, tmp_path / "profile")):
         with pytest.raises(InputError):
-            fitting.fit(wrong, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+            fitting.fit(wrong, tmp_path / "run", profile)
+        assert not (tmp_path / "run").exists()
+
+
+def test_checkpoints_without_a_config_are_left_alone(recipe, finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "copy")
+    (workdir / "config.json").unlink()
+    with pytest.raises(InputError, match=r"config\.json is missing, but there are checkpoints.*another --workdir"):
+        fitting.fit(recipe(), workdir)
+    assert (workdir / "tokenizer.json").exists()

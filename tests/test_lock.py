@@ -1,40 +1,32 @@
-"""One run in a folder; tests/faults shows it with processes."""
+"""A lock is held by one; where there are none, that is said."""
 
+import errno
 import logging
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from transformer_jax.errors import InputError
-from transformer_jax.lock import only_run_in
-
-
-def test_a_folder_is_made_and_kept_if_something_was_written(tmp_path):
-    with only_run_in(tmp_path / "a" / "run"):
-        (tmp_path / "a" / "run" / "file").touch()
-    assert (tmp_path / "a" / "run" / "file").exists()
+from transformer_jax.lock import locked
 
 
-def test_a_folder_in_which_nothing_was_written_goes(tmp_path):
-    with pytest.raises(ZeroDivisionError), only_run_in(tmp_path / "run"):
-        raise ZeroDivisionError
-    assert not (tmp_path / "run").exists()
+def test_a_lock_is_held_by_one_and_free_again(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path / "lock"), pytest.raises(Timeout), locked(tmp_path / "lock", blocking=False):
+            pass
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(InputError, match=r"file/run cannot be made or written: .*--workdir"),
-        only_run_in(tmp_path / "file" / "run"),
-    ):
-        pass
-
-
-def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("error", [NotImplementedError(), OSError(errno.ENOLCK, ""), OSError(errno.EOPNOTSUPP, "")])
+def test_a_file_system_without_locks_is_said(error, tmp_path, monkeypatch, caplog):
     def fail(*_, **__):
-        raise NotImplementedError
+        raise error
 
     monkeypatch.setattr(FileLock, "acquire", fail)
-    with caplog.at_level(logging.WARNING), only_run_in(tmp_path / "run"):
+    with caplog.at_level(logging.WARNING), locked(tmp_path / "lock"):
         pass
-    assert "without locks" in caplog.text
+    assert f"{tmp_path} lies on a file system without locks" in caplog.text
+
+
+def test_a_lock_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"Not a directory|File exists"), locked(tmp_path / "file" / "lock"):
+        pass

@@ -18,6 +18,7 @@ from transformer_jax.recipes import train_command
 from transformer_jax.translation import TranslateCommand
 
 ROOT = Path(__file__).parent.parent
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = FENCED.findall(README)
@@ -143,3 +144,12 @@ def test_the_two_commands_train_translate_and_show_attention(tmp_path):
     for language, block in BLOCKS:
         if language == "python":
             assert run("-c", block).strip()
+
+
+def test_every_test_that_a_promise_names_exists():
+    named = set(re.findall(r"`((?:tests/)?[a-z_/]*test_[a-z0-9_]+(?:\.py)?)`", RELIABILITY))
+    files = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "tests").rglob("test_*.py")}
+    functions = set(re.findall(r"^def (test_\w+)", "\n".join(map(Path.read_text, files.values())), re.MULTILINE))
+    known = functions | files.keys() | {path.name for path in (ROOT / "tests" / "faults").glob("test_*.py")}
+    assert len(named) > 20
+    assert named <= known

@@ -13,6 +13,7 @@ from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax import Translator, checkpoints, run_folder
 from transformer_jax.checksums import seal
+from transformer_jax.decoding import search as searching
 from transformer_jax.decoding import translator as translating
 from transformer_jax.errors import InputError
 
@@ -126,6 +127,31 @@ def test_a_progress_that_is_none_is_refused(run, content):
 def test_a_config_that_does_not_describe_the_checkpoint_is_refused(run, section, name, value):
     change(run / "config.json", section, name, to=value)
     refusal(run)
+
+
+@pytest.mark.parametrize("text", ["Where is the dog?", "dog " * 20_000])
+@pytest.mark.parametrize(
+    "changes",
+    [{("decoding", "beam"): 10**9}, {("data", "max_length"): 10**9, ("data", "batch_tokens"): 10**9}],
+    ids=["beam", "max_length"],
+)
+def test_a_search_that_does_not_fit_the_memory_is_refused_before_it_begins(run, changes, text, monkeypatch):
+    monkeypatch.setattr(searching, "device_memory", lambda: 2**30)
+    for keys, value in changes.items():
+        change(run / "config.json", *keys, to=value)
+    translator = Translator.load(run)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if ("decoding", "beam") in changes or len(text) > 100:
+        with pytest.raises(InputError, match=r"GiB, and 1\.0 GiB are free\. Lower the beam, or split the texts\."):
+            translator.translate([text])
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17, "128 MiB"
+    else:
+        assert len(translator.translate([text])) == 1
+
+
+def test_a_row_length_that_is_absurd_is_no_matter_for_translation(run):
+    change(run / "config.json", "data", "row_length", to=10**9)
+    assert len(Translator.load(run).translate(["Where is the dog?"])) == 1
 
 
 def test_parameters_that_do_not_fit_the_memory_are_refused_before_they_are_read(run, monkeypatch):

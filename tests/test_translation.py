@@ -503,18 +503,36 @@ def start(tiny_run, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
 def test_a_run_cut_off_leaves_the_output_as_it_was(start, tmp_path, number, status):
-    process, partial = start("--output", "out.txt"), tmp_path / ".out.txt.partial"
+    process = start("--output", "out.txt")
+    partial = tmp_path / f".out.txt.{process.pid}.partial"
     deadline = time.monotonic() + 100
     while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
     assert process.wait(timeout=30) == status
     assert (tmp_path / "out.txt").read_text() == "before"
-    assert partial.exists() == (number != signal.SIGINT), "what is left over has another name"
+    left_over = [] if number == signal.SIGINT else [partial.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*left_over, "in.txt", "out.txt"]
     (tmp_path / "in.txt").write_text("a\n" * 3)
     assert start("--output", "out.txt").wait(timeout=100) == 0
     assert (tmp_path / "out.txt").read_text().count("\n") == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*left_over, "in.txt", "out.txt"]
+
+
+def test_two_runs_that_write_one_file_do_not_spoil_each_other(start, tmp_path):
+    long = start("--output", "out.txt")
+    partial = tmp_path / f".out.txt.{long.pid}.partial"
+    deadline = time.monotonic() + 100
+    while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    long.send_signal(signal.SIGSTOP)
+    (tmp_path / "short.txt").write_text("a\n" * 3)
+    (tmp_path / "short.txt").replace(tmp_path / "in.txt")  # The first reads on in the file that had this name.
+    assert start("--output", "out.txt").wait(timeout=100) == 0
+    assert (tmp_path / "out.txt").read_text().count("\n") == 3
+    long.send_signal(signal.SIGCONT)
+    assert long.wait(timeout=100) == 0
+    assert (tmp_path / "out.txt").read_text().count("\n") == 20_000
 
 
 def test_a_program_whose_reader_leaves_ends_quietly(start):

@@ -1,19 +1,39 @@
-"""Files that are whole or not there, whenever the process is killed."""
+"""Files and folders that are whole or not there, whenever the process is killed or the power fails.
+
+Each is written under another name, brought to the disk, and then renamed: the name alone must not survive a power cut.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under another name first; it takes its own, and the place of an earlier one, when it is whole."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    """Write a file; it takes the place of an earlier one when it is whole."""
+    with new_file(path, path.with_name(f".{path.name}.unfinished")) as file:
+        file.write(text)
+
+
+@contextmanager
+def new_file(path: Path, unfinished: Path) -> Iterator[TextIO]:
+    """A file of text to be written under the name ``unfinished``; as ``path`` once it is whole, gone if it never is."""
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
             file.flush()
-            os.fsync(file.fileno())  # Before the name: a power cut must not leave the name alone.
+            os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Bring all files of a folder to the disk, so that it can be given its name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental.multihost_utils import sync_global_devices
 
+from transformer_jax import atomic
 from transformer_jax.checksums import damage, seal
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.training.state import TrainState
@@ -108,6 +109,7 @@ class Checkpoints:
         self.orbax.wait_until_finished()
         if self.writes:
             seal(unfinished)
+            atomic.sync(unfinished)
             finished = unfinished.with_suffix("")
             # A kill between the two leaves neither name: the next start then takes the sealed one, see ``_tidy``.
             earlier = _set_aside(finished) if finished.exists() else None
@@ -145,12 +147,11 @@ class Checkpoints:
         return progress._replace(best_step=0, best_score=-1.0)  # It was damaged: the best is sought anew.
 
     def restore(self, template: TrainState) -> TrainState:
-        """The state of the newest checkpoint, on the shardings of ``template``; that itself if there is none."""
-        step = self.latest_step()
-        if step is None:
-            return template
+        """The state of the newest checkpoint, which must be there; on the shardings of ``template``, of which no more
+        than shapes is needed.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template._asdict())
-        return TrainState(**self.orbax.restore(self.folder / str(step) / "state", abstract))
+        return TrainState(**self.orbax.restore(self.folder / str(self.latest_step()) / "state", abstract))
 
 
 def best_step(folder: Path) -> int:

@@ -19,19 +19,24 @@ def seal(folder: Path) -> None:
 
 def damage(folder: Path, part: str = "") -> str | None:
     """What is wrong with a sealed folder, None if nothing is. part: look only at paths that begin with it."""
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     if NAME not in files:
         return f"{NAME} is missing"
     try:
-        sums = dict(json.loads(files[NAME].read_text()))
-    except (ValueError, TypeError, RecursionError):
+        sums = json.loads(files[NAME].read_text())
+    except (OSError, ValueError, RecursionError):
+        return f"{NAME} cannot be read"
+    if not isinstance(sums, dict):
         return f"{NAME} cannot be read"
     for name, expected in sums.items():
         if name.startswith(part):
             if name not in files:
                 return f"{name} is missing"
-            if _checksum(files[name]) != expected:
-                return f"{name} is not as it was written"
+            try:
+                if _checksum(files[name]) != expected:
+                    return f"{name} is not as it was written"
+            except OSError:  # A disk that fails; or a run under way has removed it meanwhile.
+                return f"{name} cannot be read"
     return None
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import tyro
 
-from transformer_jax.errors import InputError, PeersLost, RunError, Stopped
+from transformer_jax.errors import InputError, RunError, Stopped
 
 Command = TypeVar("Command")
 
@@ -33,7 +33,7 @@ CHATTY = (
 def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
     """Call a command; returns its exit status: 2 for wrong use or bad input, 1 for a failure, 128 + N for signal N.
 
-    A message is one line on standard error, unless --debug asks for the traceback.
+    A message is one line on standard error, unless --debug asks for the traceback, or the error is a fault of ours.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
@@ -49,17 +49,27 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stopped.status
-    except (InputError, RunError, OSError, KeyboardInterrupt) as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        if isinstance(error, KeyboardInterrupt):
-            print("interrupted", file=sys.stderr)
-            return 130
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        if isinstance(error, PeersLost):
-            os._exit(1)  # Python's own end would wait for threads that wait for the lost process.
-        return 2 if isinstance(error, InputError) else 1
+    except (Exception, KeyboardInterrupt) as error:
+        status = _report(error, arguments)
+        if "--distributed" in arguments:
+            from transformer_jax.peers import leave
+
+            leave(status, str(error).partition("\n")[0] or type(error).__name__)
+        return status
     return 0
+
+
+def _report(error: BaseException, arguments: list[str]) -> int:
+    """Say what has ended the command; returns the exit status."""
+    foreseen = isinstance(error, (InputError, RunError, OSError, KeyboardInterrupt))
+    if "--debug" in arguments or not foreseen:
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return 130
+    if foreseen:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    return 2 if isinstance(error, InputError) else 1
 
 
 def keep_compiled_programs() -> None:

@@ -11,10 +11,6 @@ class RunError(Exception):
     """The command was right but could not be carried out; it ends with status 1."""
 
 
-class PeersLost(RunError):
-    """Another process of the same run is gone. Whatever waits for it must not be waited for."""
-
-
 class Stopped(Exception):
     """A signal ended the command, after its work was saved; it ends with status 128 + signal, as shells have it."""
 

@@ -37,7 +37,6 @@ from transformer_jax.errors import InputError, Stopped
 from transformer_jax.evaluation import score
 from transformer_jax.failures import explained
 from transformer_jax.interruption import Interruption
-from transformer_jax.lock import only_run_in
 from transformer_jax.memory import require_memory
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.nans import stops_at_nans
@@ -48,6 +47,7 @@ from transformer_jax.training.loss import LossSums
 from transformer_jax.training.optimizer import learning_rate, make_optimizer
 from transformer_jax.training.state import TrainState, initial_state
 from transformer_jax.training.step import evaluate, make_train_step
+from transformer_jax.workdir import only_run_in
 
 MAY_CHANGE = (
     *(f"training.{name}" for name in ("steps", "patience", "log_every", "valid_every", "save_every", "max_skipped")),
@@ -76,10 +76,11 @@ class Program(NamedTuple):
 
 
 class Machinery(NamedTuple):
-    """What the loop calls: jitted functions, and the objects that they were made from."""
+    """What the loop calls: jitted functions, and the objects that they were made from. state: as in ``Program``."""
 
     mesh: Mesh
     model: Transformer
+    initialize: Callable[[], TrainState]
     state: TrainState
     train_step: Any
     evaluate: Any
@@ -116,19 +117,21 @@ def fit(config: Config, workdir: Path, profile: Path | None = None, debug_nans: 
         machinery = build(config, mesh, corpus.tokenizers)
         if debug_nans:
             machinery = machinery._replace(train_step=stops_at_nans(machinery.train_step))
-        if jax.process_index() == 0:
+        loop = Loop(config, workdir, corpus, machinery, batches, checkpoints, began, profile)
+        if jax.process_index() == 0:  # Whatever may be refused has been: from here on there is a run.
             configs.save(config, workdir / "config.json")
         logging.info(
             f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are "
             f"padding, {len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
         )
-        progress = Loop(config, workdir, corpus, machinery, batches, checkpoints, began, profile).run()
-        finish(config, workdir, corpus, progress)
+        finish(config, workdir, corpus, loop.run())
 
 
 def require_same_settings(config: Config, workdir: Path) -> None:
-    """Refuse a folder that holds a run with other settings."""
+    """Refuse a folder that holds a run with other settings, or one of which nobody knows the settings."""
     path = workdir / "config.json"
+    if not path.exists() and any((workdir / "checkpoints").glob("[1-9]*")):
+        raise InputError(f"{path} is missing, but there are checkpoints. Restore it, or name another --workdir.")
     if path.exists():
         earlier, now = (_flat(dataclasses.asdict(settings)) for settings in (configs.load(path), config))
         changed = [key for key in now if now[key] != earlier[key] and not key.startswith(MAY_CHANGE)]
@@ -199,16 +202,18 @@ def prepare(config: Config, mesh: Mesh, source_words: int, target_words: int, ch
 
 
 def build(config: Config, mesh: Mesh, tokenizers: Tokenizers) -> Machinery:
-    """Initialize the state where the mesh wants it; the steps are compiled when they first meet a shape."""
+    """Jit all that a run needs; nothing is allocated, and compiled when it is called. Raises InputError if the state
+    does not fit the memory.
+    """
     program = prepare(config, mesh, len(tokenizers.source), len(tokenizers.target))
     require_memory(mesh, program.state)
     shardings = state_shardings(mesh, program.state)
-    state = jax.jit(program.initialize, out_shardings=shardings)()
+    initialize = jax.jit(program.initialize, out_shardings=shardings)
     evaluate_step = jax.jit(
         partial(evaluate, program.model, smoothing=config.training.label_smoothing),
         in_shardings=(shardings.params, batch_sharding(mesh)),
     )
-    return Machinery(mesh, program.model, state, program.train_step, evaluate_step)
+    return Machinery(mesh, program.model, initialize, program.state, program.train_step, evaluate_step)
 
 
 class Loop:
@@ -233,7 +238,8 @@ class Loop:
         self.workdir, self.profile = workdir, profile
         self.checkpoints = checkpoints
         self.iterator = training_iterator(batches)
-        self.state = checkpoints.restore(machinery.state)
+        # One or the other: a run that takes half of the memory must be able to go on.
+        self.state = checkpoints.restore(machinery.state) if checkpoints.latest_step() else machinery.initialize()
         self.progress = checkpoints.progress()._replace(divisor=batches.divisor)
         if self.progress.data is not None:
             self.iterator.set_state(self.progress.data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -33,6 +34,8 @@ class Interruption:
         if threading.current_thread() is threading.main_thread():  # Python lets no other set handlers.
             numbers = [signal.SIGINT] if self.several else [signal.SIGINT, signal.SIGTERM]
             self.before = {number: signal.signal(number, self._note) for number in numbers}
+            # With several, JAX's own handler stays meanwhile; afterwards it would only swallow the signal.
+            self.before.setdefault(signal.SIGTERM, signal.SIG_DFL)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,7 +51,7 @@ class Interruption:
             self.signal = self.noted
         elif not self.signal and reached_preemption_sync_point(self.asked):
             self.signal = self.noted = self.noted or signal.SIGTERM
-            self.before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
+            signal.signal(signal.SIGTERM, self._note)
         self.asked += 1
         return bool(self.signal)
 
@@ -65,6 +68,7 @@ class Interruption:
         if self.noted:
             os._exit(128 + number)
         self.noted = number
-        os.write(2, NOTICE)  # Not print: the signal may have come in the middle of one.
+        with suppress(OSError):  # Of `2>&1 | tee`, which Ctrl-C has ended, too.
+            os.write(2, NOTICE)  # Not print: the signal may have come in the middle of one.
         if self.several:
             os.kill(os.getpid(), signal.SIGTERM)

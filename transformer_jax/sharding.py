@@ -6,7 +6,6 @@ The model is plain mathematics; jit and these shardings make it run on one devic
 from __future__ import annotations
 
 import math
-import os
 import re
 from typing import Any
 
@@ -16,7 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from transformer_jax.config import MeshConfig
-from transformer_jax.errors import InputError, RunError
+from transformer_jax.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -34,25 +33,6 @@ RULES: tuple[tuple[str, P], ...] = (
 """Parameter path -> the mesh axes that divide each of its axes. What no rule names is replicated: norms and output
 biases.
 """
-
-
-def join_processes() -> None:
-    """Find the other processes of this run; before anything else touches the devices.
-
-    On TPU pods and Slurm JAX finds them by itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID say where they are. Raises RunError if they do not come together.
-    """
-    processes, number = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
-    try:
-        jax.distributed.initialize(
-            num_processes=None if processes is None else int(processes),
-            process_id=None if number is None else int(number),
-        )
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).split("\n")[0]
-        raise RunError(
-            f"--distributed: {reason} Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID."
-        ) from error
 
 
 def make_mesh(config: MeshConfig) -> Mesh:

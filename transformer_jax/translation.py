@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import tyro
 
+from transformer_jax import atomic
 from transformer_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -273,18 +274,14 @@ def destination(path: Path | None) -> Iterator[TextIO]:
         with path.open("w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    partial = path.with_name(f".{path.name}.partial")
+    # A name of its own: of two runs that write the same file, the one that ends last leaves it, and whole.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
+        with atomic.new_file(path, partial) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())  # Before the name: a power cut must not leave the name alone.
-        os.replace(partial, path)
     except OSError as error:
         if error.filename not in (None, str(partial), str(path)):
             raise  # Another file, such as a picture.
         raise RunError(
             f"{path} cannot be written: {error.strerror or error}. Free space or name another --output."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

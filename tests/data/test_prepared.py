@@ -1,6 +1,7 @@
 """A prepared corpus holds what encoding gives, is used while it is valid, and is never half a one."""
 
 import dataclasses
+import errno
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from transformer_jax.config import DataConfig
 from transformer_jax.data import batches, prepared
@@ -151,6 +153,15 @@ def test_those_who_start_together_prepare_once(data):
         found = list(pool.map(lambda _: prepared_pairs(data, tokenizers(), slowly), range(3)))
     assert text.call_count == 1
     assert [len(each.pairs) for each in found] == [3, 3, 3]
+
+
+def test_a_place_without_locks_will_do(data, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", fail)
+    assert len(prepared_pairs(data, tokenizers(), text_of(data)).pairs) == 3
+    assert "without locks" in caplog.text
 
 
 def test_skipped_rows_are_counted_at_later_starts_too_and_never_taken_for_refused_ones(data):

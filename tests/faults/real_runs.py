@@ -129,3 +129,10 @@ def seconds(workdir):
 
 
 TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
+
+SMALL_FILES = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (12 << 10, 12 << 10))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Runs a program whose files cannot exceed 12 KiB: a write then fails, as on a full disk."""

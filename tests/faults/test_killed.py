@@ -10,6 +10,7 @@ import pytest
 from real_runs import (
     INT,
     KILL,
+    SMALL_FILES,
     TERM,
     assert_same_run,
     checkpoints,
@@ -19,13 +20,6 @@ from real_runs import (
     training,
     wait_for,
 )
-
-SMALL_FILES = """
-import os, resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (12 << 10, 12 << 10))
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-"""Runs a program whose files cannot exceed 12 KiB: a write then fails, as on a full disk."""
 
 
 def saving(workdir):

@@ -2,16 +2,17 @@
 
 import os
 import socket
+import sys
 import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from real_runs import KILL, TERM, assert_same_run, checkpoints, reported, training, wait_for
+from real_runs import KILL, SMALL_FILES, TERM, assert_same_run, checkpoints, reported, training, wait_for
 
 
 @contextmanager
-def peers(recipe, workdir):
-    """Two processes of one device each."""
+def peers(recipe, workdir, options=((), ()), under=((), ())):
+    """Two processes of one device each; options, under: of either, as in ``training``."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -22,6 +23,8 @@ def peers(recipe, workdir):
                     recipe,
                     workdir,
                     "--distributed",
+                    *options[number],
+                    under=under[number],
                     env={
                         **os.environ,
                         "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
@@ -63,6 +66,51 @@ def test_one_that_is_killed_ends_the_other_and_the_run_goes_on(victim, recipe, w
     train_together(recipe, workdir)
     assert_same_run(workdir, whole)
     record_property("faults", f"process {victim} of 2 killed, the other ended after {took:.1f} s | 1 | 1 | -")
+
+
+@pytest.mark.parametrize("wrong", [1, pytest.param(0, marks=pytest.mark.faults)])
+def test_one_that_refuses_its_input_says_why_and_the_other_does_not_wait(wrong, recipe, tmp_path):
+    options = [(), ()]
+    options[wrong] = ("--data.test", str(tmp_path / "missing.tsv"))
+    with peers(recipe, tmp_path / "run", options) as processes:
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2 if number == wrong else 1 for number in range(2)]
+    assert f"error: {tmp_path}/missing.tsv does not exist" in outputs[wrong]
+    assert f"error: process {wrong} of the run has failed: {tmp_path}/missing.tsv" in outputs[1 - wrong]
+
+
+@pytest.mark.faults
+def test_one_whose_disk_is_full_says_so_and_the_other_does_not_wait(recipe, whole, tmp_path):
+    workdir = tmp_path / "run"
+    with peers(recipe, workdir, under=((sys.executable, "-c", SMALL_FILES), ())) as processes:
+        began = time.monotonic()
+        outputs = [process.communicate(timeout=90)[0] for process in processes]
+        assert time.monotonic() - began < 60
+    assert [process.returncode for process in processes] == [1, 1], outputs
+    [error] = [line for line in outputs[0].splitlines() if line.startswith("error: ")]
+    assert str(workdir) in error
+    assert "error: process 0 of the run has failed: " in outputs[1]
+    train_together(recipe, workdir)
+    assert_same_run(workdir, whole)
+
+
+@pytest.mark.faults
+def test_a_signal_while_the_test_set_is_scored_ends_the_processes(recipe, whole, tmp_path):
+    workdir = tmp_path / "run"
+    with peers(recipe, workdir) as processes:
+        assert wait_for(lambda: checkpoints(workdir)[-1:] == [101], processes[0])
+        time.sleep(0.5)
+        assert not (workdir / "results.json").exists()
+        for process in processes:
+            process.send_signal(TERM)
+        began = time.monotonic()
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+        assert time.monotonic() - began < 15
+    assert all(process.returncode not in (0, None) for process in processes), outputs
+    assert not (workdir / "results.json").exists()
+    train_together(recipe, workdir)
+    assert (workdir / "results.json").exists()
+    assert_same_run(workdir, whole)
 
 
 @pytest.mark.faults

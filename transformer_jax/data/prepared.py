@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
+from transformer_jax import atomic
 from transformer_jax.config import DataConfig
 from transformer_jax.data.batches import EncodedPairs, Ragged, encode_pairs, encoded_blocks, id_type
 from transformer_jax.data.sources import Pairs
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 from transformer_jax.errors import InputError, RunError
+from transformer_jax.lock import locked
 
 FORMAT = 2
 """Raised when what is written, or how pairs are encoded, changes."""
@@ -64,7 +65,7 @@ def prepared_pairs(data: DataConfig, tokenizers: Tokenizers, text: Callable[[], 
     if not folder.exists():
         try:
             corpora.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):  # One process of this machine prepares, the others wait.
+            with locked(folder.with_suffix(".lock")):  # One process of this machine prepares, the others wait.
                 if not folder.exists():
                     _write(folder, origin, data, tokenizers, text())
         except OSError as error:
@@ -113,6 +114,7 @@ def _write(folder: Path, origin: dict[str, Any], data: DataConfig, tokenizers: T
         _require_some(kept, data)
         counts = {"left_out": left_out, "skipped": text.skipped}
         (unfinished / "origin.json").write_text(json.dumps(origin | counts, indent=2) + "\n")
+        atomic.sync(unfinished)
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)  # of a preparation that failed: it may be large

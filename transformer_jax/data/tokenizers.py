@@ -266,13 +266,18 @@ def save_tokenizers(tokenizers: Tokenizers, folder: Path) -> None:
 
     Files that an earlier pair of tokenizers left there are removed.
     """
-    for name in ("tokenizer", "tokenizer.source", "tokenizer.target"):
-        (folder / f"{name}.json").unlink(missing_ok=True)
+    remove_tokenizers(folder)
     if tokenizers.source is tokenizers.target:
         tokenizers.source.save(folder / "tokenizer.json")
     else:
         tokenizers.source.save(folder / "tokenizer.source.json")
         tokenizers.target.save(folder / "tokenizer.target.json")
+
+
+def remove_tokenizers(folder: Path) -> None:
+    """Remove what ``save_tokenizers`` wrote, if it did."""
+    for name in ("tokenizer", "tokenizer.source", "tokenizer.target"):
+        (folder / f"{name}.json").unlink(missing_ok=True)
 
 
 def load_tokenizers(folder: Path) -> Tokenizers:

@@ -19,6 +19,7 @@ from transformer_jax.decoding.beam import beam_search
 from transformer_jax.decoding.next_token import Hypotheses, Vocabulary
 from transformer_jax.decoding.sampling import greedy, sample
 from transformer_jax.errors import InputError
+from transformer_jax.memory import GIB, device_memory
 from transformer_jax.model.transformer import Transformer
 
 WIDTHS = (16, 32, 64, 128)
@@ -75,11 +76,12 @@ def search(
     The fewer are wanted, the sooner a beam is searched through.
 
     first: a number for this call; with another one, the same sources and seed give other draws.
+    Raises InputError if that takes more memory than there is.
     """
     results: list[list[Hypothesis]] = [[] for _ in sources]
 
     def decode(members: Sequence[int], width: int) -> None:
-        rows = next((rows for rows in ROWS if rows >= len(members)), ROWS[-1])
+        rows = _rows(members)
         batch = np.full((rows, width), vocabulary.pad, np.int32)
         limits = np.zeros(rows, np.int32)  # 0 for rows that only fill up the batch
         for row, member in enumerate(members):
@@ -98,8 +100,11 @@ def search(
         for member, hypotheses in zip(members, _unpadded(jax.device_get(found), vocabulary.end), strict=False):
             results[member] = hypotheses[:wanted]
 
+    batches = list(_batches([len(source) for source in sources]))
+    if batches:  # The longest come first.
+        _require_memory(model, 1 if sampling else beam, batches[: workers()])
     with ThreadPoolExecutor(workers()) as pool:
-        for _ in pool.map(lambda batch: decode(*batch), _batches([len(source) for source in sources])):
+        for _ in pool.map(lambda batch: decode(*batch), batches):
             pass  # Raises what went wrong in a batch.
     return results
 
@@ -112,6 +117,22 @@ def workers() -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 8)
+
+
+def _require_memory(model: Transformer, beam: int, batches: Sequence[tuple[list[int], int]]) -> None:
+    """Raise InputError if the largest arrays alone of batches that are decoded together do not fit the memory."""
+    config, needed = model.config, 0
+    for members, width in batches:
+        rows, length = _rows(members), most_tokens(width)
+        caches = 2 * config.decoder_layers * config.d_model * (beam * length + width)
+        weights = config.heads * max(width * width, beam * beam * length)
+        needed += 4 * rows * (caches + weights + beam * model.target_vocabulary)
+    there = device_memory()
+    if there is not None and needed > there:
+        raise InputError(
+            f"a beam of {beam} over texts of up to {batches[0][1]} tokens takes {needed / GIB:.1f} GiB, and "
+            f"{there / GIB:.1f} GiB are free. Lower the beam, or split the texts."
+        )
 
 
 _greedy = jax.jit(greedy, static_argnums=(0, 4, 5))
@@ -132,6 +153,10 @@ def _batches(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
 def _width(length: int) -> int:
     longest = WIDTHS[-1]
     return next((width for width in WIDTHS if width >= length), -(-length // longest) * longest)
+
+
+def _rows(members: Sequence[int]) -> int:
+    return next((rows for rows in ROWS if rows >= len(members)), ROWS[-1])
 
 
 def _unpadded(found: Hypotheses, end: int) -> Iterator[list[Hypothesis]]:
