@@ -57,8 +57,9 @@ def beam_search(
     limits: most tokens of each translation, [EOS] included, 0 for rows that only fill up the batch; length: most
     tokens of any; alpha: strength of the length penalty, 0 for none; wanted: of the hypotheses found, only so many of
     the best are what a longer search would find. A sentence stops taking part when its best open hypothesis, even if it
-    went on for free up to the limit, would score below all that are wanted; so the batch around it changes nothing. One beam is not quite greedy search: a translation that could have ended where [EOS] was
-    second best is kept for comparison.
+    went on for free up to the limit, would score below all that are wanted; so the batch around it changes nothing. One
+    beam is not quite greedy search: a translation that could have ended where [EOS] was second best is kept for
+    comparison.
     """
     sentences = source.shape[0]
     variables = {"params": params}
