@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     from transformer_jax.peers import together
 
     with together() if command.distributed else nullcontext():
-        fit(command.settings, command.workdir, command.profile, command.debug_nans)
+        fit(command.settings, command.workdir, command.profile, command.debug_nans, command.config)
 
 
 if __name__ == "__main__":

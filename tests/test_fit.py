@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.profiler import ProfileData
 
+from benchmarks.results import read
 from transformer_jax import config as configs
 from transformer_jax import fit as fitting
 from transformer_jax import memory
@@ -68,7 +70,7 @@ def recipe(tmp_path_factory):
 def finished(recipe, tmp_path_factory):
     """The folder of a finished run."""
     workdir = tmp_path_factory.mktemp("runs") / "numbers"
-    fitting.fit(recipe(), workdir)
+    fitting.fit(recipe(), workdir, recipe=Path("configs/numbers.py"))
     return workdir
 
 
@@ -76,7 +78,7 @@ def metrics(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_folder_holds_what_translation_and_the_reader_need(finished):
+def test_a_run_folder_holds_what_translation_and_the_reader_need(recipe, finished):
     names = {path.name for path in finished.iterdir()}
     assert {"config.json", "tokenizer.json", "checkpoints", "metrics.jsonl", "results.json"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
@@ -88,6 +90,32 @@ def test_a_run_folder_holds_what_translation_and_the_reader_need(finished):
     assert results["versions"]["jax"] == jax.__version__
     assert results["hardware"]["processor"]
     assert results["hardware"]["cores"] > 0
+    assert results["recipe"] == "numbers"
+    assert results["config"] == dataclasses.asdict(recipe())
+    assert results["training_pairs"] == 400
+
+
+def test_the_results_of_a_run_can_be_recorded(recipe, finished, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/numbers.py").write_text("from transformer_jax.config import Config\nconfig = Config()\n")
+    found = read(finished / "results.json", tmp_path)
+    assert "--training.steps 12" in found.command
+
+
+def test_what_is_tested_and_trained_on_is_counted_whenever_it_is_scored(recipe, finished, tmp_path, capsys):
+    # Digits of one to four places: many a short line is in both. Counted as a reader would.
+    data = recipe().data
+    train, test = (set_of.read_text().splitlines() for set_of in (Path(data.train), Path(data.test)))
+    sources = {line.partition("\t")[0] for line in train}
+    common = sum(line.partition("\t")[0] in sources for line in test)
+    expected = {"sentences": 29, "sources": common, "pairs": sum(line in train for line in test)}
+    results = shutil.copytree(finished, tmp_path / "run") / "results.json"
+    assert common > 0
+    assert json.loads(results.read_text())["overlap"] == expected
+    results.unlink()
+    fitting.fit(recipe(), results.parent)  # Which only scores: its start reads no text.
+    assert json.loads(results.read_text())["overlap"] == expected
+    assert f"{common} of 29 test sentences" in capsys.readouterr().out
 
 
 def test_metrics_are_written_as_often_as_asked(finished):

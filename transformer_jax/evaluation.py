@@ -1,7 +1,12 @@
-"""Scores of translations: sacreBLEU and chrF on raw text, with the signatures that make them comparable."""
+"""Scores of translations: sacreBLEU and chrF on raw text, with the signatures that make them comparable.
+
+Where the references are tokenised, so are the translations of whoever was trained on such text: sacreBLEU and chrF then
+see both put together again by Moses' rules, and BLEU of the tokens, which many papers report, stands beside them.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,18 +22,62 @@ class Score(NamedTuple):
     signature: str
 
 
-def score(translations: Sequence[str], references: Sequence[str]) -> dict[str, Score]:
+def score(translations: Sequence[str], references: Sequence[str], language: str = "en") -> dict[str, Score]:
     """Corpus BLEU and chrF as sacreBLEU computes them (Post 2018; Popović 2015).
 
-    Raises InputError if the numbers of lines differ or are 0.
+    Tokenised references give "BLEU-tokenized" as well, which is that of Moses' multi-bleu.perl; if they are also
+    lower-cased, case does not count, as the signatures say. language: by whose rules tokens become text again.
+
+    Raises InputError if the numbers of lines differ or are 0, or if every reference is blank. A blank one of a
+    translation that is not is reported.
     """
+    _require_references(translations, references)
+    tokenized = is_tokenized(references)
+    lowercase = tokenized and "".join(references).islower()
+    text = translations, references
+    if tokenized:
+        text = detokenized(translations, language), detokenized(references, language)
+    scores = {
+        "BLEU": _scored(BLEU(lowercase=lowercase), *text),
+        "chrF": _scored(CHRF(lowercase=lowercase), *text),
+    }
+    if tokenized:
+        of_tokens = BLEU(lowercase=lowercase, tokenize="none", force=True)  # Not warned: tokens are what is meant.
+        scores["BLEU-tokenized"] = _scored(of_tokens, translations, references)
+    return scores
+
+
+def is_tokenized(lines: Sequence[str]) -> bool:
+    """Whether most of the full stops that end a line stand apart from the word before them."""
+    ends = [line.rstrip()[-2:] for line in lines]
+    return sum(end == " ." for end in ends) > sum(end.endswith(".") for end in ends) / 2
+
+
+def detokenized(lines: Sequence[str], language: str) -> list[str]:
+    """Tokens put together to text by the rules of Moses' detokenizer.perl."""
+    from sacremoses import MosesDetokenizer
+
+    detokenizer = MosesDetokenizer(language)
+    return [detokenizer.detokenize(line.split()) for line in lines]
+
+
+def _scored(metric: BLEU | CHRF, translations: Sequence[str], references: Sequence[str]) -> Score:
+    value = metric.corpus_score(list(translations), [list(references)]).score
+    return Score(value, str(metric.get_signature()))
+
+
+def _require_references(translations: Sequence[str], references: Sequence[str]) -> None:
     if len(translations) != len(references) or not references:
         raise InputError(
             f"{len(translations)} translations cannot be scored against {len(references)} references. "
             "Give one reference line for each translation."
         )
-    scores = {}
-    for name, metric in (("BLEU", BLEU()), ("chrF", CHRF())):
-        value = metric.corpus_score(list(translations), [list(references)]).score
-        scores[name] = Score(value, str(metric.get_signature()))
-    return scores
+    blank = [number for number, line in enumerate(references, 1) if not line.strip()]
+    if len(blank) == len(references):
+        raise InputError(f"all {len(blank)} references are blank. Give the translations to compare with.")
+    missing = [number for number in blank if translations[number - 1].strip()]
+    if missing:
+        logging.warning(
+            f"{len(missing)} references are blank, the first on line {missing[0]}, where there is a translation: it "
+            "counts as wrong"
+        )

@@ -26,11 +26,12 @@ from tqdm import tqdm
 from transformer_jax import atomic
 from transformer_jax import config as configs
 from transformer_jax.checkpoints import Checkpoints, Progress, best_step, load_params
-from transformer_jax.config import Config
+from transformer_jax.config import Config, DataConfig
 from transformer_jax.data.batches import EncodedPairs, encode_pairs
+from transformer_jax.data.overlap import Overlap, count_overlap
 from transformer_jax.data.pipeline import Share, TrainingBatches, evaluation_batches, training_iterator
 from transformer_jax.data.prepared import prepared_pairs
-from transformer_jax.data.sources import Pair, open_pairs
+from transformer_jax.data.sources import Pair, Pairs, open_pairs
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers, save_tokenizers, train_tokenizers
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, Stopped
@@ -58,12 +59,16 @@ MAY_CHANGE = (
 
 
 class Corpus(NamedTuple):
-    """The data of a run: training pairs as ids, validation and test pairs as text."""
+    """The data of a run: training pairs as ids, validation and test pairs as text.
+
+    overlap: of the test set with the training text; None if a later start left that alone.
+    """
 
     tokenizers: Tokenizers
     train: EncodedPairs
     valid: Sequence[Pair]
     test: Sequence[Pair]
+    overlap: Overlap | None
 
 
 class Program(NamedTuple):
@@ -89,15 +94,35 @@ class Machinery(NamedTuple):
 BLOCK = 128
 """Validation sentences that are translated together: a signal waits for a block's end, not for all of them."""
 
+RECORDED = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "tokenizers",
+    "sacrebleu",
+    "sacremoses",
+)
+"""Packages that results.json names with their versions."""
+
 PROFILED = range(20, 25)
 """The updates of a process that a profile covers: a few, after the first ones, which compile."""
 
 
-def fit(config: Config, workdir: Path, profile: Path | None = None, debug_nans: bool = False) -> None:
+def fit(
+    config: Config,
+    workdir: Path,
+    profile: Path | None = None,
+    debug_nans: bool = False,
+    recipe: Path | None = None,
+) -> None:
     """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
 
     profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show; debug_nans: see
-    ``stops_at_nans``.
+    ``stops_at_nans``; recipe: the file that the settings come from, for the record.
     Raises InputError for settings or data that cannot be used, before the first update, or if fewer updates are left
     than a profile needs; RunError for what goes wrong meanwhile; Stopped after SIGTERM or
     SIGINT.
@@ -124,7 +149,7 @@ def fit(config: Config, workdir: Path, profile: Path | None = None, debug_nans: 
             f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are "
             f"padding, {len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
         )
-        finish(config, workdir, corpus, loop.run())
+        finish(config, workdir, corpus, loop.run(), recipe)
 
 
 def require_same_settings(config: Config, workdir: Path) -> None:
@@ -144,6 +169,11 @@ def _flat(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()}
 
 
+def training_text(data: DataConfig) -> Pairs:
+    """The training split, unread."""
+    return open_pairs(data.train, data.source, data.target, "train", data.on_error)
+
+
 def load_corpus(config: Config, workdir: Path) -> Corpus:
     """Open the data; train the tokenizers on the training split, or load those that the run has.
 
@@ -151,13 +181,12 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     alone.
     """
     data = config.data
-    text = cache(lambda: open_pairs(data.train, data.source, data.target, "train", data.on_error))
+    text = cache(lambda: training_text(data))
     trained = (workdir / "config.json").exists()  # Written after them; without it they may be of other settings.
-    if not trained:
-        for _ in text():
-            pass  # Read once: what is wrong with it is said before anything is written.
     valid = list(open_pairs(data.valid, data.source, data.target, "valid"))
     test = list(open_pairs(data.test, data.source, data.target, "test"))
+    # Read once from end to end: what is wrong with the text is said before anything is written.
+    overlap = None if trained else count_overlap(test, text())
     if jax.process_index() == 0 and not trained:
         sources, targets = (pair.source for pair in text()), (pair.target for pair in text())
         save_tokenizers(train_tokenizers(config.tokenizer, sources, targets), workdir)
@@ -170,7 +199,9 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
         f"{len(valid)} for validation, {len(test)} for the test; "
         f"vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
     )
-    return Corpus(tokenizers, encoded, valid, test)
+    if overlap and overlap.sources:
+        logging.warning(str(overlap))
+    return Corpus(tokenizers, encoded, valid, test, overlap)
 
 
 def require_rows(config: Config, parts: int, length: int) -> None:
@@ -362,7 +393,7 @@ def validate(
             return None
         block = [pair.source for pair in pairs[start : start + BLOCK]]
         translations += [translation.text for translation in translator.translate(block, beam=1)]
-    scores = score(translations, [pair.target for pair in pairs])
+    scores = score(translations, [pair.target for pair in pairs], config.data.target)
     return {**means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
 
 
@@ -379,20 +410,26 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) -> None:
+def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, recipe: Path | None) -> None:
     """Score the test set with the best checkpoint, write results.json, show five translations."""
     began = time.monotonic() - progress.seconds
     step = best_step(workdir / "checkpoints")
     params = load_params(workdir / "checkpoints", step)
     sources, references = [pair.source for pair in corpus.test], [pair.target for pair in corpus.test]
     translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
-    scores = score(translations, references)
+    data = config.data
+    scores = score(translations, references, data.target)
+    overlap = corpus.overlap or count_overlap(corpus.test, training_text(data))
     if jax.process_index():
         return
     speeds = [line["tokens_per_second"] for line in read_journal(workdir) if line["phase"] == "train"]
     results = {
+        "recipe": recipe and recipe.stem,
+        "config": dataclasses.asdict(config),
         "scores": {name: value._asdict() for name, value in scores.items()},
-        "test": config.data.test,
+        "test": data.test,
+        "overlap": overlap._asdict(),
+        "training_pairs": len(corpus.train),
         "decoding": dataclasses.asdict(config.decoding),
         "best_step": step,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
@@ -402,7 +439,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
         "hardware": hardware(),
         "versions": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint", "tokenizers")},
+            **{name: metadata.version(name) for name in RECORDED},
         },
     }
     atomic.write_text(workdir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
@@ -410,6 +447,8 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress) ->
         print(f"\nsource       {source}\nreference    {reference}\ntranslation  {translation}")
     for value in scores.values():
         print(f"\n{value.value:.2f}  {value.signature}", end="")
+    if overlap.sources:
+        print(f"\n\n{overlap}", end="")
     print(
         f"\n\nTest set: sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}. Saved in {workdir}. Try:"
     )

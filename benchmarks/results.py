@@ -1,0 +1,218 @@
+"""The tables of results in README.md and docs/results/, from recorded runs: python -m benchmarks.results.
+
+A recorded run is the results.json that train.py wrote at its end, kept as benchmarks/results/runs/NAME.json. The README
+shows all of them, docs/results/X.md those of the recipes whose names begin with X.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformer_jax import atomic, recipes
+from transformer_jax import config as configs
+from transformer_jax.command import parse
+from transformer_jax.command import run as run_command
+from transformer_jax.config import Config
+from transformer_jax.errors import InputError, RunError
+
+ROOT = Path(__file__).parent.parent
+RECORDED = Path("benchmarks/results/runs")
+BEGIN = "<!-- results: written by python -m benchmarks.results -->"
+END = "<!-- results: end -->"
+
+
+@dataclass(frozen=True)
+class ResultsCommand:
+    """Rebuild the tables of results from the recorded runs."""
+
+    add: tuple[Path, ...] = ()
+    """Folders of finished runs to record first, each under the folder's name."""
+    check: bool = False
+    """Write nothing; fail if a table is not what the recorded runs say."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+class Recorded(NamedTuple):
+    """A run. values: its results.json; changes: the options that its recipe, as it now is, needs to repeat it."""
+
+    name: str
+    values: dict[str, Any]
+    changes: list[str]
+
+    @property
+    def command(self) -> str:
+        """What trains it."""
+        recipe = self.values["recipe"]
+        folder = [] if self.name == recipe else ["--workdir", f"runs/{self.name}"]
+        which = [] if recipe == recipes.RECIPE.stem else ["--config", f"configs/{recipe}.py"]
+        return shlex.join(["python", "train.py", *which, *folder, *self.changes])
+
+
+def main(arguments: list[str], root: Path = ROOT) -> None:
+    """Record runs, and write or check every table. root: the checkout that holds them."""
+    command = parse(ResultsCommand(), arguments, "-m benchmarks.results")
+    if command.add and command.check:
+        raise InputError("--check writes nothing. Give it without --add.")
+    for folder in command.add:
+        record(folder, root)
+    runs = [read(path, root) for path in sorted((root / RECORDED).glob("*.json"))]
+    stale = []
+    for document in [root / "README.md", *sorted((root / "docs/results").glob("*.md"))]:
+        text = document.read_text(encoding="utf-8")
+        rebuilt = with_tables(text, tables(document, runs, root), document)
+        if rebuilt != text:
+            stale.append(str(document.relative_to(root)))
+            if not command.check:
+                atomic.write_text(document, rebuilt)
+    if command.check and stale:
+        raise RunError(
+            f"{', '.join(stale)}: the tables are not what {RECORDED} says. Run: python -m benchmarks.results"
+        )
+    print(f"{len(runs)} recorded runs; {', '.join(stale) or 'nothing'} changed")
+
+
+def record(folder: Path, root: Path) -> None:
+    """Keep a copy of a run's results. Raises InputError if the run is not finished."""
+    results = folder / "results.json"
+    if not results.is_file():
+        raise InputError(f"{folder} holds no results.json, so no finished run. Let train.py finish there.")
+    found = read(results, root)
+    if dataclasses.asdict(configs.load(folder / "config.json")) != found.values["config"]:
+        raise InputError(f"{results} is older than the run, which has gone on. Let train.py finish in {folder}.")
+    (root / RECORDED).mkdir(parents=True, exist_ok=True)
+    atomic.write_text(root / RECORDED / f"{folder.resolve().name}.json", results.read_text(encoding="utf-8"))
+
+
+def read(path: Path, root: Path) -> Recorded:
+    """A run from its results. Raises InputError if they lack anything that a table shows, or name an unknown recipe."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        recipe = root / "configs" / f"{values['recipe']}.py"
+        if not recipe.is_file():
+            raise InputError(f"{path} is of the recipe {recipe.stem}, which configs/ lacks. Put {recipe.name} there.")
+        found = Recorded(path.stem, values, changes(values["config"], recipes.load(recipe)))
+        for column in (*SUMMARY.values(), *DETAILS.values(), signatures_of):
+            column(found)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not the results.json of a run of this version ({error!r}). Train again, or restore the file."
+        ) from error
+    return found
+
+
+def changes(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> list[str]:
+    """The options that make the recipe's settings those of a run; a setting that is newer than the run keeps the
+    recipe's value.
+    """
+    options = []
+    for section, values in dataclasses.asdict(recipe).items():
+        for name, value in values.items():
+            recorded = config.get(section, {}).get(name, value)
+            if recorded != value:
+                options += [f"--{section}.{name.replace('_', '-')}", str(recorded)]
+    return options
+
+
+def tables(document: Path, runs: Sequence[Recorded], root: Path) -> str:
+    """What stands between the markers of a document."""
+    is_readme = document.parent == root
+    shown = [run for run in runs if is_readme or run.values["recipe"].startswith(document.stem)]
+    if not shown:
+        return "No run is recorded yet.\n"
+    link = os.path.relpath(root / RECORDED, document.parent)
+    names = {run.name: f"[{run.name}]({link}/{run.name}.json)" for run in shown}
+    parts = [table(SUMMARY, shown, names)]
+    if not is_readme:
+        parts.append(table(DETAILS, shown, names))
+    signatures: dict[str, list[str]] = {}
+    for run in shown:
+        for signature in signatures_of(run):
+            signatures.setdefault(signature, []).append(run.name)
+    parts.append("".join(f"- {signature}: {', '.join(of)}\n" for signature, of in signatures.items()))
+    return "\n".join(parts)
+
+
+def signatures_of(run: Recorded) -> list[str]:
+    """Each metric with its signature."""
+    return [f"{name} `{score['signature']}`" for name, score in run.values["scores"].items()]
+
+
+def table(columns: Mapping[str, Callable[[Recorded], str]], runs: Sequence[Recorded], names: Mapping[str, str]) -> str:
+    """One row for each run, beginning with its name."""
+    rows = [["run", *columns], ["---"] * (1 + len(columns))]
+    rows += [[names[run.name], *(cell(run) for cell in columns.values())] for run in runs]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def with_tables(text: str, content: str, document: Path) -> str:
+    """The text with new content between its markers. Raises InputError if they are not there, once and in order."""
+    before, *after = text.split(f"{BEGIN}\n")
+    _, *rest = after[0].split(f"{END}\n") if len(after) == 1 else ("",)
+    if len(rest) != 1:
+        raise InputError(f"{document} must hold the line {BEGIN} once and after it the line {END}. Put them back.")
+    return f"{before}{BEGIN}\n{content}{END}\n{rest[0]}"
+
+
+def _score(name: str) -> Callable[[Recorded], str]:
+    return lambda run: f"{run.values['scores'][name]['value']:.2f}" if name in run.values["scores"] else ""
+
+
+def _data(run: Recorded) -> str:
+    data = run.values["config"]["data"]
+    return f"`{data['test']}`, {data['source']}-{data['target']}, {run.values['overlap']['sentences']:,} sentences"
+
+
+def _wall_time(run: Recorded) -> str:
+    minutes = run.values["wall_seconds"] / 60
+    return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _hardware(run: Recorded) -> str:
+    hardware = run.values["hardware"]
+    kinds = sorted(set(hardware["devices"]))
+    if kinds == ["cpu"]:
+        return f"{hardware['cores']} cores, {hardware['processor']}"
+    return ", ".join(f"{hardware['devices'].count(kind)} x {kind}" for kind in kinds)
+
+
+def _overlap(run: Recorded) -> str:
+    overlap = run.values["overlap"]
+    return f"{overlap['sources']:,}, {overlap['pairs']:,} with the same translation"
+
+
+SUMMARY: dict[str, Callable[[Recorded], str]] = {
+    "test set": _data,
+    "parameters": lambda run: f"{run.values['parameters'] / 1e6:.1f} M",
+    "sacreBLEU": _score("BLEU"),
+    "chrF": _score("chrF"),
+    "tokenised BLEU": _score("BLEU-tokenized"),
+    "wall time": _wall_time,
+    "hardware": _hardware,
+    "command": lambda run: f"`{run.command}`",
+}
+"""Column -> cell: what a reader wants to know first."""
+
+DETAILS: dict[str, Callable[[Recorded], str]] = {
+    "training pairs": lambda run: f"{run.values['training_pairs']:,}",
+    "test sentences in them": _overlap,
+    "updates": lambda run: f"{run.values['config']['training']['steps']:,}",
+    "best after": lambda run: f"{run.values['best_step']:,}",
+    "target tokens/s": lambda run: f"{run.values['target_tokens_per_second']:,.0f}",
+    "seed": lambda run: str(run.values["config"]["training"]["seed"]),
+    "beam": lambda run: "{beam}, length penalty {length_penalty}".format(**run.values["config"]["decoding"]),
+    "versions": lambda run: "Python {python}, jax {jax}".format(**run.values["versions"]),
+}
+"""Column -> cell: what whoever repeats the run wants to know."""
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
