@@ -154,7 +154,11 @@ def generated_phrasebook() -> Mapping[str, Sequence[tuple[str, str]]]:
 
 def open_text(locator: str, source: str, target: str) -> Rows:
     """One file a language, aligned by line."""
-    paths = [Path(locator.replace("{lang}", language)) for language in (source, target)]
+    return open_files(*(Path(locator.replace("{lang}", language)) for language in (source, target)))
+
+
+def open_files(*paths: Path) -> Rows:
+    """Line n of one file, and its translation, line n of the other."""
     for path in paths:
         require(path)
 

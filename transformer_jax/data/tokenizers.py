@@ -173,14 +173,22 @@ class Tokenizer:
             raise
         return [encoding.ids for encoding in encodings]
 
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids as of ``encode``, and for each the characters of the text that it stands for: from, up to but without.
+
+        Ids that share one character, as bytes may, have the same span.
+        """
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
     def decode(self, ids: Sequence[Sequence[int]] | Int[np.ndarray, "B T"]) -> list[str]:
         """Raw text of each row of ids. Special tokens, [UNK] too, are skipped; decoding does not stop at [EOS]."""
         # By id, not by name: "[EOS]" typed by a user comes back as text.
         rows = [[int(one) for one in row if one >= len(SPECIAL)] for row in ids]
         if self.kind == "word":
-            return [join_words(self._pieces(row)) for row in rows]
+            return [join_words(self.pieces(row)) for row in rows]
         if self.kind == "wordpiece":
-            return [join_words(join_pieces(self._pieces(row))) for row in rows]
+            return [join_words(join_pieces(self.pieces(row))) for row in rows]
         return self._tokenizer.decode_batch(rows, skip_special_tokens=False)
 
     def tokens(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
@@ -189,7 +197,7 @@ class Tokenizer:
         Byte-level pieces are shown as text with ``▁`` for a space, ``\\n`` for a line feed (likewise other invisible
         characters) and ``<0xE3>`` for a byte that is part of a character; other kinds and special tokens as they are.
         """
-        pieces = self._pieces(ids)
+        pieces = self.pieces(ids)
         if self.kind != "bpe":
             return pieces
         return [piece if one < len(SPECIAL) else show_bytes(piece) for one, piece in zip(ids, pieces, strict=True)]
@@ -226,7 +234,8 @@ class Tokenizer:
             )
         return found
 
-    def _pieces(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
+    def pieces(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
+        """The vocabulary's own name of each id. Raises IndexError for an id that is not below its size."""
         size = self.vocabulary_size
         if any(one >= size for one in ids):
             raise IndexError(f"An id is not below the vocabulary size {size}: {list(ids)}")

@@ -1,0 +1,75 @@
+"""Two alignments of the same sentence pair, made from the source and from the target, put together.
+
+Both are sets of links (source word, target word). Source: Koehn, Och and Marcu 2003, "Statistical Phrase-Based
+Translation"; Koehn et al. 2005, "Edinburgh System Description for the 2005 IWSLT Speech Translation
+Evaluation", which has the pseudo code of grow-diag-final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from transformer_jax.attention.error_rate import Link, Links
+
+Symmetrization = Literal["intersection", "union", "grow-diagonal", "grow-diagonal-final-and"]
+
+NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+def intersection(forward: Links, reverse: Links) -> Links:
+    """What both found: few links, but most are right."""
+    return forward & reverse
+
+
+def union(forward: Links, reverse: Links) -> Links:
+    """What either found."""
+    return forward | reverse
+
+
+def grow_diagonal(forward: Links, reverse: Links) -> Links:
+    """The intersection, and what of the union touches it, also at a corner, and links a word that has no link yet.
+
+    What is added may be touched in turn. As in Moses' symal, links are visited by target, then source word.
+    """
+    order = sorted(forward | reverse, key=lambda link: link[::-1])
+    candidates, links = set(order), set(forward & reverse)
+    sources, targets = {source for source, _ in links}, {target for _, target in links}
+    size = -1
+    while len(links) > size:
+        size = len(links)
+        for source, target in order:
+            if (source, target) not in links:
+                continue
+            for down, right in NEIGHBOURS:
+                near = source + right, target + down
+                if near in candidates and not (near[0] in sources and near[1] in targets):
+                    links.add(near)
+                    sources.add(near[0])
+                    targets.add(near[1])
+    return frozenset(links)
+
+
+def grow_diagonal_final_and(forward: Links, reverse: Links) -> Links:
+    """``grow_diagonal``, and then links of either direction whose words both have none yet."""
+    links = set(grow_diagonal(forward, reverse))
+    for direction in (forward, reverse):
+        _add_lonely(links, sorted(direction, key=lambda link: link[::-1]))
+    return frozenset(links)
+
+
+def _add_lonely(links: set[Link], candidates: Iterable[Link]) -> None:
+    sources, targets = {source for source, _ in links}, {target for _, target in links}
+    for source, target in candidates:
+        if source not in sources and target not in targets:
+            links.add((source, target))
+            sources.add(source)
+            targets.add(target)
+
+
+SYMMETRIZATIONS: dict[Symmetrization, Callable[[Links, Links], Links]] = {
+    "intersection": intersection,
+    "union": union,
+    "grow-diagonal": grow_diagonal,
+    "grow-diagonal-final-and": grow_diagonal_final_and,
+}

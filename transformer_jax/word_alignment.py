@@ -1,0 +1,171 @@
+"""The command that aligns words: sentence pairs in, the links of each out, or how good every way to find them is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from transformer_jax.attention.alignment import AlignedTokens, Method, Reading, read_links, turned
+from transformer_jax.attention.alignment_report import Side, as_row, put_together, tables
+from transformer_jax.attention.cross import Encoded, read_attention
+from transformer_jax.attention.error_rate import Gold, Links, as_text, rates, read_gold
+from transformer_jax.attention.symmetrization import Symmetrization
+from transformer_jax.data.sources import Pair, Pairs, open_files
+from transformer_jax.errors import InputError
+from transformer_jax.translation import BLOCK, blocks, check_destination, destination, newest_run
+
+if TYPE_CHECKING:
+    from transformer_jax.decoding.translator import Translator
+
+LONGEST = 1024
+"""Tokens of the longest sentence that is aligned: the memory for its weights grows with the square."""
+
+
+@dataclass(frozen=True)
+class AlignCommand:
+    """Find which source word each word of given translations came from, by a model's cross-attention.
+
+    Prints one line for each sentence pair, i-j for each link, words counted from 0. With --gold: precision, recall and
+    Alignment Error Rate of each layer, of each head, and of the best combination.
+    """
+
+    source: Path | None = None
+    """The sentences, one a line (plain, .gz or .xz), in the language that the run translates from."""
+    target: Path | None = None
+    """Their translations, line for line."""
+    workdir: Path | None = None
+    """The run folder; the newest finished run under runs/ unless given."""
+    reverse: Path | None = None
+    """The run folder of a model that translates the other way: both are read, and put together by --symmetrize."""
+    gold: Path | None = None
+    """Alignments made by hand, line for line: i-j for a sure link, ipj for a possible one."""
+    output: Path | None = None
+    """Where to write the links; it appears when it is whole."""
+    method: Method = "shifted"
+    """Read a word off the step that predicts it (plain), or that has just read it (shifted: Chen et al. 2020)."""
+    layer: int | None = None
+    """The decoder layer to read, from 0; the middle one unless given."""
+    head: int | None = None
+    """The head to read, from 0; the average of the layer's heads unless given."""
+    symmetrize: Symmetrization = "grow-diagonal"
+    """With --reverse: how the two directions are put together."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def align(command: AlignCommand) -> None:
+    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
+    if command.source is None or command.target is None:
+        raise InputError("there are no sentence pairs. Give two files of lines with --source and --target.")
+    check_destination(command.output)
+    pairs = Pairs(f"{command.source} and {command.target}", open_files(command.source, command.target), "refuse")
+    # Reads all of it, so that a bad line is found before anything is written.
+    lengths = [(len(pair.source.split()), len(pair.target.split())) for pair in pairs]
+    gold = None if command.gold is None else read_gold(command.gold, lengths)
+    models = load(command)
+    if gold is not None:
+        evaluate(command, models, list(pairs), gold)
+        return
+    with destination(command.output) as out:
+        first = 1
+        for block in blocks(pairs, BLOCK):
+            found = [model.links(block, first) for model in models]
+            print(*map(as_text, combined(found, command.symmetrize)), sep="\n", file=out)
+            first += len(block)
+
+
+def evaluate(command: AlignCommand, models: Sequence[Model], pairs: Sequence[Pair], gold: Sequence[Gold]) -> None:
+    """Print how good each way to find links is, and that of the command; write its links, too, if --output is given."""
+    sides = []
+    for model in models:
+        tokens = dict(model.attention(pairs))
+        sides.append(Side(model.name, [tokens[number] for number in range(len(pairs))], model.transposed))
+    for line in tables(sides, gold):
+        print(line)
+    found = [side.links(model.reading) for side, model in zip(sides, models, strict=True)]
+    links = combined(found, command.symmetrize)
+    print(as_row("with these options", [rates(links, gold)]))
+    if command.output is not None:
+        with destination(command.output) as out:
+            print(*map(as_text, links), sep="\n", file=out)
+
+
+def combined(found: Sequence[Sequence[Links]], how: Symmetrization) -> Sequence[Links]:
+    """The links of each pair: those of the only model, or of two put together."""
+    return found[0] if len(found) == 1 else put_together(how, *found)
+
+
+class Model(NamedTuple):
+    """A run, and how its attention is read; transposed: it translates from the pairs' targets to their sources."""
+
+    folder: Path
+    translator: Translator
+    reading: Reading
+    transposed: bool
+
+    @property
+    def name(self) -> str:
+        """For a heading."""
+        data = self.translator.settings.data
+        return f"{self.folder}, {data.source} to {data.target}"
+
+    def links(self, pairs: Sequence[Pair], first: int = 1) -> list[Links]:
+        """The links of each pair, (source word, target word); first: the number by which warnings call the first."""
+        # Weights are many times larger than links: only those of a batch are in memory.
+        found = {number: read_links(tokens, self.reading) for number, tokens in self.attention(pairs, first)}
+        return [turned(found[number]) if self.transposed else found[number] for number in range(len(pairs))]
+
+    def attention(self, pairs: Sequence[Pair], first: int = 1) -> Iterator[tuple[int, AlignedTokens]]:
+        """The number of each pair, from 0, and what the model attends to in it, in any order."""
+        model, params, tokenizers = self.translator.model, self.translator.params, self.translator.tokenizers
+        texts = list(zip(*(pair[::-1] if self.transposed else pair for pair in pairs), strict=True))
+        ids = ([[*one, t.eos_id] for one in t.encode(side)] for t, side in zip(tokenizers, texts, strict=True))
+        encoded, most = list(map(Encoded, *texts, *ids)), self.translator.settings.data.max_length
+        for number, pair in enumerate(encoded):
+            length = max(len(pair.source_ids), len(pair.target_ids))
+            if length > LONGEST:
+                logging.warning(f"pair {first + number} has {length} tokens, over {LONGEST}: it gets no links.")
+                encoded[number] = Encoded("", "", pair.source_ids[-1:], pair.target_ids[-1:])
+            elif length > most:
+                logging.warning(
+                    f"pair {first + number} has {length} tokens, and {self.folder} was trained on at most {most}: "
+                    "its links may be poor."
+                )
+        yield from read_attention(model, params, tokenizers, encoded)
+
+
+def load(command: AlignCommand) -> list[Model]:
+    """The run, and the one that translates the other way if there is one.
+
+    Raises InputError for what is no run, a layer or a head that a run does not have, and two runs that do not translate
+    the same languages both ways.
+    """
+    from transformer_jax.decoding.translator import Translator
+
+    folders = [command.workdir or newest_run(doing="aligning"), *([command.reverse] if command.reverse else [])]
+    models: list[Model] = []
+    for folder in folders:
+        translator = Translator.load(folder)
+        models.append(Model(folder, translator, chosen_reading(command, folder, translator), transposed=bool(models)))
+    languages = [(model.translator.settings.data.source, model.translator.settings.data.target) for model in models]
+    if languages[-1][::-1] != languages[0] and len(models) == 2:
+        raise InputError(
+            f"{models[1].name}, is not the way back of {models[0].name}. Give a run that translates from "
+            f"{languages[0][1]} to {languages[0][0]} as --reverse."
+        )
+    return models
+
+
+def chosen_reading(command: AlignCommand, folder: Path, translator: Translator) -> Reading:
+    """What --method, --layer and --head say. Raises InputError for a layer or a head that is not there."""
+    config = translator.model.config
+    default = Reading.default(config.decoder_layers, config.heads)
+    layer = default.heads[0][0] if command.layer is None else command.layer
+    for name, one, count in (("decoder layer", layer, config.decoder_layers), ("head", command.head, config.heads)):
+        if one is not None and not 0 <= one < count:
+            raise InputError(f"{folder} has no {name} {one}. Choose from 0 to {count - 1}.")
+    heads = range(config.heads) if command.head is None else [command.head]
+    return Reading(command.method, tuple((layer, head) for head in heads))
