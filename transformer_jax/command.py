@@ -25,7 +25,7 @@ COMPILED = Path("~/.cache/transformer_jax/compiled").expanduser()
 
 CHATTY = (
     *("absl", "asyncio", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib"),
-    "tensorflow_datasets",
+    *("tensorflow_datasets", "fontTools"),
 )
 """Libraries that are not heard: what goes wrong comes to the user as our own line."""
 
@@ -87,7 +87,7 @@ def parse(default: Command, arguments: list[str], program: str) -> Command:
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(type(default), args=arguments, default=default, prog=program)
+            return tyro.cli(type(default), args=arguments, default=default, prog=f"python {program}")
     except SystemExit as end:
         if end.code:
             raise InputError(f"{_one_line(printed.getvalue())} See python {program} --help.") from None

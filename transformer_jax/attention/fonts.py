@@ -132,6 +132,16 @@ def _has(font: FontEntry, characters: frozenset[str]) -> frozenset[str]:
     return frozenset(character for character in characters if face.get_char_index(ord(character)))
 
 
+def is_cubic(path: str) -> bool:
+    """Whether the font, or the first of a collection, has the outlines of PostScript instead of TrueType's."""
+    with open(path, "rb") as file:
+        if (tag := file.read(4)) == b"ttcf":
+            file.seek(12)
+            file.seek(int.from_bytes(file.read(4), "big"))
+            tag = file.read(4)
+        return tag == b"OTTO"
+
+
 SCRIPTS = {
     "CJK": "Chinese characters",
     "HIRAGANA": "Japanese",

@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
 Kind = Literal["encoder", "decoder", "cross"]
 
+NAMES: dict[Kind, str] = {
+    "encoder": "Encoder self-attention",
+    "decoder": "Decoder self-attention",
+    "cross": "Cross-attention",
+}
+"""What the kinds are called where they are shown."""
 DOTS_PER_INCH = 150
+"""Dots in which pictures are laid out, so that every cell is a whole number of them and every square is sharp."""
 PIXELS = 40_000_000
 """A larger picture is drawn with fewer dots per inch, since viewers refuse it."""
-LABEL_GAP = 10
-"""Pixels between a heat map and its labels."""
-SHORTEST_BAR = 170
-"""Pixels of the colour bar, which must hold its own label."""
 
 
 def draw(attention: Attention, kind: Kind, layer: int, heads: Sequence[int] | None = None) -> Figure:
@@ -47,32 +50,19 @@ def draw(attention: Attention, kind: Kind, layer: int, heads: Sequence[int] | No
     return _compose(attention, kind, layer, heads)[0]
 
 
-def _compose(attention: Attention, kind: Kind, layer: int, heads: Sequence[int] | None) -> tuple[Figure, _Sheet]:
+def _compose(attention: Attention, kind: Kind, layer: int, heads: Sequence[int] | None) -> tuple[Figure, Sheet]:
     """The picture and its layout."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    view = _view(attention, kind, layer)
-    tokens = (*attention.source_tokens, *attention.target_tokens, *attention.target_inputs)
-    report_missing("".join(map(legible, tokens)))
-    chosen = range(len(view.weights)) if heads is None else _existing(view, heads)
-    figure = Figure(dpi=DOTS_PER_INCH)
-    FigureCanvasAgg(figure)
-    rows, columns = make_labels(view.queries), make_labels(view.keys)
-    size = _font_size(max(len(view.queries), len(view.keys)))
-    sheet = _Sheet.of(figure, view, rows, columns, size, count=len(chosen))
-
-    figure.set_size_inches(sheet.width / DOTS_PER_INCH, sheet.height / DOTS_PER_INCH)
-    for index, head in enumerate(chosen):
-        axes = figure.add_axes(sheet.box(*sheet.corner(index), sheet.map_width, sheet.map_height))
-        _heat_map(axes, view.weights[head], rows, columns, size, sheet.cell)
-        if len(chosen) > 1:
-            axes.set_title(f"head {head}", fontsize=10, y=1.0, pad=_points(LABEL_GAP + sheet.key_labels + 14))
+    view = look_at(attention, kind, layer)
+    chosen = range(len(view.weights)) if heads is None else existing(view, heads)
+    figure = blank()
+    labels = Labelled.of(attention, view)
+    sheet = _screen_sheet(figure, view, labels, count=len(chosen))
+    titles = [f"head {head}" for head in chosen] if len(chosen) > 1 else [""]
+    draw_maps(figure, sheet, view.weights[list(chosen)], titles, labels)
     title = view.title if len(chosen) > 1 else f"{view.title}, head {chosen[0]}"
-    margin, top = sheet.margin / sheet.width, sheet.height - sheet.margin
+    margin, top = SCREEN.margin / sheet.width, sheet.height - SCREEN.margin
     figure.text(margin, top / sheet.height, title, fontsize=12, fontweight="bold", va="top")
     figure.text(margin, (top - 32) / sheet.height, view.subtitle, fontsize=9, color="0.3", va="top")
-    _colour_bar(figure, sheet)
     figure.set_dpi(min(DOTS_PER_INCH, DOTS_PER_INCH * math.sqrt(PIXELS / (sheet.width * sheet.height))))
     return figure, sheet
 
@@ -95,7 +85,7 @@ def save_pictures(attention: Attention, folder: Path, stem: str) -> list[Path]:
     return paths
 
 
-def _write(figure: Figure, sheet: _Sheet, path: Path) -> None:
+def _write(figure: Figure, sheet: Sheet, path: Path) -> None:
     """Write a PNG. The labels, alike for all heads, are drawn for the first and copied: that halves the time."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
@@ -112,7 +102,7 @@ def _write(figure: Figure, sheet: _Sheet, path: Path) -> None:
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     left, top = sheet.corner(0)
     # Labels may stand out by a pixel or two; the frame of the map, which is two pixels wide, is left alone.
-    beside, above = LABEL_GAP + sheet.query_labels + 4, LABEL_GAP + sheet.key_labels + 4
+    beside, above = SCREEN.label_gap + sheet.query_labels + 4, SCREEN.label_gap + sheet.key_labels + 4
     strips = (
         (slice(top - above, top - 2), slice(left - 4, left + sheet.map_width + 4)),
         (slice(top - 2, top + sheet.map_height + 4), slice(left - beside, left - 2)),
@@ -128,7 +118,7 @@ def _write(figure: Figure, sheet: _Sheet, path: Path) -> None:
 # What is drawn
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """One layer of one kind, in words."""
 
     weights: Float[np.ndarray, "H Q K"]
@@ -138,37 +128,25 @@ class _View(NamedTuple):
     subtitle: str
 
 
-def _view(attention: Attention, kind: Kind, layer: int) -> _View:
-    """Pick the layer and name its rows and columns."""
+def look_at(attention: Attention, kind: Kind, layer: int) -> View:
+    """Pick the layer and name its rows and columns. Raises InputError if the kind or the layer does not exist."""
     source, predicted, read = attention.source_tokens, attention.target_tokens, attention.target_inputs
-    kinds = {
-        "encoder": (
-            "Encoder self-attention",
-            source,
-            source,
-            "the source token that attends",
-            "the source token attended to",
-        ),
-        "decoder": (
-            "Decoder self-attention",
-            predicted,
-            read,
-            "the token being predicted",
-            "the earlier token attended to",
-        ),
-        "cross": ("Cross-attention", predicted, source, "the token being predicted", "the source token attended to"),
+    kinds: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
+        "encoder": (source, source, "the source token that attends", "the source token attended to"),
+        "decoder": (predicted, read, "the token being predicted", "the earlier token attended to"),
+        "cross": (predicted, source, "the token being predicted", "the source token attended to"),
     }
     if kind not in kinds:
         raise InputError(f"There is no attention of the kind {kind!r}; choose one of {', '.join(kinds)}.")
-    name, queries, keys, rows, columns = kinds[kind]
+    name, (queries, keys, rows, columns) = NAMES[kind], kinds[kind]
     layers = getattr(attention, kind)
     if not 0 <= layer < len(layers):
         raise InputError(f"{name} has no layer {layer}; choose {_range(len(layers))}.")
-    return _View(layers[layer], queries, keys, f"{name}, layer {layer}", f"Row: {rows}.  Column: {columns}.")
+    return View(layers[layer], queries, keys, f"{name}, layer {layer}", f"Row: {rows}.  Column: {columns}.")
 
 
-def _existing(view: _View, heads: Sequence[int]) -> list[int]:
-    """The heads as given, once it is known that each exists."""
+def existing(view: View, heads: Sequence[int]) -> list[int]:
+    """The heads as given. Raises InputError unless each exists, and there is one."""
     wrong = [head for head in heads if not 0 <= head < len(view.weights)]
     if wrong:
         raise InputError(f"{view.title} has no head {wrong[0]}; choose {_range(len(view.weights))}.")
@@ -184,8 +162,52 @@ def _range(count: int) -> str:
 # Where it is drawn
 
 
-class _Sheet(NamedTuple):
-    """The layout, in pixels, so that every cell is a whole number of them and every square is sharp."""
+class Style(NamedTuple):
+    """What surrounds the maps: lengths in dots, letters in points.
+
+    label_gap: between a map and its labels; gap, row_gap: between panels side by side and one above the other; heading:
+    above all panels; title: the line above a panel, if it has a title; bar: room for the colour bar to the right of the
+    panels, bar_gap of it before the bar.
+    """
+
+    label_gap: int
+    margin: int
+    gap: int
+    row_gap: int
+    heading: int
+    title: int
+    title_size: float
+    title_gap: int
+    bar: int
+    bar_gap: int
+    bar_width: int
+    bar_size: float
+    shortest_bar: int  # It must hold its own label.
+
+
+SCREEN = Style(
+    label_gap=10,
+    margin=24,
+    gap=40,
+    row_gap=40,
+    heading=68,
+    title=44,
+    title_size=10,
+    title_gap=14,
+    bar=130,
+    bar_gap=30,
+    bar_width=18,
+    bar_size=8,
+    shortest_bar=170,
+)
+
+
+class Sheet(NamedTuple):
+    """The layout: lengths in dots, the size of the labels in points.
+
+    columns: panels side by side; cell: the side of a cell; query_labels, key_labels: the room that they take beside and
+    above a map; title: that of a panel's title, 0 without one.
+    """
 
     width: int
     height: int
@@ -195,58 +217,16 @@ class _Sheet(NamedTuple):
     map_height: int
     query_labels: int
     key_labels: int
-    margin: int
-    heading: int
-    gap: int
-    head_title: int
-
-    @classmethod
-    def of(cls, figure: Figure, view: _View, rows: Labels, columns: Labels, size: float, count: int) -> _Sheet:
-        """Measure the labels and make room for them."""
-        row_width, row_line = _extent(figure, rows, size)
-        column_width, column_line = _extent(figure, columns, size)
-        longest = max(len(view.queries), len(view.keys))
-        cell = math.ceil(max(1.1 * row_line, 1.1 * column_line, min(50, 460 / longest)))
-        margin, heading, gap, bar = 24, 68, 40, 130
-        head_title = 44 if count > 1 else 0
-        map_width, map_height = cell * len(view.keys), cell * len(view.queries)
-        panel_width, panel_height = (
-            row_width + LABEL_GAP + map_width,
-            head_title + column_width + LABEL_GAP + map_height,
-        )
-        across = _columns(count, panel_width + gap, panel_height + gap)
-        down = math.ceil(count / across)
-        words = max(
-            _text_extent(figure, view.title + ", head 99", 12.0, weight="bold")[0],
-            _text_extent(figure, view.subtitle, 9.0)[0],
-        )
-        width = max(across * (panel_width + gap) - gap + bar, words) + 2 * margin
-        bar_below = max(0, SHORTEST_BAR - map_height)
-        height = heading + down * (panel_height + gap) - gap + bar_below + 2 * margin
-        return cls(
-            width,
-            height,
-            across,
-            cell,
-            map_width,
-            map_height,
-            row_width,
-            column_width,
-            margin,
-            heading,
-            gap,
-            head_title,
-        )
+    title: int
+    size: float
+    style: Style
 
     def corner(self, index: int) -> tuple[int, int]:
-        """Left and top of a head's map, from the left and the top of the picture."""
+        """Left and top of a panel's map, from the left and the top of the picture."""
         row, column = divmod(index, self.columns)
-        panel_width = self.query_labels + LABEL_GAP + self.map_width
-        panel_height = self.head_title + self.key_labels + LABEL_GAP + self.map_height
-        left = self.margin + column * (panel_width + self.gap) + self.query_labels + LABEL_GAP
-        top = (
-            self.margin + self.heading + row * (panel_height + self.gap) + self.head_title + self.key_labels + LABEL_GAP
-        )
+        beside, above = self.query_labels + self.style.label_gap, self.title + self.key_labels + self.style.label_gap
+        left = self.style.margin + column * (beside + self.map_width + self.style.gap) + beside
+        top = self.style.margin + self.style.heading + row * (above + self.map_height + self.style.row_gap) + above
         return left, top
 
     def box(self, left: int, top: int, width: int, height: int) -> tuple[float, float, float, float]:
@@ -257,6 +237,29 @@ class _Sheet(NamedTuple):
             width / self.width,
             height / self.height,
         )
+
+
+def _screen_sheet(figure: Figure, view: View, labels: Labelled, count: int) -> Sheet:
+    """Measure the labels and make room for them, however large the picture becomes."""
+    longest = max(len(view.queries), len(view.keys))
+    size = _font_size(longest)
+    row_width, row_line = extent(figure, labels.rows, size)
+    column_width, column_line = extent(figure, labels.columns, size)
+    cell = math.ceil(max(1.1 * row_line, 1.1 * column_line, min(50, 460 / longest)))
+    title = SCREEN.title if count > 1 else 0
+    map_width, map_height = cell * len(view.keys), cell * len(view.queries)
+    panel_width = row_width + SCREEN.label_gap + map_width + SCREEN.gap
+    panel_height = title + column_width + SCREEN.label_gap + map_height + SCREEN.row_gap
+    across = _columns(count, panel_width, panel_height)
+    down = math.ceil(count / across)
+    words = max(
+        _text_extent(figure, view.title + ", head 99", 12.0, weight="bold")[0],
+        _text_extent(figure, view.subtitle, 9.0)[0],
+    )
+    width = max(across * panel_width - SCREEN.gap + SCREEN.bar, words) + 2 * SCREEN.margin
+    bar_below = max(0, SCREEN.shortest_bar - map_height)
+    height = SCREEN.heading + down * panel_height - SCREEN.row_gap + bar_below + 2 * SCREEN.margin
+    return Sheet(width, height, across, cell, map_width, map_height, row_width, column_width, title, size, style=SCREEN)
 
 
 def _columns(count: int, width: int, height: int) -> int:
@@ -273,12 +276,8 @@ def _font_size(tokens: int) -> float:
     return float(np.interp(tokens, (12, 40), (9, 6.5)))
 
 
-def _points(pixels: int) -> float:
-    return pixels * 72 / DOTS_PER_INCH
-
-
-def _extent(figure: Figure, labels: Labels, size: float) -> tuple[int, int]:
-    """Width of the widest label, and the height of a line that holds every label, in pixels."""
+def extent(figure: Figure, labels: Labels, size: float) -> tuple[int, int]:
+    """Width of the widest label, and the height of a line that holds every label, in dots."""
     extents = [_text_extent(figure, text, size, labels.families) for text in set(labels.texts)]
     widths, above, below = zip(*extents, strict=True)
     return max(widths), max(above) + max(below)
@@ -287,30 +286,68 @@ def _extent(figure: Figure, labels: Labels, size: float) -> tuple[int, int]:
 def _text_extent(
     figure: Figure, text: str, size: float, families: Sequence[str] = ("DejaVu Sans",), weight: str = "normal"
 ) -> tuple[int, int, int]:
-    """Width, and what stands above and hangs below the line, in pixels."""
+    """Width, and what stands above and hangs below the line, in dots."""
     drawn = figure.text(0, 0, text, family=list(families), size=size, weight=weight, va="baseline", parse_math=False)
     box = drawn.get_window_extent()
     drawn.remove()
     return math.ceil(box.width), math.ceil(box.y1), math.ceil(-box.y0)
 
 
-def _heat_map(
-    axes: Axes, weights: Float[np.ndarray, "Q K"], rows: Labels, columns: Labels, size: float, cell: int
+# Drawing it
+
+
+class Labelled(NamedTuple):
+    """The labels of a view's rows and columns."""
+
+    rows: Labels
+    columns: Labels
+
+    @classmethod
+    def of(cls, attention: Attention, view: View) -> Labelled:
+        """Make them, and say which characters no font has."""
+        tokens = (*attention.source_tokens, *attention.target_tokens, *attention.target_inputs)
+        report_missing("".join(map(legible, tokens)))
+        return cls(make_labels(view.queries), make_labels(view.keys))
+
+
+def blank() -> Figure:
+    """A picture to measure and draw on, apart from pyplot and its windows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_maps(
+    figure: Figure, sheet: Sheet, weights: Float[np.ndarray, "N Q K"], titles: Sequence[str], labels: Labelled
 ) -> None:
-    """One head."""
+    """Give the picture its size, and draw a panel for each map, in rows, and the colour bar that they share."""
+    figure.set_size_inches(sheet.width / DOTS_PER_INCH, sheet.height / DOTS_PER_INCH)
+    above_map = sheet.style.label_gap + sheet.key_labels + sheet.style.title_gap
+    for index, (one, title) in enumerate(zip(weights, titles, strict=True)):
+        axes = figure.add_axes(sheet.box(*sheet.corner(index), sheet.map_width, sheet.map_height))
+        _heat_map(axes, one, labels, sheet)
+        axes.set_title(title, fontsize=sheet.style.title_size, y=1.0, pad=above_map * 72 / DOTS_PER_INCH)
+    _colour_bar(figure, sheet)
+
+
+def _heat_map(axes: Axes, weights: Float[np.ndarray, "Q K"], labels: Labelled, sheet: Sheet) -> None:
+    """One map with the labels of its rows and columns."""
     axes.imshow(weights, cmap=_colours(), vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="upper")
     axes.spines[:].set(color="0.5", linewidth=0.6)
     # Texts in the place of ticks: a thousand ticks take two seconds longer.
     axes.xaxis.set_visible(False)
     axes.yaxis.set_visible(False)
-    edge = -0.5 - LABEL_GAP / cell
+    edge = -0.5 - sheet.style.label_gap / sheet.cell
     # On one line with each other and centred on their cells as capitals are: 0.36 of the size above the line.
-    middle = 0.36 * size * DOTS_PER_INCH / 72 / cell
-    fonts = columns.families, rows.families
-    upright, level = ({"family": list(family), "size": size, "parse_math": False} for family in fonts)
-    for index, label in enumerate(columns.texts):
+    middle = 0.36 * sheet.size * DOTS_PER_INCH / 72 / sheet.cell
+    fonts = labels.columns.families, labels.rows.families
+    upright, level = ({"family": list(family), "size": sheet.size, "parse_math": False} for family in fonts)
+    for index, label in enumerate(labels.columns.texts):
         axes.text(index + middle, edge, label, upright, rotation=90, rotation_mode="anchor", ha="left", va="baseline")
-    for index, label in enumerate(rows.texts):
+    for index, label in enumerate(labels.rows.texts):
         axes.text(edge, index + middle, label, level, ha="right", va="baseline")
 
 
@@ -328,13 +365,14 @@ def _colours() -> Colormap:
     return ListedColormap(magma + (1 - magma) * (1 - weight) ** 8, name="attention")
 
 
-def _colour_bar(figure: Figure, sheet: _Sheet) -> None:
-    """The scale that all heads share, to the right of the first row."""
+def _colour_bar(figure: Figure, sheet: Sheet) -> None:
+    """The scale that all maps share, to the right of the first row."""
+    style = sheet.style
     left, top = sheet.corner(sheet.columns - 1)
-    height = max(min(sheet.map_height, 400), SHORTEST_BAR)
-    axes = figure.add_axes(sheet.box(left + sheet.map_width + 30, top, 18, height))
+    height = max(min(sheet.map_height, 400), style.shortest_bar)
+    axes = figure.add_axes(sheet.box(left + sheet.map_width + style.bar_gap, top, style.bar_width, height))
     bar = figure.colorbar(figure.axes[0].images[0], cax=axes)
     bar.set_ticks([0, 0.5, 1], labels=["0", "0.5", "1"])
-    bar.ax.tick_params(labelsize=8, length=2, width=0.6)
-    bar.set_label("attention weight", fontsize=8)
+    bar.ax.tick_params(labelsize=style.bar_size, length=2, width=0.6)
+    bar.set_label("attention weight", fontsize=style.bar_size)
     bar.outline.set(edgecolor="0.5", linewidth=0.6)

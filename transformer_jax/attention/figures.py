@@ -1,0 +1,276 @@
+"""Figures for print: heat maps of one layer's heads at the width of a column or a page, with letters to match.
+
+A caption says what the figure shows, so nothing stands on it but maps, tokens and the numbers of the heads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+
+from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.fonts import is_cubic
+from transformer_jax.attention.pictures import (
+    DOTS_PER_INCH,
+    Kind,
+    Labelled,
+    Sheet,
+    Style,
+    View,
+    blank,
+    draw_maps,
+    existing,
+    extent,
+    look_at,
+)
+from transformer_jax.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.3, 6.9
+"""Widths in inches of a column and of the text of a page in two columns."""
+WIDEST = 100
+"""Inches that can be asked for."""
+HEIGHT = 9.0
+"""Inches of a page's text from top to bottom."""
+SIZES = (7.0, 6.5, 6.0, 5.5, 5.0)
+"""Points of the labels; the last is the least that is legible."""
+SMALL = 6.0
+"""Points: letters below are for sentences that are too long for others."""
+LARGEST_CELL = 0.25
+"""Inches: a map of few tokens does not fill the width."""
+PRINT_DOTS = 300
+"""Dots per inch of a PNG, and of the maps within PDF and SVG, which are pictures of squares."""
+METADATA: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".png": {}, ".svg": {"Date": None}}
+"""The endings that are known, and what to leave out so that the same figure is the same file."""
+SETTINGS: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "transformer_jax"}
+"""Of matplotlib: fonts as TrueType, which publishers ask for; text as text, that can be searched and set anew."""
+
+PRINT = Style(
+    label_gap=4,
+    margin=8,
+    gap=16,
+    row_gap=16,
+    heading=0,
+    title=18,
+    title_size=7,
+    title_gap=5,
+    bar=78,
+    bar_gap=14,
+    bar_width=10,
+    bar_size=6,
+    shortest_bar=112,
+)
+
+
+@dataclass(frozen=True)
+class PlotCommand:
+    """Draw one layer's heads from a file of translate.py --attention, as a figure for print."""
+
+    file: tyro.conf.Positional[Path] = tyro.MISSING
+    """N.npz, as translate.py --attention writes it."""
+    output: Path = tyro.MISSING
+    """The figure; its ending says what it is: .pdf, .png or .svg."""
+    kind: Kind = "cross"
+    """Self-attention of the encoder or the decoder, or cross-attention from the target to the source."""
+    layer: int | None = None
+    """From 0; the last unless given."""
+    heads: str = "all"
+    """all, numbers from 0 such as 0,2,5, or mean for the mean of all."""
+    width: float | None = None
+    """Inches. Unless given, a column (3.3) if one map fits there, else a page (6.9), else what the tokens need."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def plot(command: PlotCommand) -> None:
+    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
+    require_figure(command.output)
+    attention = Attention.load(command.file)
+    layer = len(getattr(attention, command.kind)) - 1 if command.layer is None else command.layer
+    write(draw_figure(attention, command.kind, layer, command.heads, command.width), command.output)
+
+
+def draw_figure(attention: Attention, kind: Kind, layer: int, heads: str = "all", width: float | None = None) -> Figure:
+    """The figure; arguments as in ``PlotCommand``.
+
+    Raises InputError if the kind, the layer or a head does not exist, or if the tokens are not legible at that width.
+    """
+    view = look_at(attention, kind, layer)
+    panels = choose(view, heads)
+    labels = Labelled.of(attention, view)
+    figure = blank()
+    draw_maps(figure, lay_out(figure, view, labels, len(panels.titles), width), panels.maps, panels.titles, labels)
+    return figure
+
+
+def require_figure(path: Path) -> None:
+    """Raise InputError if the ending is not known or the folder is not there."""
+    if path.suffix.lower() not in METADATA:
+        raise InputError(f"{path}: a figure of that kind is not known. Use one of {', '.join(METADATA)}.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path.parent} is not a folder. Make it, or name another --output.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder. Name a file for --output.")
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure, by the path's ending; a reader never finds half a file. Raises RunError if it cannot be."""
+    from matplotlib import rc_context
+
+    ending = path.suffix.lower()
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    settings = SETTINGS | ({"pdf.fonttype": 3} if _has_cubic_outlines(figure) else {})
+    try:
+        with rc_context(settings):
+            figure.savefig(unfinished, format=ending[1:], dpi=PRINT_DOTS, metadata=METADATA[ending])
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}. Name another --output.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _has_cubic_outlines(figure: Figure) -> bool:
+    """Whether a font is not TrueType, as those for Chinese, Japanese and Korean often are: matplotlib would embed it
+    all the same, and leave a PDF that not every reader can show. As Type 3 every font is shown.
+    """
+    from matplotlib.font_manager import FontProperties, findfont
+    from matplotlib.text import Text
+
+    texts = figure.findobj(Text)
+    families = {name for text in texts for name in text.get_fontfamily()}
+    return any(is_cubic(findfont(FontProperties(family=[name]))) for name in families)
+
+
+# What is drawn
+
+
+class Panels(NamedTuple):
+    """The maps of a figure and what stands above each."""
+
+    maps: Float[np.ndarray, "N Q K"]
+    titles: list[str]
+
+
+def choose(view: View, heads: str) -> Panels:
+    """The heads that are asked for. Raises InputError if there is no such head, or for anything else."""
+    count = len(view.weights)
+    if heads == "mean":
+        return Panels(view.weights.mean(axis=0, keepdims=True), [f"mean of {count} heads" if count > 1 else "head 0"])
+    if heads == "all":
+        numbers = list(range(count))
+    else:
+        try:
+            numbers = existing(view, [int(number) for number in heads.split(",")])
+        except ValueError as error:
+            raise InputError(f"--heads {heads}: give all, mean, or numbers such as 0,2,5.") from error
+    return Panels(view.weights[numbers], [f"head {number}" for number in numbers])
+
+
+# Where it is drawn
+
+
+def lay_out(figure: Figure, view: View, labels: Labelled, count: int, width: float | None) -> Sheet:
+    """The layout for so many panels, as wide as what is asked for, or less if the cells then were too large.
+
+    It should fit on a page, with letters that are not small, in a column, in few rows; then letters are as large as can
+    be.
+    """
+    if width is not None and not 0 < width <= WIDEST:
+        raise InputError(f"--width {width:g} makes no sense. Give inches, at most {WIDEST}.")
+    widths = [width] if width is not None else [COLUMN, PAGE] if count == 1 else [PAGE]
+    panels = [_Panel.of(figure, view, labels, size) for size in SIZES]
+    candidates = [
+        _Candidate(inches, panel.sheet(count, inches))
+        for inches in widths
+        for panel in panels
+        if panel.least_width() <= inches * DOTS_PER_INCH
+    ]
+    if candidates:
+        return min(candidates, key=lambda one: one.shortcomings(count)).sheet
+    needed = math.ceil(10 * panels[-1].least_width() / DOTS_PER_INCH) / 10
+    if width is not None:
+        raise InputError(
+            f"--width {width:g}: there {len(view.keys)} tokens would be smaller than {SIZES[-1]:g} points. "
+            f"Use --width {needed}."
+        )
+    return panels[-1].sheet(count, needed)
+
+
+class _Candidate(NamedTuple):
+    """A layout that fits a width in inches."""
+
+    inches: float
+    sheet: Sheet
+
+    def shortcomings(self, count: int) -> tuple[float, bool, float, int, float]:
+        """By which layouts are compared, the worst one first."""
+        beyond_page = max(0.0, self.sheet.height / DOTS_PER_INCH - HEIGHT)
+        rows = math.ceil(count / self.sheet.columns)
+        return beyond_page, self.sheet.size < SMALL, self.inches, rows, -self.sheet.size
+
+
+class _Panel(NamedTuple):
+    """What one map and its labels take up, in dots, if the labels have a size in points."""
+
+    size: float
+    queries: int
+    keys: int
+    row_width: int
+    column_height: int
+    line: int
+
+    @classmethod
+    def of(cls, figure: Figure, view: View, labels: Labelled, size: float) -> _Panel:
+        """Measure the labels."""
+        row_width, row_line = extent(figure, labels.rows, size)
+        column_height, column_line = extent(figure, labels.columns, size)
+        return cls(size, len(view.queries), len(view.keys), row_width, column_height, max(row_line, column_line))
+
+    def least_width(self) -> int:
+        """Of a figure with one such map, whose cells are as narrow as the letters allow."""
+        return self.row_width + PRINT.label_gap + self.keys * self.line + PRINT.bar + 2 * PRINT.margin
+
+    def sheet(self, count: int, inches: float) -> Sheet:
+        """As many side by side as fit, in rows that are as equally long as can be."""
+        width = int(inches * DOTS_PER_INCH)
+        beside = self.row_width + PRINT.label_gap
+        room = width - 2 * PRINT.margin - PRINT.bar + PRINT.gap
+        fitting = room // (beside + self.keys * self.line + PRINT.gap)
+        down = math.ceil(count / fitting)
+        across = math.ceil(count / down)
+        around = PRINT.title + self.column_height + PRINT.label_gap
+        gap = PRINT.gap
+        within_page = (int(HEIGHT * DOTS_PER_INCH) - 2 * PRINT.margin + PRINT.row_gap) // down - around - PRINT.row_gap
+        widest = (room // across - beside - gap) // self.keys
+        cell = max(self.line, min(widest, within_page // self.queries, int(LARGEST_CELL * DOTS_PER_INCH)))
+        if cell < widest:
+            width = across * (beside + cell * self.keys + gap) - gap + PRINT.bar + 2 * PRINT.margin
+        elif across > 1:  # What whole dots leave over.
+            gap += (room - across * (beside + cell * self.keys + gap)) // (across - 1)
+        map_height = cell * self.queries
+        below = max(0, PRINT.shortest_bar - map_height)
+        return Sheet(
+            width=width,
+            height=down * (around + map_height + PRINT.row_gap) - PRINT.row_gap + below + 2 * PRINT.margin,
+            columns=across,
+            cell=cell,
+            map_width=cell * self.keys,
+            map_height=map_height,
+            query_labels=self.row_width,
+            key_labels=self.column_height,
+            title=PRINT.title,
+            size=self.size,
+            style=PRINT._replace(gap=gap),
+        )
