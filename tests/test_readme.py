@@ -141,6 +141,7 @@ def test_the_two_commands_train_translate_and_show_attention(tmp_path):
     with np.load(tmp_path / "out/1.npz") as attention:
         np.testing.assert_allclose(attention["cross"].sum(axis=-1), 1, atol=1e-5)
     assert list((tmp_path / "out").glob("1.*.png"))
+    assert (tmp_path / "out/index.html").is_file()
     for language, block in BLOCKS:
         if language == "python":
             assert run("-c", block).strip()

@@ -22,8 +22,12 @@ import pytest
 from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax import Translator, translation
+from transformer_jax.attention import explorer
+from transformer_jax.attention.ablation import Ablation, Changes
 from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.error_rate import as_text
 from transformer_jax.command import run
+from transformer_jax.decoding.word_links import word_links
 from transformer_jax.translation import TranslateCommand
 
 ROOT = Path(__file__).parent.parent
@@ -377,13 +381,44 @@ def test_jsonl_has_a_line_for_each_of_the_n_best(translate):
     assert all(len(one["alignment"]) == len(one["tokens"]) for one in found)
 
 
+def test_alignments_are_of_each_line_and_its_best_translation(
+    translate,
+    expected,
+    monkeypatch,
+    tmp_path,
+    tiny_run,  # noqa: F811
+):
+    monkeypatch.setattr(translation, "BLOCK", 2)
+    texts, translator = [*TEXTS, "", LONG, "?! 🙂"], load(tiny_run)
+    links = [as_text(one) for one in word_links(translator, texts, translator.translate(texts))]
+    assert links[3] == ""
+    assert links[5] == "0-0 1-1"
+    assert translate(*texts, "--alignments", tmp_path / "links").lines == expected(texts)
+    assert (tmp_path / "links").read_text().split("\n") == [*links, ""]
+    assert len(translate(*texts, "--alignments", tmp_path / "more", "--n-best", 2).lines) > len(texts)
+    assert (tmp_path / "more").read_text() == (tmp_path / "links").read_text()
+
+
+def test_after_a_failure_no_alignments_are_left(translate, monkeypatch, tmp_path):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(translation, "write_links", fail)
+    found = translate(*TEXTS, "--alignments", tmp_path / "links", "--output", tmp_path / "out")
+    assert found.is_refusal("links cannot be written: No space left on device", "name another --alignments", status=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp_path):  # noqa: F811
     folder = tmp_path / "new" / "attention"
     found = translate("Is it?", "", LONG, "a", "--attention", folder)
     assert len(found.lines) == 4
     kinds = ["cross.layer0", "cross.layer1", "decoder.layer0", "decoder.layer1", "encoder.layer0"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        name for number in (1, 4) for name in (f"{number}.npz", *(f"{number}.{kind}.png" for kind in kinds))
+        [
+            "index.html",
+            *(name for number in (1, 4) for name in (f"{number}.npz", *(f"{number}.{kind}.png" for kind in kinds))),
+        ]
     )
     assert "line 2 has no letters" in found.err
     assert "line 3 has no letters or was translated in parts" in found.err
@@ -394,6 +429,39 @@ def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp
     assert stored.cross.shape == (2, 2, len(one.target_ids), len(one.source_ids))
     np.testing.assert_allclose(stored.cross.sum(-1), 1, atol=1e-5)
     assert (folder / "1.cross.layer1.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert [one["number"] for one in index_of(page)["sentences"]] == [1, 4]
+
+
+def index_of(page):
+    return json.loads(re.search(r'id="index">(.*?)</script>', page)[1])
+
+
+def test_without_attention_there_is_no_page_but_the_translation(translate, expected, tmp_path):
+    found = translate("", LONG, "--attention", tmp_path / "attention")
+    assert found.lines == expected(["", LONG])
+    assert not list((tmp_path / "attention").iterdir())
+
+
+def test_sentences_beyond_the_pages_limit_are_named(translate, monkeypatch, tmp_path):
+    monkeypatch.setattr(explorer, "LIMIT", 1)
+    found = translate(*TEXTS, "--attention", tmp_path)
+    assert f"{tmp_path / 'index.html'}: lines from 2 on are left out (2 with attention)" in found.err
+    assert (tmp_path / "3.npz").is_file()
+    assert index_of((tmp_path / "index.html").read_text(encoding="utf-8"))["left_out"] in found.err
+
+
+def test_the_page_shows_what_the_run_knows_of_its_heads(translate, tiny_run, tmp_path):  # noqa: F811
+    workdir = shutil.copytree(tiny_run, tmp_path / "run")
+    changes = {
+        kind: Changes(*np.ones((2, layers, 2))) for kind, layers in (("encoder", 1), ("decoder", 2), ("cross", 2))
+    }
+    Ablation(sentences=3, beam=1, loss=1.0, bleu=2.0, signature="", heads=changes).save(workdir / "ablation.json")
+    translate("Is it?", "--attention", tmp_path / "a", workdir=workdir)
+    shown = index_of((tmp_path / "a" / "index.html").read_text(encoding="utf-8"))["ablation"]
+    assert shown["cross"] == {"loss": [[1, 1], [1, 1]], "bleu": [[1, 1], [1, 1]]}
+    (workdir / "ablation.json").write_text("{")
+    assert translate("Is it?", "--attention", tmp_path / "b", workdir=workdir).is_refusal("ablation.json", "damaged")
 
 
 # Wrong use
@@ -416,6 +484,9 @@ def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp
         (("a", "--reference", "none.txt"), ["none.txt is not a file"]),
         (("a", "--output", "none/out.txt"), ["none is not a folder"]),
         (("a", "--output", "/"), ["/ is a folder"]),
+        (("a", "--alignments", "none/links"), ["none is not a folder", "another --alignments"]),
+        (("a", "--alignments", "/"), ["/ is a folder"]),
+        (("a", "--output", "none.txt", "--alignments", "none.txt"), ["none.txt is both --output and --alignments"]),
         (("a", "--attention", __file__), ["test_translation.py is not a folder"]),
     ],
 )

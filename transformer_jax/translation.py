@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import tyro
 
@@ -23,6 +23,7 @@ from transformer_jax import atomic
 from transformer_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from transformer_jax.attention.explorer import Page
     from transformer_jax.decoding.search import Sampling
     from transformer_jax.decoding.translator import Translation, Translator
 
@@ -62,7 +63,11 @@ class TranslateCommand:
     """Print one JSON object for each translation: line, text, score, tokens, and alignment (for each token, the
     number of the source token with the most cross-attention)."""
     attention: Path | None = None
-    """A folder for every head's weights of each best translation: N.npz and heat maps, N the number of the line."""
+    """A folder for every head's weights of each best translation: index.html to explore them, and N.npz and heat maps,
+    N the number of the line."""
+    alignments: Path | None = None
+    """Where to write which words of each text and of its best translation belong together, as align does: i-j for each
+    link, one line a text; the file appears when it is whole."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -85,24 +90,37 @@ def translate(command: TranslateCommand) -> None:
 
     from transformer_jax.decoding.translator import Translator
 
-    translator = Translator.load(command.workdir or newest_run())
+    workdir = command.workdir or newest_run()
+    translator = Translator.load(workdir)
     best: list[str] = []
-    with insistent_interrupts(), destination(command.output) as out:
+    with contextlib.ExitStack() as files:
+        files.enter_context(insistent_interrupts())
+        out = files.enter_context(destination(command.output))
+        aligned = None
+        if command.alignments is not None:
+            aligned = files.enter_context(destination(command.alignments, "--alignments"))
+        page = None
+        if command.attention is not None:
+            page = files.enter_context(explorer(command.attention, workdir))
         number = 1
         for block in blocks(itertools.chain([first], lines), size):
             translations = translator.translate_n_best(
                 block, command.n_best, command.beam, command.length_penalty, sampling(command), first=number
             )
             for text, found in zip(block, translations, strict=True):
+                if page and command.attention:
+                    show_attention(command.attention, page, translator, number, text, found[0])
                 show(command, translator, out, number, text, found)
                 if references is not None:
                     best.append(found[0].text)
                 number += 1
+            if aligned is not None:
+                write_links(aligned, translator, block, [found[0] for found in translations])
             out.flush()
     if references is not None:
         from transformer_jax.evaluation import score
 
-        for name, value in score(best, references).items():
+        for name, value in score(best, references, translator.settings.data.target).items():
             print(f"{name} {value.value:.2f}  {value.signature}", file=sys.stderr)
 
 
@@ -113,10 +131,10 @@ def check(command: TranslateCommand) -> None:
     for path in (command.input, command.reference):
         if path is not None and not path.is_file():
             raise InputError(f"{path} is not a file. Check the path.")
-    if command.output is not None and not command.output.absolute().parent.is_dir():
-        raise InputError(f"{command.output.parent} is not a folder. Make it, or name another --output.")
-    if command.output is not None and command.output.is_dir():
-        raise InputError(f"{command.output} is a folder. Name a file for --output.")
+    check_destination(command.output)
+    check_destination(command.alignments, "--alignments")
+    if command.output is not None and command.output == command.alignments:
+        raise InputError(f"{command.output} is both --output and --alignments. Name two files.")
     if command.attention is not None and command.attention.exists() and not command.attention.is_dir():
         raise InputError(f"{command.attention} is not a folder. Name another --attention.")
     sampling(command)
@@ -131,12 +149,12 @@ def sampling(command: TranslateCommand) -> Sampling | None:
     return Sampling(command.temperature, command.top_k, command.seed)
 
 
-def newest_run(runs: Path = Path("runs")) -> Path:
+def newest_run(runs: Path = Path("runs"), doing: str = "translating") -> Path:
     """The run that was finished last, and say which. Raises InputError if there is none."""
     finished = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     if not finished:
         raise InputError(f"there is no finished run under {runs}/. Train one with python train.py, or give --workdir.")
-    logging.info(f"translating with {finished[-1].parent}")
+    logging.info(f"{doing} with {finished[-1].parent}")
     return finished[-1].parent
 
 
@@ -183,27 +201,50 @@ def read(file: BinaryIO, name: str) -> Iterator[str]:
             yield text.removeprefix("\ufeff") if number == 1 else text
 
 
-def blocks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Lines to translate together."""
+Line = TypeVar("Line")
+
+
+def blocks(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:
+    """Lines, or pairs of lines, to work on together."""
     rest = iter(lines)
     while block := list(itertools.islice(rest, size)):
         yield block
 
 
+@contextlib.contextmanager
+def explorer(folder: Path, workdir: Path) -> Iterator[Page]:
+    """The page of all sentences, which appears when it is whole; with what each head is worth, if the run knows it."""
+    from transformer_jax.attention import ablation
+    from transformer_jax.attention.explorer import open_page
+
+    known = workdir / ablation.NAME
+    with open_page(folder / "index.html", ablation.Ablation.load(known) if known.exists() else None) as page:
+        yield page
+    if page.left_out:
+        logging.warning(f"{folder / 'index.html'}: {page.left_out}")
+
+
+def show_attention(
+    folder: Path, page: Page, translator: Translator, number: int, text: str, translation: Translation
+) -> None:
+    """Write the attention of one text: weights, pictures and its part of the page."""
+    if translation.parts or not translation.source_ids:
+        logging.warning(f"line {number} has no letters or was translated in parts: no attention is written for it.")
+        return
+    from transformer_jax.attention.pictures import save_pictures
+
+    if not translation.text.strip():
+        logging.warning(f"line {number} has an empty translation: its attention is that of ending at once.")
+    attention = translator.attention(text, translation)
+    attention.save(folder / f"{number}.npz")
+    save_pictures(attention, folder, str(number))
+    page.add(number, attention)
+
+
 def show(
     command: TranslateCommand, translator: Translator, out: TextIO, number: int, text: str, found: list[Translation]
 ) -> None:
-    """Write the translations of one text, and its attention."""
-    whole = found[0].source_ids and not found[0].parts
-    if command.attention is not None:
-        if whole:
-            from transformer_jax.attention.pictures import save_pictures
-
-            attention = translator.attention(text, found[0])
-            attention.save(command.attention / f"{number}.npz")
-            save_pictures(attention, command.attention, str(number))
-        else:
-            logging.warning(f"line {number} has no letters or was translated in parts: no attention is written for it.")
+    """Write the translations of one text."""
     for translation in found:
         if command.jsonl:
             shown = json.dumps(_as_json(translator, number, text, translation), ensure_ascii=False)
@@ -213,6 +254,15 @@ def show(
             print(number, f"{translation.score:.4f}", one_line(translation.text), sep="\t", file=out)
         else:
             print(one_line(translation.text), file=out)
+
+
+def write_links(out: TextIO, translator: Translator, texts: list[str], translations: list[Translation]) -> None:
+    """Write the alignment of each text and its translation."""
+    from transformer_jax.attention.error_rate import as_text
+    from transformer_jax.decoding.word_links import word_links
+
+    for links in word_links(translator, texts, translations):
+        print(as_text(links), file=out)
 
 
 def _as_json(translator: Translator, number: int, text: str, translation: Translation) -> dict[str, object]:
@@ -262,8 +312,16 @@ def insistent_interrupts() -> Iterator[None]:
         sys.unraisablehook = before
 
 
+def check_destination(path: Path | None, option: str = "--output") -> None:
+    """Raise InputError if ``destination`` could not write there; option: what named the path."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InputError(f"{path.parent} is not a folder. Make it, or name another {option}.")
+    if path is not None and path.is_dir():
+        raise InputError(f"{path} is a folder. Name a file for {option}.")
+
+
 @contextlib.contextmanager
-def destination(path: Path | None) -> Iterator[TextIO]:
+def destination(path: Path | None, option: str = "--output") -> Iterator[TextIO]:
     """Standard output, or a file that takes its name only when everything is written."""
     if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -283,5 +341,5 @@ def destination(path: Path | None) -> Iterator[TextIO]:
         if error.filename not in (None, str(partial), str(path)):
             raise  # Another file, such as a picture.
         raise RunError(
-            f"{path} cannot be written: {error.strerror or error}. Free space or name another --output."
+            f"{path} cannot be written: {error.strerror or error}. Free space or name another {option}."
         ) from error

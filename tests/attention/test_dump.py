@@ -25,6 +25,11 @@ def attention() -> Attention:
         target_inputs=("[SOS]", *target[:-1]),
         source="Where is the old station?",
         translation="駅はどこ أين 👍🏽",
+        source_words=(0, 1, 2, 3, 4, 4, -1),
+        target_words=(*[0] * 10, -1),
+        probabilities=random.random(11, np.float32),
+        alternatives=tuple((token, "", "▁") for token in target),
+        alternative_probabilities=random.random((11, 3), np.float32),
     )
 
 
@@ -35,6 +40,15 @@ def test_what_is_saved_is_loaded(attention: Attention, tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(loaded, field.name), getattr(attention, field.name), err_msg=field.name)
     assert isinstance(loaded.source_tokens[0], str)
     assert loaded.encoder.dtype == np.float32
+
+
+def test_words_and_alternatives_need_not_be_known(attention: Attention, tmp_path: Path) -> None:
+    unknown = dict.fromkeys(("probabilities", "alternatives", "alternative_probabilities"))
+    bare = dataclasses.replace(attention, source_words=(), target_words=(), **unknown)
+    bare.save(tmp_path / "1.npz")
+    loaded = Attention.load(tmp_path / "1.npz")
+    assert loaded.source_words == loaded.target_words == ()
+    assert (loaded.probabilities, loaded.alternatives, loaded.alternative_probabilities) == (None, None, None)
 
 
 def test_numpy_alone_reads_the_file(attention: Attention, tmp_path: Path) -> None:
@@ -83,7 +97,7 @@ def test_another_format_is_refused(attention: Attention, tmp_path: Path) -> None
     attention.save(tmp_path / "1.npz")
     with np.load(tmp_path / "1.npz") as stored:
         np.savez(tmp_path / "2.npz", **{**stored, "format": np.asarray(99)})
-    with pytest.raises(InputError, match="format 99 is not 1"):
+    with pytest.raises(InputError, match="format 99 is not 2"):
         Attention.load(tmp_path / "2.npz")
 
 
@@ -95,3 +109,5 @@ def test_tokens_and_arrays_must_fit(attention: Attention) -> None:
         dataclasses.replace(attention, decoder=attention.decoder[:2])
     with pytest.raises(ValueError, match="target_inputs has 1 tokens but target_tokens has 11"):
         dataclasses.replace(attention, target_inputs=("[SOS]",))
+    with pytest.raises(ValueError, match="source_words has 2 entries for 7 tokens"):
+        dataclasses.replace(attention, source_words=(0, 1))

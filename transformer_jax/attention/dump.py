@@ -1,8 +1,8 @@
 """The attention weights of one translated sentence, and the .npz file that keeps them.
 
-Axes: L layers, H heads, S source tokens, T target tokens. The last axis but one is the query, the last the key: each
-row sums to 1. Row t of `decoder` and `cross` is the query at the position that reads `target_inputs[t]`; its output
-predicts `target_tokens[t]`. With two target tokens:
+Axes: L layers, H heads, S source tokens, T target tokens, N alternatives. Of the weights the last axis but one is the
+query, the last the key: each row sums to 1. Row t of `decoder` and `cross` is the query at the position that reads
+`target_inputs[t]`; its output predicts `target_tokens[t]`. With two target tokens:
 
     t   target_inputs[t]   target_tokens[t]
     0   [SOS]              Guten
@@ -17,14 +17,17 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from transformer_jax.errors import InputError, RunError
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from transformer_jax.attention.explorer import Html
+
+FORMAT = 2
 """Version of the file; a change that older code cannot read raises it."""
 
 
@@ -37,6 +40,10 @@ class Attention:
     target_tokens: what each decoder position predicts, so normally it ends with the end-of-sentence token.
     target_inputs: what each decoder position reads, the keys of `decoder`: start of sentence, then the target shifted.
     source, translation: the raw text.
+    source_words, target_words: the word of ``source.split()`` and ``translation.split()``, from 0, that each token
+    belongs to, -1 for none; empty if not known.
+    probabilities: what the model gave each of `target_tokens`; alternatives, alternative_probabilities: its N likeliest
+    tokens there, the likeliest first; None if not known.
     Raises ValueError if the arrays and the tokens do not fit together.
     """
 
@@ -48,6 +55,11 @@ class Attention:
     target_inputs: tuple[str, ...]
     source: str
     translation: str
+    source_words: tuple[int, ...] = ()
+    target_words: tuple[int, ...] = ()
+    probabilities: Float[np.ndarray, "T"] | None = None
+    alternatives: tuple[tuple[str, ...], ...] | None = None
+    alternative_probabilities: Float[np.ndarray, "T N"] | None = None
 
     def __post_init__(self) -> None:
         source, target = len(self.source_tokens), len(self.target_tokens)
@@ -62,6 +74,25 @@ class Attention:
                 )
         if self.decoder.shape[0] != self.cross.shape[0]:
             raise ValueError(f"decoder has {self.decoder.shape[0]} layers but cross has {self.cross.shape[0]}")
+        beside = {
+            "source_words": (self.source_words, source),
+            "target_words": (self.target_words, target),
+            "probabilities": (self.probabilities, target),
+            "alternatives": (self.alternatives, target),
+            "alternative_probabilities": (self.alternative_probabilities, target),
+        }
+        for name, (values, count) in beside.items():
+            if values is not None and len(values) not in (0, count):
+                raise ValueError(f"{name} has {len(values)} entries for {count} tokens")
+
+    def to_html(self) -> Html:
+        """The explorer's page (`docs/attention.md`); Jupyter and Colab show it as the last value of a cell."""
+        from transformer_jax.attention.explorer import to_html
+
+        return to_html([(1, self)])
+
+    def _repr_html_(self) -> str:
+        return self.to_html()._repr_html_()
 
     def save(self, path: Path) -> None:
         """Write all to a compressed .npz file, in float32; a reader never finds half a file.
@@ -72,6 +103,12 @@ class Attention:
         arrays |= {name: np.asarray(getattr(self, name), np.float32) for name in ("encoder", "decoder", "cross")}
         texts = ("source_tokens", "target_tokens", "target_inputs", "source", "translation")
         arrays |= {name: np.asarray(getattr(self, name), np.str_) for name in texts}
+        arrays |= {name: np.asarray(getattr(self, name), np.int32) for name in ("source_words", "target_words")}
+        if self.probabilities is not None:
+            arrays["probabilities"] = np.asarray(self.probabilities, np.float32)
+        if self.alternatives is not None:
+            arrays["alternatives"] = np.asarray(self.alternatives, np.str_)
+            arrays["alternative_probabilities"] = np.asarray(self.alternative_probabilities, np.float32)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +136,7 @@ class Attention:
                     raise InputError(
                         f"{path}: format {int(stored['format'])} is not {FORMAT}, which is read here. {remedy}"
                     )
+                alternatives = stored.get("alternatives")
                 return cls(
                     encoder=stored["encoder"],
                     decoder=stored["decoder"],
@@ -108,6 +146,11 @@ class Attention:
                     target_inputs=tuple(stored["target_inputs"].tolist()),
                     source=str(stored["source"]),
                     translation=str(stored["translation"]),
+                    source_words=tuple(stored["source_words"].tolist()),
+                    target_words=tuple(stored["target_words"].tolist()),
+                    probabilities=stored.get("probabilities"),
+                    alternatives=None if alternatives is None else tuple(map(tuple, alternatives.tolist())),
+                    alternative_probabilities=stored.get("alternative_probabilities"),
                 )
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file. {remedy}") from error

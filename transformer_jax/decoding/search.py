@@ -71,7 +71,7 @@ def search(
     first: int = 0,
     wanted: int = 1,
 ) -> list[list[Hypothesis]]:
-    """Up to ``wanted`` hypotheses for each source (x1 ... xn [EOS]), best first; with ``sampling`` one, drawn at random.
+    """Up to ``wanted`` hypotheses for each source (x1 ... xn [EOS]), best first; with ``sampling`` one drawn.
 
     first: a number for this call; with another one, the same sources and seed give other draws. wanted: a beam is
     searched through the sooner, the fewer are.

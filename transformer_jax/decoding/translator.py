@@ -35,7 +35,7 @@ class Translation:
     text: raw text; score: the sum of the tokens' log-probabilities, divided by the length penalty if a beam found it;
     tokens: the pieces produced, [EOS] last; parts: what a text was split into that is longer than the model was trained
     on, else the translation itself stands alone and this is empty; source_ids, target_ids: what the model read and
-    wrote.
+    wrote; source: the text that it read, empty if it read none.
     """
 
     text: str
@@ -44,6 +44,7 @@ class Translation:
     source_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
     parts: tuple[Translation, ...] = ()
+    source: str = ""
 
 
 class Translator:
@@ -109,10 +110,11 @@ class Translator:
             raise InputError(f"a length penalty of {alpha} cannot be used. Give a number from 0 to 10.")
         lengths = [len(ids) for ids in self.tokenizers.source.encode(texts)]
         groups = [self._parts(*one) for one in zip(texts, lengths, itertools.count(first), strict=False)]
+        parts = [part for group in groups for part in group]
         repeats = 1 if sampling is None else n
         encoded = [
             (*ids, self.tokenizers.source.eos_id)
-            for ids in self.tokenizers.source.encode([part for group in groups for part in group])
+            for ids in self.tokenizers.source.encode(parts)
             for _ in range(repeats)
         ]
         special = self.tokenizers.target
@@ -126,23 +128,27 @@ class Translator:
         found = iter(results)
         translated = (
             [
-                self._translation(source, one)
+                self._translation(part, source, one)
                 for hypotheses in (next(found) for _ in range(repeats))
                 for one in hypotheses
             ]
-            for source in encoded[::repeats]
+            for part, source in zip(parts, encoded[::repeats], strict=True)
         )
         return [
-            _joined([next(translated)[:n] for _ in group]) if group else [Translation(text.strip(), 0.0, (), (), ())]
+            _joined(text, [next(translated)[:n] for _ in group])
+            if group
+            else [Translation(text.strip(), 0.0, (), (), ())]
             for text, group in zip(texts, groups, strict=True)
         ]
 
     def attention(self, source: str, translation: str | Translation) -> Attention:
         """Every head's weights for one translation: one that ``translate`` returned, or any text.
 
-        Raises InputError for a translation that was made in parts.
+        Raises InputError for an empty text, and for a translation that was made in parts.
         """
         if isinstance(translation, str):
+            if not (source.strip() and translation.strip()):
+                raise InputError("a text or its translation is empty: there is no attention map. Give both.")
             sources, targets = self.tokenizers
             [source_ids], [target_ids] = sources.encode([source]), targets.encode([translation])
             source_ids, target_ids = [*source_ids, sources.eos_id], [*target_ids, targets.eos_id]
@@ -166,10 +172,10 @@ class Translator:
         logging.warning(f"text {number} has more than {most} tokens: it is translated in {len(parts)} parts.")
         return parts
 
-    def _translation(self, source: tuple[int, ...], found: Hypothesis) -> Translation:
+    def _translation(self, source: str, source_ids: tuple[int, ...], found: Hypothesis) -> Translation:
         target = self.tokenizers.target
         [text] = target.decode([found.ids])
-        return Translation(text, found.score, tuple(target.tokens(found.ids)), source, found.ids)
+        return Translation(text, found.score, tuple(target.tokens(found.ids)), source_ids, found.ids, source=source)
 
     def _require_fitting(self, folder: Path, saved_params: Any) -> None:
         """Refuse parameters that are not of the shapes that config and tokenizers describe, or that do not fit the
@@ -206,7 +212,7 @@ class Translator:
             )
 
 
-def _joined(groups: list[list[Translation]]) -> list[Translation]:
+def _joined(source: str, groups: list[list[Translation]]) -> list[Translation]:
     """The translations of a text, best first, from those of its parts: the best of each, the second best, and so on."""
     if len(groups) == 1:
         return groups[0]
@@ -218,6 +224,7 @@ def _joined(groups: list[list[Translation]]) -> list[Translation]:
             source_ids=tuple(token for part in parts for token in part.source_ids),
             target_ids=tuple(token for part in parts for token in part.target_ids),
             parts=parts,
+            source=source,
         )
         for parts in zip(*groups, strict=False)
     ]
