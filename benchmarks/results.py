@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformer_jax import atomic, recipes
-from transformer_jax import config as configs
 from transformer_jax.command import parse
 from transformer_jax.command import run as run_command
 from transformer_jax.config import Config
@@ -66,7 +65,10 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         record(folder, root)
     runs = [read(path, root) for path in sorted((root / RECORDED).glob("*.json"))]
     stale = []
-    for document in [root / "README.md", *sorted((root / "docs/results").glob("*.md"))]:
+    pages = [
+        path for path in sorted((root / "docs/results").glob("*.md")) if any(root.glob(f"configs/{path.stem}*.py"))
+    ]
+    for document in [root / "README.md", *pages]:
         text = document.read_text(encoding="utf-8")
         rebuilt = with_tables(text, tables(document, runs, root), document)
         if rebuilt != text:
@@ -86,7 +88,8 @@ def record(folder: Path, root: Path) -> None:
     if not results.is_file():
         raise InputError(f"{folder} holds no results.json, so no finished run. Let train.py finish there.")
     found = read(results, root)
-    if dataclasses.asdict(configs.load(folder / "config.json")) != found.values["config"]:
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if {name: part for name, part in settings.items() if name != "format"} != found.values["config"]:
         raise InputError(f"{results} is older than the run, which has gone on. Let train.py finish in {folder}.")
     (root / RECORDED).mkdir(parents=True, exist_ok=True)
     atomic.write_text(root / RECORDED / f"{folder.resolve().name}.json", results.read_text(encoding="utf-8"))

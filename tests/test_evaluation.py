@@ -49,6 +49,12 @@ def test_sacrebleu_of_tokens_is_that_of_the_text_they_were_made_of():
     assert BLEU().corpus_score(found, [tokens]).score > expected + 1
 
 
+def test_a_few_lines_that_look_tokenised_do_not_make_a_text_so():
+    assert not is_tokenized(["Where is it?"] * 20 + ["He has left ."])
+    assert not is_tokenized(["He has left ."] + ["She is here."] * 2)
+    assert is_tokenized(["where is it ?"] * 5 + ["he has left ."])
+
+
 def test_tokens_become_text_by_the_rules_of_their_language():
     assert detokenized(["the dog &apos;s tail"], "en") == ["the dog's tail"]
     assert detokenized(["l&apos; homme"], "fr") == ["l'homme"]

@@ -1,10 +1,11 @@
 """A lock is held by one; where there are none, that is said."""
 
 import errno
+import fcntl
 import logging
 
 import pytest
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from transformer_jax.lock import locked
 
@@ -15,13 +16,14 @@ def test_a_lock_is_held_by_one_and_free_again(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("error", [NotImplementedError(), OSError(errno.ENOLCK, ""), OSError(errno.EOPNOTSUPP, "")])
-def test_a_file_system_without_locks_is_said(error, tmp_path, monkeypatch, caplog):
-    def fail(*_, **__):
-        raise error
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_file_system_without_locks_is_said(number, blocking, tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError(number, "no locks here")
 
-    monkeypatch.setattr(FileLock, "acquire", fail)
-    with caplog.at_level(logging.WARNING), locked(tmp_path / "lock"):
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with caplog.at_level(logging.WARNING), locked(tmp_path / "lock", blocking):
         pass
     assert f"{tmp_path} lies on a file system without locks" in caplog.text
 

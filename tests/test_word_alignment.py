@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny_run import SETTINGS, make_run, random_params, tiny_run  # noqa: F401
 
 from transformer_jax import Translator, word_alignment
-from transformer_jax.attention.alignment import Reading
+from transformer_jax.attention.alignment import Reading, links_of_sources, links_of_targets
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from transformer_jax.data.sources import Pair
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
@@ -52,9 +52,9 @@ def copier():
 
 
 def links_of(translator, pair, transposed=False):
-    """As the command finds them by default."""
-    [links] = Model(Path("copier"), translator, Reading.default(1, 1), transposed).links([pair])
-    return links
+    """As the step that has just read a word finds its copy."""
+    [weights] = Model(Path("copier"), translator, Reading("shifted", ((0, 0),)), transposed).weights([pair])
+    return links_of_sources(weights) if transposed else links_of_targets(weights)
 
 
 @given(st.permutations(WORDS).flatmap(lambda words: st.integers(1, len(words)).map(lambda count: words[:count])))
@@ -115,16 +115,18 @@ def test_links_are_those_of_each_pair_alone_whatever_the_block(call, tiny_run, m
     monkeypatch.setattr(word_alignment, "BLOCK", 2)
     assert call() == whole
     model = Model(tiny_run, Translator.load(tiny_run), Reading.default(2, 2), transposed=False)
-    alone = [model.links([Pair(*pair)])[0] for pair in zip(SOURCES, TARGETS, strict=True)]
+    alone = [links_of_targets(*model.weights([Pair(*pair)])) for pair in zip(SOURCES, TARGETS, strict=True)]
     assert parsed(whole) == alone
 
 
 def test_method_layer_and_head_choose_what_is_read(call, tiny_run):  # noqa: F811
-    model = Model(tiny_run, Translator.load(tiny_run), Reading("plain", ((1, 0),)), transposed=False)
-    assert parsed(call(method="plain", layer=1, head=0)) == model.links([*map(Pair, SOURCES, TARGETS)])
-    both_heads = model._replace(reading=Reading("shifted", ((1, 0), (1, 1))))
-    assert parsed(call(layer=1)) == both_heads.links([*map(Pair, SOURCES, TARGETS)])
-    assert len({tuple(call(**one)) for one in ({}, {"layer": 1}, {"method": "plain"}, {"head": 1})}) == 4
+    def expected(*reading):
+        model = Model(tiny_run, Translator.load(tiny_run), Reading(*reading), transposed=False)
+        return list(map(links_of_targets, model.weights([*map(Pair, SOURCES, TARGETS)])))
+
+    assert parsed(call(method="shifted", layer=0, head=0)) == expected("shifted", ((0, 0),))
+    assert parsed(call(layer=0)) == expected("plain", ((0, 0), (0, 1)))
+    assert len({tuple(call(**one)) for one in ({}, {"layer": 0}, {"method": "shifted"}, {"head": 1})}) == 4
 
 
 def test_two_directions_are_put_together(call, files, way_back):

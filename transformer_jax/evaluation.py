@@ -36,6 +36,7 @@ def score(translations: Sequence[str], references: Sequence[str], language: str 
     lowercase = tokenized and "".join(references).islower()
     text = translations, references
     if tokenized:
+        logging.info("the references are tokenised: BLEU and chrF are of the text that Moses' rules make of the tokens")
         text = detokenized(translations, language), detokenized(references, language)
     scores = {
         "BLEU": _scored(BLEU(lowercase=lowercase), *text),
@@ -48,9 +49,10 @@ def score(translations: Sequence[str], references: Sequence[str], language: str 
 
 
 def is_tokenized(lines: Sequence[str]) -> bool:
-    """Whether most of the full stops that end a line stand apart from the word before them."""
+    """Whether a tenth of the lines and most of those with a full stop at the end have it apart from the last word."""
     ends = [line.rstrip()[-2:] for line in lines]
-    return sum(end == " ." for end in ends) > sum(end.endswith(".") for end in ends) / 2
+    apart = sum(end == " ." for end in ends)
+    return apart > sum(end.endswith(".") for end in ends) / 2 and 10 * apart >= len(lines)
 
 
 def detokenized(lines: Sequence[str], language: str) -> list[str]:

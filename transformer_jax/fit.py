@@ -174,6 +174,15 @@ def training_text(data: DataConfig) -> Pairs:
     return open_pairs(data.train, data.source, data.target, "train", data.on_error)
 
 
+def _overlap_read_again(test: Sequence[Pair], data: DataConfig) -> Overlap | None:
+    """The overlap of a run that goes on, whose text this start has not read. A text that is gone costs no score."""
+    try:
+        return count_overlap(test, training_text(data))
+    except (InputError, OSError) as error:
+        logging.warning(f"how much of the test set stands in the training text is not known: {error}")
+        return None
+
+
 def load_corpus(config: Config, workdir: Path) -> Corpus:
     """Open the data; train the tokenizers on the training split, or load those that the run has.
 
@@ -419,7 +428,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, re
     translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
     data = config.data
     scores = score(translations, references, data.target)
-    overlap = corpus.overlap or count_overlap(corpus.test, training_text(data))
+    overlap = corpus.overlap or _overlap_read_again(corpus.test, data)
     if jax.process_index():
         return
     speeds = [line["tokens_per_second"] for line in read_journal(workdir) if line["phase"] == "train"]
@@ -428,7 +437,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, re
         "config": dataclasses.asdict(config),
         "scores": {name: value._asdict() for name, value in scores.items()},
         "test": data.test,
-        "overlap": overlap._asdict(),
+        "overlap": overlap and overlap._asdict(),
         "training_pairs": len(corpus.train),
         "decoding": dataclasses.asdict(config.decoding),
         "best_step": step,
@@ -447,7 +456,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, re
         print(f"\nsource       {source}\nreference    {reference}\ntranslation  {translation}")
     for value in scores.values():
         print(f"\n{value.value:.2f}  {value.signature}", end="")
-    if overlap.sources:
+    if overlap and overlap.sources:
         print(f"\n\n{overlap}", end="")
     print(
         f"\n\nTest set: sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}. Saved in {workdir}. Try:"

@@ -20,11 +20,11 @@ def locked(path: Path, blocking: bool = True) -> Iterator[None]:
 
     Raises filelock.Timeout if another process holds it and is not to be waited for, OSError if it cannot be written.
     """
-    lock = FileLock(path)
+    lock = FileLock(path, fallback_to_soft=False)  # A soft lock outlives a killed process.
     try:
         lock.acquire(blocking=blocking)
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:  # Timeout is among them.
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:  # Timeout is among them.
             raise
         logging.warning(f"{path.parent} lies on a file system without locks: see to it that no other run uses it.")
     try:

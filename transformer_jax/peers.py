@@ -7,6 +7,7 @@ wait in a sum over all devices, and the failed one at its end for them, until JA
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -40,6 +41,7 @@ def together() -> Iterator[None]:
     watch.start()
     try:
         yield
+        jax.distributed.shutdown()  # Waits for the others to end: watched, too.
     finally:
         over.set()
         watch.join()
@@ -67,10 +69,12 @@ def join_processes() -> None:
 def leave(status: int, reason: str) -> None:
     """End this process, which has failed and said why, as soon as the others know."""
     client = distributed.global_state.client
-    if client is not None:
-        with suppress(jax.errors.JaxRuntimeError):
-            client.key_value_set(f"{FAILED}{distributed.global_state.process_id}", reason)
-            time.sleep(LOOK + GRACE)
+    if client is None:
+        return  # It has joined no one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # A second Ctrl-C does not wait.
+    with suppress(jax.errors.JaxRuntimeError):
+        client.key_value_set(f"{FAILED}{distributed.global_state.process_id}", reason)
+        time.sleep(LOOK + GRACE)
     _end(status)
 
 
@@ -80,7 +84,7 @@ def _watch(over: threading.Event) -> None:
         try:
             failed = client.key_value_dir_get(FAILED)
         except jax.errors.JaxRuntimeError:
-            return  # The service is gone: JAX ends this process.
+            continue  # If the service is gone for good, JAX ends this process.
         if failed and not over.wait(GRACE):
             name, reason = failed[0]
             number = name.removeprefix(FAILED)

@@ -133,7 +133,7 @@ def check(command: TranslateCommand) -> None:
             raise InputError(f"{path} is not a file. Check the path.")
     check_destination(command.output)
     check_destination(command.alignments, "--alignments")
-    if command.output is not None and command.output == command.alignments:
+    if command.output and command.alignments and command.output.resolve() == command.alignments.resolve():
         raise InputError(f"{command.output} is both --output and --alignments. Name two files.")
     if command.attention is not None and command.attention.exists() and not command.attention.is_dir():
         raise InputError(f"{command.attention} is not a folder. Name another --attention.")

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from transformer_jax.attention.alignment import AlignedTokens, Method, Reading, read_links, turned
+import numpy as np
+from jaxtyping import Float
+
+from transformer_jax.attention.alignment import AlignedTokens, Method, Reading, links_of_targets, word_weights
 from transformer_jax.attention.alignment_report import Side, as_row, put_together, tables
 from transformer_jax.attention.cross import Encoded, read_attention
 from transformer_jax.attention.error_rate import Gold, Links, as_text, rates, read_gold
@@ -44,13 +47,13 @@ class AlignCommand:
     """Alignments made by hand, line for line: i-j for a sure link, ipj for a possible one."""
     output: Path | None = None
     """Where to write the links; it appears when it is whole."""
-    method: Method = "shifted"
+    method: Method = "plain"
     """Read a word off the step that predicts it (plain), or that has just read it (shifted: Chen et al. 2020)."""
     layer: int | None = None
-    """The decoder layer to read, from 0; the middle one unless given."""
+    """The decoder layer to read, from 0; the last one unless given."""
     head: int | None = None
     """The head to read, from 0; the average of the layer's heads unless given."""
-    symmetrize: Symmetrization = "grow-diagonal"
+    symmetrize: Symmetrization = "agreement"
     """With --reverse: how the two directions are put together."""
     debug: bool = False
     """Show the traceback of an error."""
@@ -72,7 +75,7 @@ def align(command: AlignCommand) -> None:
     with destination(command.output) as out:
         first = 1
         for block in blocks(pairs, BLOCK):
-            found = [model.links(block, first) for model in models]
+            found = [model.weights(block, first) for model in models]
             print(*map(as_text, combined(found, command.symmetrize)), sep="\n", file=out)
             first += len(block)
 
@@ -85,7 +88,7 @@ def evaluate(command: AlignCommand, models: Sequence[Model], pairs: Sequence[Pai
         sides.append(Side(model.name, [tokens[number] for number in range(len(pairs))], model.transposed))
     for line in tables(sides, gold):
         print(line)
-    found = [side.links(model.reading) for side, model in zip(sides, models, strict=True)]
+    found = [side.weights(model.reading) for side, model in zip(sides, models, strict=True)]
     links = combined(found, command.symmetrize)
     print(as_row("with these options", [rates(links, gold)]))
     if command.output is not None:
@@ -93,9 +96,9 @@ def evaluate(command: AlignCommand, models: Sequence[Model], pairs: Sequence[Pai
             print(*map(as_text, links), sep="\n", file=out)
 
 
-def combined(found: Sequence[Sequence[Links]], how: Symmetrization) -> Sequence[Links]:
+def combined(found: Sequence[Sequence[Float[np.ndarray, "_ _"]]], how: Symmetrization) -> list[Links]:
     """The links of each pair: those of the only model, or of two put together."""
-    return found[0] if len(found) == 1 else put_together(how, *found)
+    return list(map(links_of_targets, found[0])) if len(found) == 1 else put_together(how, *found)
 
 
 class Model(NamedTuple):
@@ -112,11 +115,11 @@ class Model(NamedTuple):
         data = self.translator.settings.data
         return f"{self.folder}, {data.source} to {data.target}"
 
-    def links(self, pairs: Sequence[Pair], first: int = 1) -> list[Links]:
-        """The links of each pair, (source word, target word); first: the number by which warnings call the first."""
-        # Weights are many times larger than links: only those of a batch are in memory.
-        found = {number: read_links(tokens, self.reading) for number, tokens in self.attention(pairs, first)}
-        return [turned(found[number]) if self.transposed else found[number] for number in range(len(pairs))]
+    def weights(self, pairs: Sequence[Pair], first: int = 1) -> list[Float[np.ndarray, "_ _"]]:
+        """The weights of each pair, [source word, target word]; first: the number by which warnings call the first."""
+        # Those of all heads are many times larger: only a batch of them is in memory.
+        found = {number: word_weights(tokens, self.reading) for number, tokens in self.attention(pairs, first)}
+        return [found[number].T if self.transposed else found[number] for number in range(len(pairs))]
 
     def attention(self, pairs: Sequence[Pair], first: int = 1) -> Iterator[tuple[int, AlignedTokens]]:
         """The number of each pair, from 0, and what the model attends to in it, in any order."""

@@ -26,10 +26,11 @@ def only_run_in(workdir: Path) -> Iterator[None]:
     run, if another run has the folder or if it cannot be written.
     """
     with ExitStack() as held:
-        problem = ""
+        problem, is_ours = "", False
         if jax.process_index() == 0:
             try:
                 workdir.mkdir(parents=True, exist_ok=True)
+                is_ours = {path.name for path in workdir.iterdir()} <= {LOCK}
                 held.enter_context(locked(workdir / LOCK, blocking=False))
             except Timeout:
                 problem = "is in use by another training. Wait for its end"
@@ -42,7 +43,7 @@ def only_run_in(workdir: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if jax.process_index() == 0 and not (workdir / "config.json").exists():
+            if is_ours and not (workdir / "config.json").exists():
                 _clear(workdir)
 
 

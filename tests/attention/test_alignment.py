@@ -3,10 +3,22 @@
 import numpy as np
 import pytest
 
-from transformer_jax.attention.alignment import AlignedTokens, Reading, read_links, strongest_sources, turned
+from transformer_jax.attention.alignment import (
+    AlignedTokens,
+    Reading,
+    links_of_sources,
+    links_of_targets,
+    strongest_sources,
+    word_weights,
+)
 from transformer_jax.attention.dump import Attention
 
 HEAD = ((0, 0),)
+
+
+def read_links(pair, reading):
+    """What a model that writes the target finds."""
+    return links_of_targets(word_weights(pair, reading))
 
 
 def one_head(*rows):
@@ -26,10 +38,21 @@ def test_tokens_without_a_word_are_no_ones_translation():
     assert read_links(pair, Reading("plain", HEAD)) == {(0, 0)}
 
 
-def test_a_word_is_linked_to_all_that_its_pieces_are_linked_to():
-    # A target word of two pieces, and two source words, the first of two pieces: each piece has a link of its own.
-    cross = one_head([0.4, 0.3, 0.3, 0], [0.2, 0.3, 0.5, 0], [1, 0, 0, 0])
-    assert read_links(AlignedTokens(cross, (0, 0, 1, -1), (0, 0, -1)), Reading("plain", HEAD)) == {(0, 0), (1, 0)}
+def test_weights_between_words_are_summed_over_the_pieces_read_and_averaged_over_those_that_read():
+    # A target word of two pieces, and two source words, the first of two pieces; a quarter is read off [EOS].
+    pair = AlignedTokens(
+        one_head([0.4, 0.25, 0.1, 0.25], [0, 0.25, 0.5, 0.25], [1, 0, 0, 0]), (0, 0, 1, -1), (0, 0, -1)
+    )
+    np.testing.assert_allclose(word_weights(pair, Reading("plain", HEAD)), [[0.45], [0.3]], rtol=1e-6)
+
+
+def test_a_word_without_tokens_or_weight_has_no_link():
+    weights = np.asarray([[0.5, 0, 0.1], [0, 0, 0], [0.2, 0, 0.3]])
+    assert links_of_targets(weights) == {(0, 0), (2, 2)}
+    assert links_of_sources(weights) == {(0, 0), (2, 2)}
+    # Target word 1 has no token, as one that is left out in decoding.
+    pair = AlignedTokens(one_head([1, 0, 0], [0, 1, 0], [0, 0, 1]), (0, 1, -1), (0, 2, -1))
+    assert read_links(pair, Reading("plain", HEAD)) == {(0, 0), (1, 2)}
 
 
 def test_the_weights_of_the_chosen_heads_are_averaged():
@@ -43,10 +66,10 @@ def test_the_weights_of_the_chosen_heads_are_averaged():
         assert read_links(AlignedTokens(cross, *words), Reading(method, heads)) == alone
 
 
-def test_links_of_a_model_that_translates_the_other_way_are_turned_round():
-    cross = one_head([0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0])
-    pair = AlignedTokens(cross, (0, 1, 2, -1), (0, 1, -1))
-    assert turned(read_links(pair, Reading("plain", HEAD))) == {(0, 2), (1, 0)}
+def test_a_model_that_translates_the_other_way_links_each_source_word():
+    # The pair's source words are those that the model writes: the first is read off word 2, the second off word 0.
+    pair = AlignedTokens(one_head([0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]), (0, 1, 2, -1), (0, 1, -1))
+    assert links_of_sources(word_weights(pair, Reading("plain", HEAD)).T) == {(0, 2), (1, 0)}
 
 
 @pytest.mark.parametrize("words", [((-1,), (-1,)), ((-1,), (0, -1)), ((0, -1), (-1,))])

@@ -1,14 +1,17 @@
 """Two directions put together: cases drawn by hand, and what holds for any two alignments."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_jax.attention.symmetrization import (
-    SYMMETRIZATIONS,
+    OF_LINKS,
+    agreement,
     grow_diagonal,
     grow_diagonal_final_and,
     intersection,
+    symmetrized,
     union,
 )
 
@@ -79,10 +82,10 @@ def test_in_the_last_step_the_forward_direction_comes_first():
     assert grow_diagonal_final_and(reverse, forward) == {(2, 0)}
 
 
-@pytest.mark.parametrize("name", SYMMETRIZATIONS)
+@pytest.mark.parametrize("name", OF_LINKS)
 @given(forward=links, reverse=links)
 def test_the_result_lies_between_intersection_and_union(name, forward, reverse):
-    found = SYMMETRIZATIONS[name](forward, reverse)
+    found = OF_LINKS[name](forward, reverse)
     assert forward & reverse <= found <= forward | reverse
 
 
@@ -93,4 +96,17 @@ def test_each_step_only_adds(forward, reverse):
 
 @given(links)
 def test_two_directions_that_agree_are_left_as_they_are(both):
-    assert {how(both, both) for how in SYMMETRIZATIONS.values()} == {both}
+    assert {how(both, both) for how in OF_LINKS.values()} == {both}
+
+
+def test_in_agreement_a_model_that_is_sure_decides_where_the_other_is_not():
+    # The first model is almost undecided about target word 1, the second about source word 0.
+    forward, reverse = np.asarray([[0.8, 0.51], [0.2, 0.49]]), np.asarray([[0.51, 0.49], [0.1, 0.9]])
+    assert agreement(forward, reverse) == {(0, 0), (1, 1)}
+    assert symmetrized("agreement", forward, reverse) == {(0, 0), (1, 1)}
+    assert symmetrized("union", forward, reverse) == {(0, 0), (0, 1), (1, 1)}
+
+
+def test_agreement_of_models_that_read_different_words_is_of_those_that_both_read():
+    assert agreement(np.eye(3), np.eye(3)[:2]) == {(0, 0), (1, 1)}
+    assert agreement(np.eye(3), np.zeros((0, 0))) == frozenset()

@@ -73,6 +73,23 @@ def test_65_sentences_of_a_width_take_a_full_batch_and_one_alone(recorded):
     assert sorted(shapes) == [(1, FIRST), (64, FIRST)]
 
 
+def test_as_many_batches_are_decoded_at_once_as_the_memory_holds(random_case, monkeypatch):
+    model, batches = random_case().model, [([0] * 64, FIRST)] * 3
+    monkeypatch.setattr(module, "workers", lambda: 4)
+
+    def at_once(there):
+        monkeypatch.setattr(module, "device_memory", lambda: there)
+        try:
+            return module._at_once(model, 4, batches)
+        except InputError:
+            return 0
+
+    assert at_once(None) == 3
+    # The first power of two that holds a batch holds no second one; four times as much holds three.
+    first = next(2**power for power in range(40) if at_once(2**power))
+    assert [at_once(first // 2), at_once(first), at_once(4 * first)] == [0, 1, 3]
+
+
 @pytest.mark.parametrize("beam", [1, 4])
 def test_most_tokens_depend_on_the_sentence_alone(beam, dice):
     # The model never ends by itself; 2 * 3 + 8 = 14, also beside a sentence of 7.

@@ -6,7 +6,7 @@ import pytest
 from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax import Translator
-from transformer_jax.attention.alignment import AlignedTokens, Reading, read_links
+from transformer_jax.attention.alignment import AlignedTokens, Reading, links_of_targets, word_weights
 from transformer_jax.attention.words import source_words, target_words
 from transformer_jax.decoding.word_links import word_links
 
@@ -32,7 +32,7 @@ def test_links_are_those_of_the_attention_of_the_translation(translator):
         source_words(translator.tokenizers.source, TEXT, translation.source_ids),
         target_words(translator.tokenizers.target, translation.text, translation.target_ids),
     )
-    assert links == read_links(tokens, Reading.default(2, 2))
+    assert links == links_of_targets(word_weights(tokens, Reading.default(2, 2)))
     assert {target for _, target in links} == set(range(len(translation.text.split())))
     assert {source for source, _ in links} <= set(range(4))
 

@@ -2,20 +2,27 @@
 
 import os
 import socket
+import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from real_runs import KILL, SMALL_FILES, TERM, assert_same_run, checkpoints, reported, training, wait_for
+from real_runs import KILL, ROOT, SMALL_FILES, TERM, assert_same_run, checkpoints, reported, training, wait_for
+
+
+def two_addresses():
+    """What the environment of each of two processes says of where they meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
+    return [{**where, "JAX_PROCESS_ID": str(number)} for number in range(2)]
 
 
 @contextmanager
 def peers(recipe, workdir, options=((), ()), under=((), ())):
     """Two processes of one device each; options, under: of either, as in ``training``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with ExitStack() as stack:
         yield [
             stack.enter_context(
@@ -25,16 +32,10 @@ def peers(recipe, workdir, options=((), ()), under=((), ())):
                     "--distributed",
                     *options[number],
                     under=under[number],
-                    env={
-                        **os.environ,
-                        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
-                        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-                        "JAX_NUM_PROCESSES": "2",
-                        "JAX_PROCESS_ID": str(number),
-                    },
+                    env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1", **addresses},
                 )
             )
-            for number in range(2)
+            for number, addresses in enumerate(two_addresses())
         ]
 
 
@@ -77,6 +78,42 @@ def test_one_that_refuses_its_input_says_why_and_the_other_does_not_wait(wrong, 
     assert [process.returncode for process in processes] == [2 if number == wrong else 1 for number in range(2)]
     assert f"error: {tmp_path}/missing.tsv does not exist" in outputs[wrong]
     assert f"error: process {wrong} of the run has failed: {tmp_path}/missing.tsv" in outputs[1 - wrong]
+
+
+LATE = """
+import os, sys, time
+from transformer_jax.command import run
+from transformer_jax.errors import RunError
+from transformer_jax.peers import together
+
+def main(arguments):
+    with together():
+        if os.environ["JAX_PROCESS_ID"] == sys.argv[1]:
+            time.sleep(2)
+            raise RunError("the last line cannot be written")
+
+sys.exit(run(main, ["--distributed"]))
+"""
+
+
+@pytest.mark.parametrize("late", [1, pytest.param(0, marks=pytest.mark.faults)])
+def test_one_that_fails_when_the_other_has_ended_its_work_still_ends_both(late):
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", LATE, str(late)],
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, "PYTHONPATH": str(ROOT), **addresses},
+                )
+            )
+            for addresses in two_addresses()
+        ]
+        outputs = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], outputs
+    assert "error: the last line cannot be written" in outputs[late]
+    assert f"error: process {late} of the run has failed: the last line cannot be written" in outputs[1 - late]
 
 
 @pytest.mark.faults

@@ -5,9 +5,9 @@ plain    word y_t is read off row t, the query whose output predicts y_t. It has
 shifted  word y_t is read off row t + 1, the query that has just read y_t: SHIFT-ATT of Chen et al. 2020, "Accurate Word
          Alignment Induction from Neural Machine Translation".
 
-Either way the weights of some heads are averaged; each piece of a target word is linked to the piece of the source with
-the most weight, [EOS] and other tokens without a word left out; and two words are linked if pieces of theirs are, as
-Chen et al. do it. Axes: L layers, H heads, T target tokens, S source tokens.
+Either way the weights of some heads are averaged, pieces are merged to words, and each word is linked to the one with
+the most weight; [EOS] and other tokens without a word are left out. Axes: L layers, H heads, T target tokens, S source
+tokens, V source words, W target words.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from transformer_jax.attention.dump import Attention
 from transformer_jax.attention.error_rate import Links
-from transformer_jax.attention.words import NO_WORD
+from transformer_jax.attention.words import NO_WORD, merge_words, merged
 
 Method = Literal["plain", "shifted"]
 Head = tuple[int, int]
@@ -42,26 +42,35 @@ class Reading(NamedTuple):
 
     @classmethod
     def default(cls, layers: int, heads: int) -> Reading:
-        """The one that needs no choice: shifted, and all heads of the middle layer, as Chen et al. read six layers."""
-        return cls("shifted", tuple(((layers - 1) // 2, head) for head in range(heads)))
+        """The one that needs no choice: plain, and all heads of the last layer (`docs/results/alignment.md`)."""
+        return cls("plain", tuple((layers - 1, head) for head in range(heads)))
 
 
-def read_links(pair: AlignedTokens, reading: Reading) -> Links:
-    """The links (source word, target word) of one sentence pair: one or more for each word that the model writes."""
+def word_weights(pair: AlignedTokens, reading: Reading) -> Float[np.ndarray, "V W"]:
+    """How much each word that the model writes (a column) is read off each word that it translates (a row)."""
     layers, heads = zip(*reading.heads, strict=True)
     weights = pair.cross[list(layers), list(heads)].mean(axis=0)
     rows = {"plain": weights[:-1], "shifted": weights[1:]}[reading.method]
-    source_words = np.asarray(pair.source_words)
-    if (source_words == NO_WORD).all():
+    queries, keys = pair.target_words[:-1], pair.source_words
+    columns, lines = np.asarray(merged(queries), int), np.asarray(merged(keys), int)
+    found = np.zeros((max(keys, default=NO_WORD) + 1, max(queries, default=NO_WORD) + 1))
+    is_column, is_line = columns != NO_WORD, lines != NO_WORD
+    between = merge_words(rows, queries, keys)[np.ix_(is_column, is_line)]
+    found[np.ix_(lines[is_line], columns[is_column])] = between.T
+    return found
+
+
+def links_of_targets(weights: Float[np.ndarray, "V W"]) -> Links:
+    """Each target word and the source word with the most weight, if any has some."""
+    if not len(weights):
         return frozenset()
-    strongest = np.where(source_words != NO_WORD, rows, -1).argmax(axis=-1)
-    links = zip(source_words[strongest].tolist(), pair.target_words[:-1], strict=True)
-    return frozenset(link for link in links if link[1] != NO_WORD)
+    strongest = weights.argmax(axis=0).tolist()
+    return frozenset((source, target) for target, source in enumerate(strongest) if weights[source, target] > 0)
 
 
-def turned(links: Links) -> Links:
-    """The same links from the other side."""
-    return frozenset((target, source) for source, target in links)
+def links_of_sources(weights: Float[np.ndarray, "V W"]) -> Links:
+    """Each source word and the target word with the most weight, if any has some."""
+    return frozenset((source, target) for target, source in links_of_targets(weights.T))
 
 
 def strongest_sources(attention: Attention) -> list[int]:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, get_args
 
-from transformer_jax.attention.alignment import AlignedTokens, Head, Method, Reading, read_links, turned
+import numpy as np
+from jaxtyping import Float
+
+from transformer_jax.attention.alignment import (
+    AlignedTokens,
+    Head,
+    Method,
+    Reading,
+    links_of_sources,
+    links_of_targets,
+    word_weights,
+)
 from transformer_jax.attention.error_rate import Gold, Links, Rates, rates
-from transformer_jax.attention.symmetrization import SYMMETRIZATIONS, Symmetrization
+from transformer_jax.attention.symmetrization import Symmetrization, symmetrized
 
 METHODS: tuple[Method, ...] = get_args(Method)
+SYMMETRIZATIONS: tuple[Symmetrization, ...] = get_args(Symmetrization)
 
 
 class Side(NamedTuple):
@@ -22,10 +34,14 @@ class Side(NamedTuple):
     pairs: Sequence[AlignedTokens]
     transposed: bool = False
 
+    def weights(self, reading: Reading) -> list[Float[np.ndarray, "_ _"]]:
+        """The weights of each pair, [source word, target word]."""
+        found = (word_weights(pair, reading) for pair in self.pairs)
+        return [weights.T for weights in found] if self.transposed else list(found)
+
     def links(self, reading: Reading) -> list[Links]:
-        """The links of each pair, (source word, target word)."""
-        found = (read_links(pair, reading) for pair in self.pairs)
-        return [turned(links) for links in found] if self.transposed else list(found)
+        """The links of each pair, (source word, target word): one for each word that the model writes."""
+        return list(map(links_of_sources if self.transposed else links_of_targets, self.weights(reading)))
 
     def groups(self) -> dict[str, tuple[Head, ...]]:
         """The heads that are tried together: all, those of each layer, and each alone."""
@@ -94,11 +110,15 @@ def _both(forward: Side, reverse: Side, gold: Sequence[Gold], bests: Sequence[Re
     shared = [name for name, group in groups.items() if len(group) > 1 and others.get(name) == group]
     rows = {f"{method}, {name}": [Reading(method, groups[name])] * 2 for method in METHODS for name in shared}
     for name, readings in {**rows, "best combination of each": bests}.items():
-        found = [side.links(reading) for side, reading in zip((forward, reverse), readings, strict=True)]
+        found = [side.weights(reading) for side, reading in zip((forward, reverse), readings, strict=True)]
         errors = [rates(put_together(how, *found), gold).error for how in SYMMETRIZATIONS]
         yield f"{name:28}" + "".join(f"{error:25.3f}" for error in errors)
 
 
-def put_together(how: Symmetrization, forward: Sequence[Links], reverse: Sequence[Links]) -> list[Links]:
-    """The links of each pair from those of both directions."""
-    return [SYMMETRIZATIONS[how](*pair) for pair in zip(forward, reverse, strict=True)]
+def put_together(
+    how: Symmetrization,
+    forward: Sequence[Float[np.ndarray, "_ _"]],
+    reverse: Sequence[Float[np.ndarray, "_ _"]],
+) -> list[Links]:
+    """The links of each pair from the weights of both directions."""
+    return [symmetrized(how, *pair) for pair in zip(forward, reverse, strict=True)]

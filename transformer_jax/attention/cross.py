@@ -76,7 +76,8 @@ def cross_attention(
             weights = np.asarray(_cross(model, params, sources, inputs, source_segments, target_segments), np.float32)
             for row, number in enumerate(batch):
                 _, _, source, target = pairs[number]
-                yield number, weights[row, :, :, : len(target), : len(source)]
+                # A copy: whoever keeps one pair's weights does not keep the batch's.
+                yield number, weights[row, :, :, : len(target), : len(source)].copy()
 
 
 @partial(jax.jit, static_argnums=0)

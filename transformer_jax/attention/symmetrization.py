@@ -1,8 +1,11 @@
-"""Two alignments of the same sentence pair, made from the source and from the target, put together.
+"""Two alignments of the same sentence pair, of models that translate either way, put together.
 
-Both are sets of links (source word, target word). Source: Koehn, Och and Marcu 2003, "Statistical Phrase-Based
-Translation"; Koehn et al. 2005, "Edinburgh System Description for the 2005 IWSLT Speech Translation
-Evaluation", which has the pseudo code of grow-diag-final.
+Most ways take two sets of links (source word, target word). Source: Koehn, Och and Marcu 2003, "Statistical
+Phrase-Based Translation"; Koehn et al. 2005, "Edinburgh System Description for the 2005 IWSLT Speech Translation
+Evaluation", which has the pseudo code of grow-diag-final. `agreement` takes the weights themselves.
+
+Weights are those of ``word_weights``, a row for each source word, a column for each target word; sizes may differ, see
+``agreement``.
 """
 
 from __future__ import annotations
@@ -10,9 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
+
+from transformer_jax.attention.alignment import links_of_sources, links_of_targets
 from transformer_jax.attention.error_rate import Link, Links
 
-Symmetrization = Literal["intersection", "union", "grow-diagonal", "grow-diagonal-final-and"]
+Symmetrization = Literal["agreement", "intersection", "union", "grow-diagonal", "grow-diagonal-final-and"]
 
 NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 
@@ -67,9 +74,30 @@ def _add_lonely(links: set[Link], candidates: Iterable[Link]) -> None:
             targets.add(target)
 
 
-SYMMETRIZATIONS: dict[Symmetrization, Callable[[Links, Links], Links]] = {
+def agreement(forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _"]) -> Links:
+    """``grow_diagonal`` of the strongest links of the product of both models' weights, from either side.
+
+    A word that one model is sure of helps the other where it is not. Source: Liang et al. 2006, "Alignment by
+    Agreement", which multiplies the posteriors of two alignment models.
+    """
+    # One model's tokens may leave out words at the end, which then have no weight.
+    rows, columns = np.minimum(forward.shape, reverse.shape)
+    both = forward[:rows, :columns] * reverse[:rows, :columns]
+    return grow_diagonal(links_of_targets(both), links_of_sources(both))
+
+
+OF_LINKS: dict[Symmetrization, Callable[[Links, Links], Links]] = {
     "intersection": intersection,
     "union": union,
     "grow-diagonal": grow_diagonal,
     "grow-diagonal-final-and": grow_diagonal_final_and,
 }
+
+
+def symmetrized(how: Symmetrization, forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _"]) -> Links:
+    """The links of one sentence pair by the weights of the model that writes its target, and of that which writes its
+    source.
+    """
+    if how == "agreement":
+        return agreement(forward, reverse)
+    return OF_LINKS[how](links_of_targets(forward), links_of_sources(reverse))

@@ -100,9 +100,7 @@ def search(
             results[member] = hypotheses[:wanted]
 
     batches = list(_batches([len(source) for source in sources]))
-    if batches:  # The longest come first.
-        _require_memory(model, 1 if sampling else beam, batches[: workers()])
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(_at_once(model, 1 if sampling else beam, batches)) as pool:
         for _ in pool.map(lambda batch: decode(*batch), batches):
             pass  # Raises what went wrong in a batch.
     return results
@@ -118,20 +116,26 @@ def workers() -> int:
     return min(cores, 8)
 
 
-def _require_memory(model: Transformer, beam: int, batches: Sequence[tuple[list[int], int]]) -> None:
-    """Raise InputError if the largest arrays alone of batches that are decoded together do not fit the memory."""
-    config, needed = model.config, 0
-    for members, width in batches:
+def _at_once(model: Transformer, beam: int, batches: Sequence[tuple[list[int], int]]) -> int:
+    """How many batches, the longest of which come first, are decoded together: by their largest arrays as many as the
+    memory holds, up to ``workers``. Raises InputError if not even one fits.
+    """
+    config, there = model.config, device_memory()
+    most, needed = max(1, min(workers(), len(batches))), 0
+    for number, (members, width) in enumerate(batches[:most]):
         rows, length = _rows(members), most_tokens(width)
         caches = 2 * config.decoder_layers * config.d_model * (beam * length + width)
         weights = config.heads * max(width * width, beam * beam * length)
-        needed += 4 * rows * (caches + weights + beam * model.target_vocabulary)
-    there = device_memory()
-    if there is not None and needed > there:
-        raise InputError(
-            f"a beam of {beam} over texts of up to {batches[0][1]} tokens takes {needed / GIB:.1f} GiB, and "
-            f"{there / GIB:.1f} GiB are free. Lower the beam, or split the texts."
-        )
+        size = jnp.dtype(config.dtype).itemsize
+        needed += rows * (size * caches + 4 * (weights + beam * model.target_vocabulary))
+        if there is not None and needed > there:
+            if number:
+                return number
+            raise InputError(
+                f"a beam of {beam} over texts of up to {width} tokens takes {needed / GIB:.1f} GiB, and "
+                f"{there / GIB:.1f} GiB are free. Lower the beam, or split the texts."
+            )
+    return most
 
 
 _greedy = jax.jit(greedy, static_argnums=(0, 4, 5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transformer_jax.attention.alignment import Reading, read_links
+from transformer_jax.attention.alignment import Reading, links_of_targets, word_weights
 from transformer_jax.attention.cross import Encoded, read_attention
 from transformer_jax.attention.error_rate import Link, Links
 from transformer_jax.attention.words import word_numbers
@@ -23,7 +23,7 @@ def word_links(translator: Translator, texts: Sequence[str], translations: Seque
     config = translator.model.config
     reading = Reading.default(config.decoder_layers, config.heads)
     read = read_attention(translator.model, translator.params, translator.tokenizers, encoded)
-    links_of_piece = {place: read_links(tokens, reading) for place, tokens in read}
+    links_of_piece = {place: links_of_targets(word_weights(tokens, reading)) for place, tokens in read}
 
     links: list[set[Link]] = [set() for _ in texts]
     for number, (text, translation) in enumerate(zip(texts, translations, strict=True)):
