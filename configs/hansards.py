@@ -11,18 +11,18 @@ which have alignments made by hand, for validation and as the test. Put ``train.
 from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
 
 config = Config(
-    model=ModelConfig(d_model=128, d_ff=512, heads=4, encoder_layers=3, decoder_layers=3, dropout=0.1),
+    model=ModelConfig(d_model=128, d_ff=512, heads=4, encoder_layers=3, decoder_layers=3, dropout=0.1, norm="pre"),
     data=DataConfig(
         train="data/hansards-en-fr/train.{lang}.gz",
         valid="data/hansards-en-fr/align-dev.{lang}",
         test="data/hansards-en-fr/align-dev.{lang}",
         source="en",
         target="fr",
-        batch_tokens=4096,
+        batch_tokens=2048,
         max_length=64,
         row_length=64,
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=8000),
-    optimizer=OptimizerConfig(schedule="cosine", factor=0.7, warmup=500),
-    training=TrainingConfig(steps=3000, ema=0.99, valid_every=500, valid_sentences=137),
+    optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=1000),
+    training=TrainingConfig(steps=14_000, ema=0.998, valid_every=2000, valid_sentences=137),
 )
