@@ -125,8 +125,9 @@ def test_method_layer_and_head_choose_what_is_read(call, tiny_run):  # noqa: F81
         return list(map(links_of_targets, model.weights([*map(Pair, SOURCES, TARGETS)])))
 
     assert parsed(call(method="shifted", layer=0, head=0)) == expected("shifted", ((0, 0),))
-    assert parsed(call(layer=0)) == expected("plain", ((0, 0), (0, 1)))
-    assert len({tuple(call(**one)) for one in ({}, {"layer": 0}, {"method": "shifted"}, {"head": 1})}) == 4
+    assert parsed(call(layer=0)) == expected("plain", ((0, 0), (0, 1))) != expected("shifted", ((0, 0), (0, 1)))
+    assert parsed(call(head=1)) == expected("plain", ((1, 1),)) != expected("plain", ((0, 1),))
+    assert parsed(call()) == expected("plain", ((1, 0), (1, 1))) != parsed(call(layer=0))
 
 
 def test_two_directions_are_put_together(call, files, way_back):

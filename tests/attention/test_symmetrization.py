@@ -107,6 +107,12 @@ def test_in_agreement_a_model_that_is_sure_decides_where_the_other_is_not():
     assert symmetrized("union", forward, reverse) == {(0, 0), (0, 1), (1, 1)}
 
 
+def test_in_agreement_a_word_that_many_read_takes_none_from_the_others():
+    # Both models read source word 0 most for each target word, target word 1 only a little more than source word 1.
+    both = np.asarray([[0.9, 0.55], [0.1, 0.45]])
+    assert agreement(both, both) == {(0, 0), (1, 1)}
+
+
 def test_agreement_of_models_that_read_different_words_is_of_those_that_both_read():
     assert agreement(np.eye(3), np.eye(3)[:2]) == {(0, 0), (1, 1)}
     assert agreement(np.eye(3), np.zeros((0, 0))) == frozenset()

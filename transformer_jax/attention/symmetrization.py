@@ -75,15 +75,23 @@ def _add_lonely(links: set[Link], candidates: Iterable[Link]) -> None:
 
 
 def agreement(forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _"]) -> Links:
-    """``grow_diagonal`` of the strongest links of the product of both models' weights, from either side.
+    """``grow_diagonal`` of the strongest links, from either side, of the product of both models' weights.
 
-    A word that one model is sure of helps the other where it is not. Source: Liang et al. 2006, "Alignment by
-    Agreement", which multiplies the posteriors of two alignment models.
+    A word that one model is sure of helps the other where it is not. A product counts by its shares of all that its
+    target word and its source word have, so that a word which many read takes no others from them. Source: Liang et
+    al. 2006, "Alignment by Agreement", which multiplies the posteriors of two alignment models; the shares are ours.
     """
     # One model's tokens may leave out words at the end, which then have no weight.
     rows, columns = np.minimum(forward.shape, reverse.shape)
     both = forward[:rows, :columns] * reverse[:rows, :columns]
-    return grow_diagonal(links_of_targets(both), links_of_sources(both))
+    shared = _shares(both, axis=0) * _shares(both, axis=1)
+    return grow_diagonal(links_of_targets(shared), links_of_sources(shared))
+
+
+def _shares(weights: Float[np.ndarray, "V W"], axis: int) -> Float[np.ndarray, "V W"]:
+    """Each weight over the sum along an axis; none of nothing."""
+    total = weights.sum(axis=axis, keepdims=True)
+    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
 
 
 OF_LINKS: dict[Symmetrization, Callable[[Links, Links], Links]] = {
