@@ -1,5 +1,6 @@
 """Masking a head is what it claims to be, and costs no compilation; the command measures it and keeps it."""
 
+import dataclasses
 import shutil
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from transformer_jax.attention.__main__ import main
 from transformer_jax.attention.ablation import Ablation
 from transformer_jax.command import run
 from transformer_jax.data.sources import Pair
+from transformer_jax.decoding.translator import Translation
 from transformer_jax.head_ablation import all_heads, mask_heads, measure, scorer
 
 PAIRS = [Pair(*texts) for texts in zip(SOURCES[:4], TARGETS[:4], strict=True)]
@@ -110,6 +112,15 @@ def test_the_loss_is_the_mean_over_target_tokens(translator):
         total -= float(jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray([outputs])[..., None], -1).sum())
         tokens += len(outputs)
     assert scores.loss == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_tokenised_references_are_put_together_by_the_rules_of_their_language(translator, monkeypatch):
+    settings = dataclasses.replace(translator.settings, data=dataclasses.replace(translator.settings.data, target="fr"))
+    said = Translation("L'eau de l'école est là .", 0.0, (), (), ())
+    monkeypatch.setattr(Translator, "translate", lambda *_: [said])
+    pairs = [Pair("Is it here?", "L' eau de l' école est là .")]
+    scores = scorer(Translator(settings, translator.tokenizers, translator.params), pairs, 1)
+    assert scores(all_heads(settings.model)).bleu == pytest.approx(100)
 
 
 def test_a_change_is_the_difference_to_the_whole_model_and_the_same_every_time(translator):

@@ -433,6 +433,13 @@ def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp
     assert [one["number"] for one in index_of(page)["sentences"]] == [1, 4]
 
 
+def test_blanks_around_a_text_change_nothing(translate, tmp_path):
+    found = translate(TEXTS[0] + " " * 300, "--attention", tmp_path, "--jsonl")
+    assert (found.status, found.err) == (0, "")
+    assert Attention.load(tmp_path / "1.npz").source == TEXTS[0]
+    assert found.lines == translate(TEXTS[0], "--jsonl").lines
+
+
 def index_of(page):
     return json.loads(re.search(r'id="index">(.*?)</script>', page)[1])
 

@@ -146,7 +146,8 @@ def scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Callable
         if not math.isfinite(loss):
             raise RunError(f"the loss is {loss}: the training of the model has diverged. Train again.")
         masked = Translator(translator.settings, translator.tokenizers, params)
-        bleu = score([found.text for found in masked.translate(sources, beam)], references)["BLEU"]
+        translations = [found.text for found in masked.translate(sources, beam)]
+        bleu = score(translations, references, translator.settings.data.target)["BLEU"]
         return Scores(loss, bleu.value, bleu.signature)
 
     return scores_of

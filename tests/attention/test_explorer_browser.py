@@ -289,6 +289,20 @@ def test_pieces_are_merged_to_words(kind, page, case) -> None:
     assert names[1] == (words["source"] if kind != "decoder" else ["[SOS]", *words["target"][:-1]])
 
 
+def test_a_word_of_several_heads_is_merged_in_each_of_them_first(page, case) -> None:
+    sentence = case.sentences[0]
+    words = [merge_words(one, sentence.target_words, sentence.source_words) for one in sentence.cross[2]]
+    page.open("#tokens=words&combine=max")
+    assert_allclose(matrix(page, "matrixOf(state, sentence)"), np.max(words, 0), atol=3 * STEP)
+    assert np.max(words) <= 1
+    choose(page, "combine", "mean")
+    assert_allclose(matrix(page, "matrixOf(state, sentence)"), np.mean(words, 0), atol=3 * STEP)
+    # A step's row is not averaged with those of the other pieces of its word.
+    page.open("#tokens=words&combine=max&view=steps&step=5")
+    rows = [merge_words(one[5:6], [0], sentence.source_words)[0] for one in sentence.cross[2]]
+    assert_allclose(page.evaluate("Array.from(stepOf(state, sentence).source.weights)"), np.max(rows, 0), atol=3 * STEP)
+
+
 def summary_by_hand(weights: np.ndarray, keys: tuple[str, ...]) -> dict[str, float]:
     """The formulas of docs/attention.md."""
     weights = weights.astype(np.float64)
@@ -403,6 +417,34 @@ def test_the_generation_is_stepped_through(page, case) -> None:
     choose(page, "tokens", "words")
     chips = parts.nth(0).locator(".chip")
     assert chips.locator("bdi").all_inner_texts() == [*sentence.source.split(), "[EOS]"]
+
+
+def test_a_step_shows_the_heads_that_its_title_names(page) -> None:
+    # The encoder has fewer layers than the decoder, and no steps.
+    page.open("#view=steps&kind=encoder&layer=1&head=3")
+    assert page.locator("#title").inner_text() == "Encoder self-attention, layer 1, head 3"
+    assert page.locator("#stage canvas").count() == 1
+    choose(page, "view", "steps")
+    assert page.locator("#title").inner_text() == "Step by step, layer 1, head 3"
+    head(page, "encoder", 0, 2).click()
+    assert page.locator("#title").inner_text() == "Encoder self-attention, layer 0, head 2"
+
+
+def test_a_word_is_named_as_far_as_it_was_written(page) -> None:
+    page.open("#view=steps&tokens=words&step=5")  # "hof" is being written, "?" is to come.
+    prefix = page.locator(".steps section").nth(1).locator(".chip bdi")
+    assert prefix.all_inner_texts() == ["[SOS]", "Wo", "ist", "der", "alte", "Bahn"]
+    page.open("#view=steps&tokens=words&step=7")
+    assert prefix.all_inner_texts() == ["[SOS]", "Wo", "ist", "der", "alte", "Bahnhof?"]
+
+
+def test_sentences_of_one_number_have_steps_of_their_own(page, tmp_path) -> None:
+    with open_page(tmp_path / "two.html") as two:
+        two.add(1, make_attention())
+        two.add(1, make_attention(JAPANESE, ARABIC))
+    page.goto((tmp_path / "two.html").as_uri() + "#view=steps")
+    page.locator("#next-sentence").click()
+    assert page.locator(".strip .token").all_inner_texts() == list(ARABIC)
 
 
 # Texts

@@ -177,6 +177,14 @@ def test_attention_of_any_pair_of_texts(translator):
     assert attention.source == TEXT
 
 
+def test_attention_is_of_the_text_that_was_read(translator, caplog):
+    blanks = TEXT + " " * 300  # More tokens than are translated at once, but one sentence.
+    [found] = translator.translate([blanks])
+    assert not caplog.messages
+    for text in (blanks, "another text"):
+        assert translator.attention(text, found).source == TEXT
+
+
 def test_attention_of_a_text_in_parts_or_of_none_is_refused(translator):
     for text in (LONG, " "):
         [found] = translator.translate([text])

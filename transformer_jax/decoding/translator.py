@@ -142,7 +142,8 @@ class Translator:
         ]
 
     def attention(self, source: str, translation: str | Translation) -> Attention:
-        """Every head's weights for one translation: one that ``translate`` returned, or any text.
+        """Every head's weights for one translation: one that ``translate`` returned, whose own source is taken, or any
+        text.
 
         Raises InputError for an empty text, and for a translation that was made in parts.
         """
@@ -158,7 +159,8 @@ class Translator:
                 "a text without letters or translated in parts has no attention map. Give it sentence by sentence."
             )
         ids = translation.source_ids, translation.target_ids
-        return capture(self.model, self.params, self.tokenizers, source, translation.text, *ids)
+        # The text that those ids are of: of one with blanks around it, or of another ``source``, they are not.
+        return capture(self.model, self.params, self.tokenizers, translation.source, translation.text, *ids)
 
     def _parts(self, text: str, length: int, number: int) -> list[str]:
         most = self.settings.data.max_length - 1
@@ -169,7 +171,8 @@ class Translator:
         if length <= most:
             return [text]
         parts = split_text(text, lambda part: len(self.tokenizers.source.encode([part])[0]), most)
-        logging.warning(f"text {number} has more than {most} tokens: it is translated in {len(parts)} parts.")
+        if len(parts) > 1:  # Blanks at its ends may have made it long.
+            logging.warning(f"text {number} has more than {most} tokens: it is translated in {len(parts)} parts.")
         return parts
 
     def _translation(self, source: str, source_ids: tuple[int, ...], found: Hypothesis) -> Translation:

@@ -6,7 +6,7 @@ function picture() {
   const title = `${element("title").textContent} (line ${sentence.number})`;
   const caption = element("caption").textContent;
   const [margin, heading] = [16, 52];
-  const view = { map: mapPicture, lines: linesPicture, steps: stepPicture }[state.view](matrixOf(state, sentence));
+  const view = { map: mapPicture, lines: linesPicture, steps: stepPicture }[state.view]();
   const width = Math.max(view.width, 1.1 * widthOf(title, 15), widthOf(caption, 11)) + 2 * margin;
   const height = view.height + heading + 2 * margin;
   const draw = (surface) => {
@@ -18,13 +18,15 @@ function picture() {
   return { width, height, draw };
 }
 
-function mapPicture(matrix) {
+function mapPicture() {
+  const matrix = matrixOf(state, sentence);
   const layout = layoutMap(matrix, 1200);
   const whole = { x: 0, y: 0, width: layout.width, height: layout.height };
-  return { ...whole, draw: (surface) => drawMap(surface, matrix, layout, whole, {}, mostOf(matrix)) };
+  return { ...whole, draw: (surface) => drawMap(surface, matrix, layout, whole, {}, mostOf(matrix.values)) };
 }
 
-function linesPicture(matrix) {
+function linesPicture() {
+  const matrix = matrixOf(state, sentence);
   const names = (tokens) => tokens.map((token) => shortened(shown(token), LABEL, WIDEST_LABEL));
   const [keys, queries] = [names(matrix.keys), names(matrix.queries)];
   const widest = (texts) => Math.max(...texts.map((text) => widthOf(text, LABEL)));

@@ -49,8 +49,8 @@ function show(next) {
 }
 
 /** The weight that has the full colour. */
-function mostOf(matrix) {
-  return state.scale === "one" ? 1 : matrix.values.reduce((most, weight) => Math.max(most, weight), 0);
+function mostOf(weights) {
+  return state.scale === "one" ? 1 : weights.reduce((most, weight) => Math.max(most, weight), 0);
 }
 
 function showSentence() {
@@ -100,22 +100,22 @@ function showControls() {
 function showView() {
   const stage = element("stage");
   stage.className = state.view;
-  const matrix = matrixOf(state, sentence);
-  const most = state.view === "steps" && state.scale === "max" ? largestOfStep() : mostOf(matrix);
   stage.tabIndex = state.view === "map" ? 0 : -1;
-  readOut(matrix, {});
-  const read = (cursor) => readOut(matrix, cursor);
-  if (state.view === "map") showMap(stage, matrix, most, read);
-  else if (state.view === "lines") showLines(stage, matrix, state.kind, read);
-  else showSteps(stage, state, sentence, most, (step) => change({ step }));
   element("readout").hidden = state.view === "steps";
   element("legend").hidden = state.view === "lines";
-  showLegend(most);
-}
-
-function largestOfStep() {
-  const { source, prefix } = stepOf(state, sentence);
-  return Math.max(...source.weights, ...prefix.weights);
+  if (state.view === "steps") {
+    const step = stepOf(state, sentence);
+    const most = mostOf([...step.source.weights, ...step.prefix.weights]);
+    showSteps(stage, state, sentence, step, most, (step) => change({ step }));
+    return showLegend(most);
+  }
+  const matrix = matrixOf(state, sentence);
+  const most = mostOf(matrix.values);
+  const read = (cursor) => readOut(matrix, cursor);
+  read({});
+  if (state.view === "map") showMap(stage, matrix, most, read);
+  else showLines(stage, matrix, state.kind, read);
+  return showLegend(most);
 }
 
 /** Say in words what is pointed at: the exact weight, what the row reads, what reads the column. */

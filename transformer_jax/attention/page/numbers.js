@@ -5,19 +5,24 @@
 
 const UNIT = 1 / 65535; // A stored weight is a whole number of these: see explorer.py.
 
-/** All heads of one kind, as layers of heads of matrices. Values stay 16-bit until a head is asked for. */
+/** All heads of one kind, as layers of heads of matrices. Values stay 16-bit until a head or a row is asked for. */
 function decodeHeads({ layers, heads, rows, columns, weights }) {
   const text = atob(weights);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
   const stored = new DataView(bytes.buffer);
   const size = rows * columns;
-  const head = (number) => {
-    const values = new Float64Array(size);
-    for (let i = 0; i < size; i++) values[i] = stored.getUint16(2 * (number * size + i), true) * UNIT;
+  const part = (first, rows) => {
+    const values = new Float64Array(rows * columns);
+    for (let i = 0; i < values.length; i++) values[i] = stored.getUint16(2 * (first + i), true) * UNIT;
     return { rows, columns, values };
   };
-  return { layers, heads, rows, columns, head: (layer, index) => head(layer * heads + index) };
+  const start = (layer, index) => (layer * heads + index) * size;
+  return {
+    layers, heads, rows, columns,
+    head: (layer, index) => part(start(layer, index), rows),
+    row: (layer, index, query) => part(start(layer, index) + query * columns, 1),
+  };
 }
 
 /** Mean or maximum of matrices of one shape. Rows of a maximum need not sum to 1. */
@@ -62,7 +67,9 @@ function merge(matrix, queryGroups, keyGroups) {
 
 /** The marks that a key may bear. */
 const isSpecial = (token) => token === "[SOS]" || token === "[EOS]";
-const isPunctuation = (token) => /^[\p{P}\p{S}]+$/u.test(token.replace(/^(▁|##)+/u, "")) && !isSpecial(token);
+const isPunctuation = (token) => /^[\p{P}\p{S}]+$/u.test(unmarked(token)) && !isSpecial(token);
+/** A piece without the mark that says whether it begins a word. */
+const unmarked = (token) => token.replace(/^(▁|##)+/u, "");
 
 /**
  * What one head does in one sentence: means over its queries. docs/attention.md has the formulas.

@@ -33,7 +33,7 @@ function showOverview(container, sentence, mostOf, choose, go) {
       waiting.unobserve(target);
       const { kind, layer, head } = target.dataset;
       const matrix = decoded(sentence, kind).head(Number(layer), Number(head));
-      drawThumbnail(target.firstChild, matrix, mostOf(matrix));
+      drawThumbnail(target.firstChild, matrix, mostOf(matrix.values));
     }
   });
   container.replaceChildren(...KINDS.map((kind) => {

@@ -50,6 +50,7 @@ function within(state, sentence) {
     ...state,
     layer,
     head: least(state.head, heads),
+    view: state.view === "steps" && state.kind === "encoder" ? "map" : state.view, // Steps are the decoder's.
     step: least(state.step, sentence.target_tokens.length),
     tokens: sentence.source_words.length && sentence.target_words.length ? state.tokens : "pieces",
     chosen: state.combine === "one" ? [] : chosen.length ? chosen : headsOf({ layers, heads }, [layer]),
@@ -70,21 +71,27 @@ function moved(state, sentence, across, down) {
   return kind ? { ...state, kind, head, layer: down < 0 ? sentence[kind].layers - 1 : 0 } : { ...state, head };
 }
 
+/** The head or heads that are shown, as [layer, head]. */
+const shownHeads = (state) => (state.combine === "one" ? [[state.layer, state.head]] : state.chosen);
+
 /** What the chosen head or heads read, with the names of its rows and columns. */
-function matrixOf(state, sentence, kind = state.kind) {
-  const heads = decoded(sentence, kind);
-  const chosen = state.combine === "one" ? [[state.layer, state.head]] : state.chosen;
-  // Steps show both kinds of the decoder, whichever kind the head was chosen in.
-  const matrices = chosen.map(([layer, head]) => heads.head(Math.min(layer, heads.layers - 1), head));
-  const matrix = matrices.length === 1 ? matrices[0] : combine(matrices, state.combine);
-  const { queries, keys, queryWords, keyWords, queryTexts, keyTexts } = sidesOf(sentence, kind);
-  if (state.tokens === "pieces") return { ...matrix, queries, keys };
+function matrixOf(state, sentence) {
+  const heads = decoded(sentence, state.kind);
+  const matrices = shownHeads(state).map(([layer, head]) => heads.head(layer, head));
+  const { queries, keys, queryWords, keyWords, queryTexts, keyTexts } = sidesOf(sentence, state.kind);
+  if (state.tokens === "pieces") return { ...combine(matrices, state.combine), queries, keys };
   const [queryGroups, keyGroups] = [groupsOf(queryWords), groupsOf(keyWords)];
   return {
-    ...merge(matrix, queryGroups, keyGroups),
-    queries: queryGroups.map(([first]) => queryTexts[queryWords[first]] ?? queries[first]),
-    keys: keyGroups.map(([first]) => keyTexts[keyWords[first]] ?? keys[first]),
+    // Words first: the sum of its pieces' maxima is no weight of a word.
+    ...combine(matrices.map((one) => merge(one, queryGroups, keyGroups)), state.combine),
+    queries: namesOf(queryGroups, queries, queryWords, queryTexts),
+    keys: namesOf(keyGroups, keys, keyWords, keyTexts),
   };
+}
+
+/** What groups of tokens are called: by the text of their word, or by their token. */
+function namesOf(groups, tokens, words, texts) {
+  return groups.map(([first]) => texts[words[first]] ?? tokens[first]);
 }
 
 /** What names the rows and the columns of a kind. */

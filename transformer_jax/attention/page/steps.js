@@ -4,24 +4,27 @@
 
 /** What there is to say of one step. */
 function stepOf(state, sentence) {
-  const step = state.step;
-  // A step writes one piece: only what it read is merged to words.
-  const row = (kind) => {
-    const whole = matrixOf({ ...state, tokens: "pieces" }, sentence, kind);
-    const { keys, keyWords, keyTexts } = sidesOf(sentence, kind);
-    const query = { rows: 1, columns: whole.columns, values: rowOf(whole, step) };
-    if (state.tokens === "pieces") return { tokens: keys, weights: query.values };
-    const groups = groupsOf(keyWords);
-    return {
-      tokens: groups.map(([first]) => keyTexts[keyWords[first]] ?? keys[first]),
-      weights: merge(query, [[0]], groups).values,
-    };
+  const { step } = state;
+  // A step writes one piece: only what it read, the first so many keys, is merged to words.
+  const row = (kind, count, texts) => {
+    const { keys, keyWords } = sidesOf(sentence, kind);
+    const words = keyWords.slice(0, count);
+    const groups = state.tokens === "pieces" ? keys.slice(0, count).map((_, key) => [key]) : groupsOf(words);
+    const rows = shownHeads(state).map(([layer, head]) => {
+      const { values } = decoded(sentence, kind).row(layer, head, step);
+      return merge({ rows: 1, columns: count, values: values.slice(0, count) }, [[0]], groups);
+    });
+    const tokens = state.tokens === "pieces" ? keys.slice(0, count) : namesOf(groups, keys, words, texts);
+    return { tokens, weights: combine(rows, state.combine).values };
   };
-  const prefix = row("decoder");
-  // What comes after the step was hidden from it.
-  const read = sidesOf(sentence, "decoder").keyWords.slice(0, step + 1);
-  const known = state.tokens === "pieces" ? step + 1 : groupsOf(read).length;
+  // What comes after the step was hidden from it: a word that it goes on with is named by the pieces so far.
   const written = sentence.target_tokens[step];
+  const before = sentence.target_tokens.slice(0, step);
+  const piecesOf = (word) => before.filter((_, place) => sentence.target_words[place] === word);
+  const toCome = new Set(sentence.target_words.slice(step));
+  const known = sentence.target_texts.map((text, word) =>
+    toCome.has(word) ? piecesOf(word).map(unmarked).join("") || "▁" : text,
+  );
   const alternatives = (sentence.alternatives?.[step] ?? []).map((token, place) => ({
     token, probability: sentence.alternative_probabilities[step][place], written: token === written,
   }));
@@ -30,16 +33,15 @@ function stepOf(state, sentence) {
   }
   return {
     written,
-    source: row("cross"),
-    prefix: { tokens: prefix.tokens.slice(0, known), weights: prefix.weights.slice(0, known) },
+    source: row("cross", sentence.source_tokens.length, sentence.source_texts),
+    prefix: row("decoder", step + 1, known),
     alternatives,
   };
 }
 
 /** Fill the stage with one step; `go(step)` shows another. What is dragged or focused stays where it is. */
-function showSteps(stage, state, sentence, most, go) {
-  if (stage.firstChild?.dataset.steps !== String(sentence.number)) stage.replaceChildren(stepFrame(sentence));
-  const { source, prefix, alternatives } = stepOf(state, sentence);
+function showSteps(stage, state, sentence, { source, prefix, alternatives }, most, go) {
+  if (stage.firstChild?.dataset.steps !== String(state.sentence)) stage.replaceChildren(stepFrame(state, sentence));
   const last = sentence.target_tokens.length - 1;
   const [back, slider, on, place] = stage.querySelector(".step-bar").children;
   Object.assign(back, { disabled: state.step === 0, onclick: () => go(state.step - 1) });
@@ -62,7 +64,7 @@ function showSteps(stage, state, sentence, most, go) {
 }
 
 /** What is the same at every step: the controls and the tokens to be written. */
-function stepFrame(sentence) {
+function stepFrame(state, sentence) {
   const bar = document.createElement("div");
   bar.className = "step-bar";
   const slider = document.createElement("input");
@@ -79,7 +81,7 @@ function stepFrame(sentence) {
   parts.className = "parts";
   const frame = document.createElement("div");
   frame.className = "frame";
-  frame.dataset.steps = sentence.number;
+  frame.dataset.steps = state.sentence;
   frame.append(bar, strip, parts);
   return frame;
 }
