@@ -187,7 +187,8 @@ def test_the_address_is_the_view(page) -> None:
     seen = page.locator(".enlarged").inner_text()
     page.open(address)
     assert page.locator(".enlarged").inner_text() == seen
-    assert page.locator("#sentence").input_value() == "1"
+    assert page.evaluate("sentence.number") == 3
+    assert "sentence=3&" in address, "the number of the line, whatever else is on the page"
     page.evaluate("location.hash = '#view=steps'")
     assert page.locator("#title").inner_text().startswith("Step by step")
 
@@ -195,7 +196,7 @@ def test_the_address_is_the_view(page) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "#sentence=99&layer=99&head=99&step=99",
+        "#sentence=2&layer=99&head=99&step=99",
         "#sentence=-1&kind=<b>&view=&chosen=9.9_x&sort=__proto__",
         "#%E0%A4%A",
         "#tokens=words&sentence=1e9",
@@ -205,6 +206,41 @@ def test_an_address_that_makes_no_sense_shows_something_that_does(address, page)
     page.open(address)
     assert page.locator("h2#title").inner_text()
     assert page.locator("#stage canvas").count() == 1
+
+
+def test_the_view_is_kept_but_not_in_the_history(page) -> None:
+    before = page.evaluate("history.length")
+    choose(page, "view", "lines")
+    choose(page, "kind", "encoder")
+    assert page.evaluate("[location.hash, history.length]") == ["#kind=encoder&layer=1&view=lines", before]
+    page.evaluate("() => { history.replaceState = () => { throw new DOMException('too often', 'SecurityError'); }; }")
+    choose(page, "kind", "cross")
+    assert page.locator("#title").inner_text() == "Cross-attention, layer 1, head 0"
+
+
+def test_shift_and_an_arrow_leads_to_another_head_from_anywhere(page) -> None:
+    page.locator('input[value="cross"]').focus()
+    page.keyboard.press("Shift+ArrowUp")
+    page.keyboard.press("Shift+ArrowRight")
+    assert page.locator("#title").inner_text() == "Cross-attention, layer 1, head 1"
+    head(page, "cross", 1, 2).click()
+    for keys in ("altKey", "ctrlKey", "metaKey"):
+        for shift in ("false", "true"):
+            event = f"new KeyboardEvent('keydown', {{key: 'ArrowLeft', {keys}: true, shiftKey: {shift}, "
+            event += "bubbles: true, cancelable: true})"
+            assert page.evaluate(f"document.activeElement.dispatchEvent({event})"), "the browser's own"
+    assert page.locator("#title").inner_text() == "Cross-attention, layer 1, head 2"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (420, 800)])
+def test_the_head_that_is_enlarged_is_in_sight(width, height, page) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.open("#sentence=5")
+    for layer in (5, 1, 3):
+        page.evaluate(f"change({{ layer: {layer}, head: 7 }})")
+        box, nav = head(page, "cross", layer, 7).bounding_box(), page.locator("nav").bounding_box()
+        assert nav["y"] <= box["y"] <= box["y"] + box["height"] <= min(nav["y"] + nav["height"], height) + 0.5, layer
+    assert page.evaluate("scrollY") == 0
 
 
 # Numbers
@@ -248,6 +284,28 @@ def test_arrow_keys_read_weights_without_a_mouse(page, case) -> None:
     for key in ("ArrowDown", "ArrowDown", "ArrowRight", "ArrowUp"):  # the first one only begins, at 0, 0
         page.keyboard.press(key)
     assert weight(page) == pytest.approx(case.sentences[0].cross[2, 0, 0, 1], abs=STEP + 0.5e-5)
+
+
+def test_a_tap_reads_the_weight_below_it(browser, case) -> None:
+    context = browser.new_context(viewport={"width": 420, "height": 800}, offline=True, has_touch=True)
+    page = context.new_page()
+    page.goto(case.path.as_uri())
+    layout = page.evaluate("onPage(matrixOf(state, sentence))")
+    x, y = (layout[edge] + (place + 0.5) * layout["cell"] for edge, place in (("left", 2), ("top", 3)))
+    page.locator("#stage").tap(position={"x": x, "y": y})
+    assert weight(page) == pytest.approx(case.sentences[0].cross[2, 0, 3, 2], abs=STEP + 0.5e-5)
+    context.close()
+
+
+def test_what_is_pointed_at_stays_pointed_at_from_head_to_head(page, case) -> None:
+    point_at(page, 3, 2)
+    page.keyboard.press("Shift+ArrowRight")
+    assert weight(page) == pytest.approx(case.sentences[0].cross[2, 1, 3, 2], abs=STEP + 0.5e-5)
+    page.set_viewport_size({"width": 1000, "height": 700})
+    page.wait_for_timeout(50)
+    assert weight(page) == pytest.approx(case.sentences[0].cross[2, 1, 3, 2], abs=STEP + 0.5e-5)
+    choose(page, "kind", "decoder")
+    assert page.locator("#weight").count() == 0, "another kind has other cells"
 
 
 def test_heads_are_combined(page, case) -> None:
@@ -329,7 +387,7 @@ def test_the_summary_follows_its_formulas(kind, number, page, case) -> None:
     sentence = case.sentences[number]
     weights = getattr(sentence, kind)
     keys = sentence.target_inputs if kind == "decoder" else sentence.source_tokens
-    page.open(f"#kind={kind}&sentence={number}")
+    page.open(f"#kind={kind}&sentence={2 * number + 1}")
     found = page.evaluate(f"summariesOf(sentence, '{kind}', null)")
     assert len(found) == weights.shape[0] * weights.shape[1]
     for one in found:
@@ -381,6 +439,25 @@ def test_a_token_in_lines_shows_what_it_reads_and_what_reads_it(page, case) -> N
     assert {line["weight"] for line in lines if line["query"] == 1} <= set(matrix(page, "matrixOf(state, sentence)")[1])
 
 
+def test_arrow_keys_go_from_token_to_token_and_the_focus_stays(page, case) -> None:
+    choose(page, "view", "lines")
+    assert page.locator(".key [tabindex='0']").count() == page.locator(".query [tabindex='0']").count() == 1
+    page.locator(".query .token").nth(1).focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowLeft", "ArrowUp", "Alt+ArrowUp"):
+        page.keyboard.press(key)
+    focused = "[document.activeElement.closest('ol')?.className, document.activeElement.textContent]"
+    assert page.evaluate(focused) == ["key", case.sentences[0].source_tokens[2]]
+    page.set_viewport_size({"width": 1000, "height": 700})
+    page.wait_for_timeout(50)
+    page.keyboard.press("Shift+ArrowRight")
+    assert page.locator("#title").inner_text() == "Cross-attention, layer 2, head 1"
+    assert page.evaluate(focused) == ["key", case.sentences[0].source_tokens[2]]
+    assert "▁the is attended to by" in page.locator("#readout").inner_text()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == ["key", case.sentences[0].source_tokens[2]], "Tab leads back to it"
+
+
 def test_lines_are_as_thick_as_their_weights(page, case) -> None:
     drawn = page.evaluate(
         """(() => { const found = []; const matrix = matrixOf(state, sentence);
@@ -419,6 +496,43 @@ def test_the_generation_is_stepped_through(page, case) -> None:
     assert chips.locator("bdi").all_inner_texts() == [*sentence.source.split(), "[EOS]"]
 
 
+def test_steps_are_gone_through_with_the_keyboard(page) -> None:
+    page.open("#view=steps&step=9")
+    page.get_by_label("Next step").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert page.locator(".place").inner_text() == "step 10 (0 to 10)"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Next step", "at the end too"
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("[document.activeElement.textContent, state.step]") == ["Da", 8]
+    assert page.locator(".strip [tabindex='0']").count() == 1
+    page.open("#view=steps&sentence=3&step=2")
+    page.locator(".strip .current").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("state.step") == 3, "Arabic goes on to the left"
+    page.locator("#next-sentence").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert page.evaluate("[document.activeElement.id, sentence.number]") == ["next-sentence", 7]
+
+
+def test_a_step_of_a_long_sentence_is_in_sight_and_reads_its_own_weights_alone(page) -> None:
+    page.open("#sentence=5&view=steps&step=150&combine=max&scale=max")
+    page.locator("#all-layers").click()
+    box, strip = (page.locator(one).bounding_box() for one in (".strip .current", ".strip"))
+    assert strip["y"] <= box["y"] <= box["y"] + box["height"] <= strip["y"] + strip["height"]
+    assert page.evaluate("state.chosen.length") == 48
+    page.evaluate(
+        """() => { for (const kind of ["cross", "decoder"]) decoded(sentence, kind).head = () => {
+        throw new Error("40,000 weights of a head are read for 200"); }; }"""
+    )
+    page.get_by_label("Next step").click()
+    assert page.evaluate("state.step") == 151
+
+
 def test_a_step_shows_the_heads_that_its_title_names(page) -> None:
     # The encoder has fewer layers than the decoder, and no steps.
     page.open("#view=steps&kind=encoder&layer=1&head=3")
@@ -452,16 +566,16 @@ def test_sentences_of_one_number_have_steps_of_their_own(page, tmp_path) -> None
 
 def test_a_hostile_sentence_is_text(page) -> None:
     for view in ("map", "lines", "steps"):
-        page.open(f"#sentence=3&view={view}&kind=encoder")
+        page.open(f"#sentence=7&view={view}&kind=encoder")
         assert page.locator("#source").inner_text() == HOSTILE
         assert page.locator("img").count() == 0
         assert page.locator("#translation").inner_text() == "(empty)"
-    page.open("#sentence=3&view=lines&kind=encoder")
-    assert page.locator(".key .token").all_inner_texts() == [HOSTILE, "<b>&amp;", "<U+202E>abc", '""', "[EOS]"]
+    page.open("#sentence=7&view=lines&kind=encoder")
+    assert page.locator(".key .token").all_inner_texts() == [HOSTILE.replace(" ", "␣"), "<b>&amp;", "<U+202E>abc", '""', "[EOS]"]
 
 
 def test_each_text_runs_in_its_own_direction(page) -> None:
-    page.open("#sentence=1&view=steps&step=2")
+    page.open("#sentence=3&view=steps&step=2")
     assert page.locator("#source").get_attribute("dir") == "ltr"
     assert page.locator("#translation").get_attribute("dir") == "rtl"
     left = [box["x"] for box in (one.bounding_box() for one in page.locator(".strip .token").all())]
@@ -474,10 +588,18 @@ def test_each_text_runs_in_its_own_direction(page) -> None:
     assert page.locator(".key .token").all_inner_texts() == list(JAPANESE)
 
 
+def test_characters_that_show_nothing_are_written_out(page) -> None:
+    written = {
+        "a b": "a␣b", "\xa0": "<U+00A0>", "\u3000": "<U+3000>", "\xad": "<U+00AD>", "\u061c": "<U+061C>",
+        "\n": "<U+000A>", "می\u200cخواهم": "می\u200cخواهم", "👍🏽": "👍🏽",
+    }  # fmt: skip
+    assert page.evaluate("(tokens) => tokens.map(shown)", list(written)) == list(written.values())
+
+
 def test_200_tokens_open_at_once_and_scroll_to_the_end(page, case) -> None:
     ready = []
     for _ in range(3):  # Other tests may be running beside one of them.
-        page.open("#sentence=2&head=3")
+        page.open("#sentence=5&head=3")
         ready.append(page.evaluate("new Promise((done) => requestAnimationFrame(() => done(performance.now())))"))
     assert min(ready) < 2000, "milliseconds from the start of loading to the first picture"
     size = page.evaluate("[element('stage').querySelector('canvas').width, innerWidth * devicePixelRatio]")
@@ -590,7 +712,7 @@ def test_the_numbers_are_saved_as_csv(page, case) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", "#sentence=3&kind=encoder", "#view=lines&kind=decoder", "#view=steps&step=5", "#sentence=1"]
+    "address", ["", "#sentence=7&kind=encoder", "#view=lines&kind=decoder", "#view=steps&step=5", "#sentence=3"]
 )
 def test_every_view_is_saved_as_a_picture_and_as_a_drawing(address, page) -> None:
     page.open(address)
@@ -613,8 +735,11 @@ def test_a_notebook_shows_it_in_a_frame(page, tmp_path) -> None:
         f"<!doctype html><title>x</title>{attention._repr_html_()}", encoding="utf-8"
     )
     page.goto((tmp_path / "notebook.html").as_uri())
+    before = page.evaluate("history.length")
     frame = page.frame_locator("iframe")
     frame.locator('.head[data-kind="decoder"]').nth(2).click()
     assert frame.locator("#title").inner_text() == "Decoder self-attention, layer 0, head 2"
+    assert page.evaluate("history.length") == before, "the notebook's own history"
+    assert page.frames[1].evaluate("location.hash") == "#kind=decoder&layer=0&head=2"
     frame.locator('input[value="lines"]').check(force=True)
     assert frame.locator(".query .token").count() == len(attention.target_tokens)

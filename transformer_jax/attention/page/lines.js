@@ -41,8 +41,17 @@ function bothSides(kind, side, index, matrix) {
   return found;
 }
 
-/** Fill the stage with two columns of tokens and the lines between them. */
+/** Fill the stage with two columns of tokens and the lines between them. A token that has the focus keeps it. */
 function showLines(stage, matrix, kind, read) {
+  const focused = () => {
+    const item = document.activeElement.closest("#stage li");
+    return item && { side: item.parentElement.className, place: [...item.parentElement.children].indexOf(item) };
+  };
+  const focusToken = (side, place) => {
+    const { children } = stage.querySelector(`ol.${side}`);
+    children[Math.max(0, Math.min(place, children.length - 1))].firstChild.focus();
+  };
+  const before = focused();
   const canvas = document.createElement("canvas");
   const column = (side, tokens, title) => {
     const list = document.createElement("ol");
@@ -51,9 +60,14 @@ function showLines(stage, matrix, kind, read) {
     list.append(...tokens.map((token, index) => {
       const item = document.createElement("li");
       const button = tokenButton(token);
-      button.onpointerenter = button.onfocus = () => focusOn(bothSides(kind, side, index, matrix));
-      button.onpointerleave = () => focusOn({});
-      button.onblur = button.onpointerleave;
+      button.tabIndex = index === 0 ? 0 : -1; // Tab reaches one token of a column, arrow keys lead to the others.
+      button.onpointerenter = () => focusOn(bothSides(kind, side, index, matrix));
+      button.onfocus = () => {
+        list.querySelector("[tabindex='0']").tabIndex = -1;
+        button.tabIndex = 0;
+        button.onpointerenter();
+      };
+      button.onblur = button.onpointerleave = () => focusOn({});
       item.append(button);
       return item;
     }));
@@ -89,21 +103,17 @@ function showLines(stage, matrix, kind, read) {
     read(focus);
   };
   stage.onscroll = () => requestAnimationFrame(draw);
-  stage.onpointermove = stage.onpointerleave = null;
   stage.onkeydown = (event) => {
-    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-    const list = document.activeElement?.closest("ol");
-    if (event.shiftKey || !stage.contains(list)) return;
-    const items = [...list.children];
-    const place = items.indexOf(document.activeElement.closest("li"));
-    const other = list === keys ? queries : keys;
-    const across = event.key === "ArrowLeft" || event.key === "ArrowRight";
-    const target = across ? other.children[Math.min(place, other.children.length - 1)] : items[place + step];
-    if (!target) return;
+    const step = !event.shiftKey && arrowOf(event);
+    const here = focused();
+    if (!step || !here) return;
     event.preventDefault();
-    target.firstChild.focus();
+    const [across, down] = step;
+    const side = across ? { key: "query", query: "key" }[here.side] : here.side;
+    focusToken(side, here.place + down);
   };
   draw();
+  if (before) focusToken(before.side, before.place);
 }
 
 /** A token that can be pointed at and focused, shown in its own direction. */

@@ -4,6 +4,7 @@
 const index = JSON.parse(element("index").textContent);
 let state;
 let sentence; // That of the state. Only one is in memory; the others are text in the page.
+let pointed = {}; // {query, key} of the matrix that is shown; either may be missing. Heads of one kind share it.
 
 function element(id) {
   return document.getElementById(id);
@@ -23,16 +24,16 @@ function readSentence(place) {
 function change(changes) {
   show({ ...state, ...changes });
   try {
-    history.replaceState(null, "", toAddress(state));
+    // The whole address: in a notebook's frame what is only its end would be taken for the notebook's.
+    history.replaceState(null, "", location.href.split("#")[0] + toAddress(state, index.sentences));
   } catch {
-    location.hash = toAddress(state); // Within a notebook's frame, which has no address of its own.
+    // Safari allows a hundred changes in half a minute. The view is shown all the same.
   }
 }
 
 /** Bring the page to a state; what is the same as before stays as it is. */
 function show(next) {
   const before = state;
-  next.sentence = Math.min(next.sentence, index.sentences.length - 1);
   if (next.sentence !== before?.sentence) sentence = readSentence(next.sentence);
   state = within(next, sentence);
   const differs = (name) => JSON.stringify(before[name]) !== JSON.stringify(state[name]);
@@ -40,8 +41,13 @@ function show(next) {
   if (isNew("sentence")) showSentence();
   if (isNew("sentence", "scale")) showOverview(element("overview"), sentence, mostOf, chooseHead, move);
   markOverview(element("overview"), state);
+  const current = document.querySelector(".head[tabindex='0']");
+  if (isNew("sentence", "kind", "layer", "head")) reveal(current.closest("nav"), current);
   showControls();
-  if (isNew("sentence", "kind", "view", "tokens")) element("stage").scrollTo(0, 0);
+  if (isNew("sentence", "kind", "view", "tokens")) {
+    element("stage").scrollTo(0, 0);
+    pointed = {};
+  }
   if (isNew("sentence", "kind", "layer", "head", "view", "tokens", "combine", "chosen", "step", "scale")) showView();
   if (isNew("sentence", "kind")) requestAnimationFrame(() => setTimeout(showTable)); // The picture comes first.
   else if (isNew("sort")) showTable();
@@ -56,8 +62,8 @@ function mostOf(weights) {
 function showSentence() {
   const picker = element("sentence");
   picker.value = state.sentence;
-  element("previous-sentence").disabled = state.sentence === 0;
-  element("next-sentence").disabled = state.sentence === index.sentences.length - 1;
+  allow(element("previous-sentence"), state.sentence > 0);
+  allow(element("next-sentence"), state.sentence < index.sentences.length - 1);
   for (const name of ["source", "translation"]) {
     const place = element(name);
     place.textContent = sentence[name] || "(empty)";
@@ -100,7 +106,11 @@ function showControls() {
 function showView() {
   const stage = element("stage");
   stage.className = state.view;
+  stage.onscroll = stage.onpointermove = stage.onpointerleave = stage.onclick = stage.onkeydown = null;
   stage.tabIndex = state.view === "map" ? 0 : -1;
+  // A screen reader hands arrow keys over to an application alone.
+  stage.setAttribute("role", state.view === "map" ? "application" : "group");
+  stage.setAttribute("aria-roledescription", { map: "heat map", lines: "lines", steps: "step" }[state.view]);
   element("readout").hidden = state.view === "steps";
   element("legend").hidden = state.view === "lines";
   if (state.view === "steps") {
@@ -111,9 +121,12 @@ function showView() {
   }
   const matrix = matrixOf(state, sentence);
   const most = mostOf(matrix.values);
-  const read = (cursor) => readOut(matrix, cursor);
-  read({});
-  if (state.view === "map") showMap(stage, matrix, most, read);
+  const read = (cursor) => {
+    pointed = cursor;
+    readOut(matrix, cursor);
+  };
+  readOut(matrix, pointed);
+  if (state.view === "map") showMap(stage, matrix, most, pointed, read);
   else showLines(stage, matrix, state.kind, read);
   return showLegend(most);
 }
@@ -190,6 +203,12 @@ function chooseHead(kind, layer, head, extend) {
   return change({ ...changes, combine: state.combine === "one" ? "mean" : state.combine, chosen: next });
 }
 
+/** Where an arrow key leads, as [across, down]; undefined for other keys, and where the browser has a use for it. */
+function arrowOf({ key, ctrlKey, altKey, metaKey }) {
+  if (ctrlKey || altKey || metaKey) return undefined;
+  return { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
+}
+
 /** The neighbouring head. */
 function move(across, down) {
   const next = moved(state, sentence, across, down);
@@ -202,9 +221,10 @@ function begin() {
   const options = index.sentences.map(({ number, source }, place) => new Option(`${number}  ${source}`, place));
   element("sentence").append(...options);
   element("left-out").textContent = index.left_out;
-  element("sentence").onchange = (event) => change({ sentence: Number(event.target.value), step: 0 });
-  element("previous-sentence").onclick = () => change({ sentence: state.sentence - 1, step: 0 });
-  element("next-sentence").onclick = () => change({ sentence: state.sentence + 1, step: 0 });
+  const go = (place) => place in index.sentences && change({ sentence: place, step: 0 });
+  element("sentence").onchange = (event) => go(Number(event.target.value));
+  element("previous-sentence").onclick = () => go(state.sentence - 1);
+  element("next-sentence").onclick = () => go(state.sentence + 1);
   element("this-layer").onclick = () => change({ chosen: headsOf(sentence[state.kind], [state.layer]) });
   element("all-layers").onclick = () => change({ chosen: headsOf(sentence[state.kind]) });
   element("png").onclick = savePng;
@@ -224,15 +244,15 @@ function begin() {
     };
   }
   document.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!step || !event.shiftKey || event.target.closest("input, select")) return;
+    const step = event.shiftKey && arrowOf(event);
+    if (!step || event.target.closest("input[type=range], select")) return;
     event.preventDefault();
     move(...step);
   });
-  window.addEventListener("hashchange", () => show(fromAddress(location.hash)));
+  window.addEventListener("hashchange", () => show(fromAddress(location.hash, index.sentences)));
   window.addEventListener("resize", showView);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-  show(fromAddress(location.hash));
+  show(fromAddress(location.hash, index.sentences));
 }
 
 /** Once more, in the colours of another theme. */

@@ -31,25 +31,25 @@ function onPage(matrix) {
 }
 
 /**
- * @param window {x, y, width, height}: the part of the whole map that is drawn, at 0, 0 of the surface
+ * @param part {x, y, width, height}: the part of the whole map that is drawn, at 0, 0 of the surface
  * @param cursor {query, key}: what is pointed at; either may be missing
  * @param most the weight that has the full colour
  */
-function drawMap(surface, matrix, layout, window, cursor, most) {
+function drawMap(surface, matrix, layout, part, cursor, most) {
   const { left, top, cell } = layout;
   const [ink, faint, ground, focus] = ["ink", "faint", "panel", "focus"].map(named);
   const { colour, ink: inkOn } = palette();
-  surface.rectangle(0, 0, window.width, window.height, ground);
+  surface.rectangle(0, 0, part.width, part.height, ground);
   const visible = (offset, extent, count) => [
     Math.max(0, Math.floor(offset / cell)),
     Math.min(count, Math.ceil((offset + extent) / cell)),
   ];
-  const [firstRow, lastRow] = visible(window.y, window.height - top, matrix.rows);
-  const [firstColumn, lastColumn] = visible(window.x, window.width - left, matrix.columns);
-  const x = (column) => left + column * cell - window.x;
-  const y = (row) => top + row * cell - window.y;
+  const [firstRow, lastRow] = visible(part.y, part.height - top, matrix.rows);
+  const [firstColumn, lastColumn] = visible(part.x, part.width - left, matrix.columns);
+  const x = (column) => left + column * cell - part.x;
+  const y = (row) => top + row * cell - part.y;
 
-  surface.clip(left, top, window.width - left, window.height - top, () => {
+  surface.clip(left, top, part.width - left, part.height - top, () => {
     for (let row = firstRow; row < lastRow; row++) {
       for (let column = firstColumn; column < lastColumn; column++) {
         const weight = matrix.values[row * matrix.columns + column];
@@ -68,7 +68,7 @@ function drawMap(surface, matrix, layout, window, cursor, most) {
     else if (row !== undefined) surface.frame(x(0), y(row) - 0.5, wide, cell, focus, 2);
     else if (column !== undefined) surface.frame(x(column) - 0.5, y(0), cell, high, focus, 2);
   });
-  surface.clip(0, top, left, window.height - top, () => {
+  surface.clip(0, top, left, part.height - top, () => {
     for (let row = firstRow; row < lastRow; row++) {
       const bold = row === cursor.query;
       const text = shortened(shown(matrix.queries[row]), LABEL, WIDEST_LABEL);
@@ -76,7 +76,7 @@ function drawMap(surface, matrix, layout, window, cursor, most) {
       surface.text(left - 8, y(row) + cell / 2, text, { fill, size: LABEL, align: "right", bold });
     }
   });
-  surface.clip(left - 8, 0, window.width - left + 8, top, () => {
+  surface.clip(left - 8, 0, part.width - left + 8, top, () => {
     for (let column = firstColumn; column < lastColumn; column++) {
       const bold = column === cursor.key;
       const text = shortened(shown(matrix.keys[column]), LABEL, WIDEST_LABEL);
@@ -87,19 +87,19 @@ function drawMap(surface, matrix, layout, window, cursor, most) {
 }
 
 /** The row and the column under a point of the window; a name alone has one of the two. */
-function cellAt(matrix, layout, window, pointX, pointY) {
+function cellAt(matrix, layout, part, pointX, pointY) {
   // Names of columns lean to the right.
   const leaning = Math.max(0, layout.top - 7 - pointY) / Math.tan(SLANT);
-  const column = Math.floor((pointX - leaning - layout.left + window.x) / layout.cell);
-  const row = Math.floor((pointY - layout.top + window.y) / layout.cell);
+  const column = Math.floor((pointX - leaning - layout.left + part.x) / layout.cell);
+  const row = Math.floor((pointY - layout.top + part.y) / layout.cell);
   const cursor = {};
   if (pointY >= layout.top && row >= 0 && row < matrix.rows) cursor.query = row;
   if (pointX - leaning >= layout.left && column >= 0 && column < matrix.columns) cursor.key = column;
   return cursor;
 }
 
-/** Fill the stage with the map; `read(cursor)` is told what is pointed at. */
-function showMap(stage, matrix, most, read) {
+/** Fill the stage with the map; `cursor` is pointed at, and `read(cursor)` is told when something else is. */
+function showMap(stage, matrix, most, cursor, read) {
   const layout = onPage(matrix);
   const canvas = document.createElement("canvas");
   const sizer = document.createElement("div");
@@ -109,15 +109,14 @@ function showMap(stage, matrix, most, read) {
   sizer.append(canvas);
   stage.replaceChildren(sizer);
   fit(stage, layout.width, layout.height);
-  let cursor = {};
 
   const inSight = () => {
     const { scrollLeft: x, scrollTop: y, clientWidth: width, clientHeight: height } = stage;
     return { x, y, width, height };
   };
   const draw = () => {
-    const window = inSight();
-    drawMap(onScreen(canvas, window.width, window.height), matrix, layout, window, cursor, most);
+    const part = inSight();
+    drawMap(onScreen(canvas, part.width, part.height), matrix, layout, part, cursor, most);
   };
   const point = (next) => {
     if (next.query === cursor.query && next.key === cursor.key) return;
@@ -130,17 +129,17 @@ function showMap(stage, matrix, most, read) {
     return cellAt(matrix, layout, inSight(), event.clientX - box.left, event.clientY - box.top);
   };
   stage.onscroll = () => requestAnimationFrame(draw);
-  stage.onpointermove = (event) => point(place(event));
+  stage.onpointermove = stage.onclick = (event) => point(place(event)); // A finger does not move before it taps.
   stage.onpointerleave = () => point({});
   stage.onkeydown = (event) => {
-    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-    if (!step || event.shiftKey || event.ctrlKey || event.metaKey || event.altKey) return;
+    const step = !event.shiftKey && arrowOf(event);
+    if (!step) return;
     event.preventDefault();
     const { query, key } = cursor;
     const next = { query: query ?? 0, key: key ?? 0 };
     if (query !== undefined && key !== undefined) {
-      next.query = Math.max(0, Math.min(matrix.rows - 1, query + step[0]));
-      next.key = Math.max(0, Math.min(matrix.columns - 1, key + step[1]));
+      next.query = Math.max(0, Math.min(matrix.rows - 1, query + step[1]));
+      next.key = Math.max(0, Math.min(matrix.columns - 1, key + step[0]));
     }
     const [left, top] = [next.key * layout.cell, next.query * layout.cell];
     stage.scrollLeft = Math.max(left + layout.cell + layout.left - stage.clientWidth, Math.min(stage.scrollLeft, left));

@@ -7,17 +7,17 @@ const NAMES = { encoder: "Encoder", decoder: "Decoder", cross: "Cross" };
 /** Draw a head at most THUMBNAIL pixels wide and high: of the weights that share a pixel, the largest. */
 function drawThumbnail(canvas, matrix, most) {
   const [rows, columns] = [Math.min(THUMBNAIL, matrix.rows), Math.min(THUMBNAIL, matrix.columns)];
-  const largest = new Float64Array(rows * columns);
+  const strongest = new Float64Array(rows * columns);
   for (let query = 0; query < matrix.rows; query++) {
     const row = Math.floor((query * rows) / matrix.rows);
     for (let key = 0; key < matrix.columns; key++) {
       const place = row * columns + Math.floor((key * columns) / matrix.columns);
-      largest[place] = Math.max(largest[place], matrix.values[query * matrix.columns + key]);
+      strongest[place] = Math.max(strongest[place], matrix.values[query * matrix.columns + key]);
     }
   }
   const { rgb } = palette();
   const image = new ImageData(columns, rows);
-  largest.forEach((weight, place) => {
+  strongest.forEach((weight, place) => {
     image.data.set(rgb(most > 0 ? weight / most : 0), 4 * place);
     image.data[4 * place + 3] = 255;
   });
@@ -65,8 +65,8 @@ function showOverview(container, sentence, mostOf, choose, go) {
     return section;
   }));
   container.onkeydown = (event) => {
-    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!step || event.shiftKey) return;
+    const step = !event.shiftKey && arrowOf(event);
+    if (!step) return;
     event.preventDefault();
     go(...step);
     container.querySelector(".head[tabindex='0']")?.focus();
@@ -78,6 +78,12 @@ function showOverview(container, sentence, mostOf, choose, go) {
     span.textContent = text;
     return span;
   }
+}
+
+/** Scroll a box, and nothing around it, until a part of it is in sight. */
+function reveal(box, part) {
+  const [outer, inner] = [box.getBoundingClientRect(), part.getBoundingClientRect()];
+  box.scrollTop += Math.max(0, inner.bottom - outer.bottom) - Math.max(0, outer.top - inner.top);
 }
 
 /** Mark the head that is enlarged, and those that are combined. */

@@ -11,22 +11,23 @@ const START = {
   step: 0, scale: "one", sort: "",
 };
 
-/** The view as text: only what differs from the beginning. */
-function toAddress(state) {
-  const written = { ...state, chosen: state.chosen.map((one) => one.join(".")).join("_") };
-  const first = { ...START, chosen: "" };
+/** The view as text: only what differs from the beginning. A sentence's place becomes the number of its line. */
+function toAddress(state, sentences) {
+  const chosen = state.chosen.map((one) => one.join(".")).join("_");
+  const written = { ...state, chosen, sentence: sentences[state.sentence].number };
+  const first = { ...START, chosen: "", sentence: sentences[0].number };
   const names = Object.keys(START).filter((name) => written[name] !== first[name]);
   return `#${names.map((name) => `${name}=${written[name]}`).join("&")}`;
 }
 
 /** The view that a text spells; what it does not say, or says wrongly, is as at the beginning. */
-function fromAddress(address) {
+function fromAddress(address, sentences) {
   const given = new URLSearchParams(address.replace(/^#/, ""));
   const oneOf = (name, values) => (values.includes(given.get(name)) ? given.get(name) : START[name]);
   const number = (name) => (/^\d{1,6}$/.test(given.get(name) ?? "") ? Number(given.get(name)) : START[name]);
   const chosen = (given.get("chosen") ?? "").split("_").filter((one) => /^\d{1,4}\.\d{1,4}$/.test(one));
   return {
-    sentence: number("sentence"),
+    sentence: Math.max(0, sentences.findIndex((one) => String(one.number) === given.get("sentence"))),
     kind: oneOf("kind", KINDS),
     layer: number("layer"),
     head: number("head"),

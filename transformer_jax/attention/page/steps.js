@@ -44,23 +44,32 @@ function showSteps(stage, state, sentence, { source, prefix, alternatives }, mos
   if (stage.firstChild?.dataset.steps !== String(state.sentence)) stage.replaceChildren(stepFrame(state, sentence));
   const last = sentence.target_tokens.length - 1;
   const [back, slider, on, place] = stage.querySelector(".step-bar").children;
-  Object.assign(back, { disabled: state.step === 0, onclick: () => go(state.step - 1) });
-  Object.assign(on, { disabled: state.step === last, onclick: () => go(state.step + 1) });
+  allow(back, state.step > 0).onclick = () => go(state.step - 1);
+  allow(on, state.step < last).onclick = () => go(state.step + 1);
   Object.assign(slider, { value: state.step, oninput: () => go(Number(slider.value)) });
   place.textContent = `step ${state.step} (0 to ${last})`;
-  [...stage.querySelector(".strip").children].forEach((button, step) => {
+  const strip = stage.querySelector(".strip");
+  [...strip.children].forEach((button, step) => {
     button.classList.toggle("written", step < state.step);
     button.classList.toggle("current", step === state.step);
     button.setAttribute("aria-current", step === state.step ? "step" : "false");
+    button.tabIndex = step === state.step ? 0 : -1;
     button.onclick = () => go(step);
   });
+  strip.onkeydown = (event) => {
+    const [across] = (!event.shiftKey && arrowOf(event)) || [0];
+    if (!across) return;
+    event.preventDefault();
+    go(state.step + (strip.dir === "rtl" ? -across : across));
+    strip.querySelector(".current").focus({ preventScroll: true });
+  };
+  reveal(strip, strip.children[state.step]);
   stage.querySelector(".parts").replaceChildren(
     part("Read from the source (cross-attention)", chips(source, most, directionOf(sentence.source))),
     part("Read from its own prefix (decoder self-attention)", chips(prefix, most, directionOf(sentence.translation))),
     part("Likeliest tokens at this step", alternatives.length ? bars(alternatives) : note("They are not known.")),
   );
   stage.style.width = stage.style.height = "auto";
-  stage.onscroll = stage.onpointermove = stage.onpointerleave = stage.onkeydown = null;
 }
 
 /** What is the same at every step: the controls and the tokens to be written. */
@@ -84,6 +93,12 @@ function stepFrame(state, sentence) {
   frame.dataset.steps = state.sentence;
   frame.append(bar, strip, parts);
   return frame;
+}
+
+/** Whether a button leads anywhere. Disabled for good, it would lose the focus. */
+function allow(button, can) {
+  button.setAttribute("aria-disabled", !can);
+  return button;
 }
 
 /** A button with a text, a name, and perhaps something to do. */

@@ -138,7 +138,8 @@ function shortened(text, size, most) {
 /** A token as it is shown: invisible and control characters as their code points. */
 function shown(token) {
   if (token === "") return '""';
-  return token.replace(/[\p{Cc}\p{Zl}\p{Zp}\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu, (character) =>
+  // The joiners shape Persian and Indic words.
+  return token.replaceAll(" ", "␣").replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Z}]/gu, (character) =>
     `<U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}>`,
   );
 }
