@@ -154,7 +154,7 @@ def test_the_command_writes_a_file_a_picture_and_a_table(ablate):
     status, out, err, folder = ablate()
     assert status == 0, err
     ablation = Ablation.load(folder / "ablation.json")
-    assert (ablation.sentences, ablation.beam) == (3, 1)
+    assert (ablation.sentences, ablation.beam, ablation.step) == (3, 1, 1)
     assert (folder / "ablation.png").stat().st_size > 1000
     first, blank, header, *rows = out.splitlines()
     assert first.startswith(f"3 sentences, beam 1: loss {ablation.loss:.4f} nats a target token")
@@ -171,6 +171,14 @@ def test_without_output_the_files_go_to_the_run_folder(ablate, tiny_run, tmp_pat
     assert ablate("--workdir", str(folder), "--output", str(folder))[0] == 0
     assert {path.name for path in folder.glob("ablation.*")} == {"ablation.json", "ablation.png"}
     Translator.load(folder)
+
+
+def test_without_a_run_the_run_is_what_is_named(tmp_path, capfd):
+    for name in ("a.en", "a.de"):
+        (tmp_path / name).write_text("a\n")
+    files = ["--input", str(tmp_path / "a.en"), "--reference", str(tmp_path / "a.de")]
+    assert run(main, ["ablate", *files, "--workdir", "none"]) == 2
+    assert "none is not the folder of a run" in capfd.readouterr().err
 
 
 def test_long_lines_are_kept_and_said_once(ablate):
@@ -191,7 +199,8 @@ def test_long_lines_are_kept_and_said_once(ablate):
         ([], {"sources": [], "targets": []}, "holds no sentence pairs"),
         (["--beam", "0"], {}, "--beam 0"),
         (["--input", "none.en"], {}, "none.en does not exist"),
-        (["--output", "none"], {}, "none is not a folder"),
+        (["--output", "none"], {}, "none cannot be written to: No such file"),
+        (["--output", __file__], {}, "test_head_ablation.py cannot be written to: Not a directory"),
         (["--workdir", "none"], {}, "none is not the folder of a run"),
         (["--beem", "1"], {}, "Did you mean --beam?"),
     ],

@@ -1,5 +1,6 @@
 """translate.py: what goes in, what comes out, where, and with which exit status."""
 
+import dataclasses
 import functools
 import io
 import itertools
@@ -450,6 +451,11 @@ def test_without_attention_there_is_no_page_but_the_translation(translate, expec
     assert not list((tmp_path / "attention").iterdir())
 
 
+def test_a_page_of_an_earlier_call_is_named(translate, tmp_path):
+    assert "earlier" not in translate(TEXTS[0], "--attention", tmp_path).err
+    assert "index.html is an earlier one: no line has attention." in translate("", "--attention", tmp_path).err
+
+
 def test_sentences_beyond_the_pages_limit_are_named(translate, monkeypatch, tmp_path):
     monkeypatch.setattr(explorer, "LIMIT", 1)
     found = translate(*TEXTS, "--attention", tmp_path)
@@ -463,10 +469,16 @@ def test_the_page_shows_what_the_run_knows_of_its_heads(translate, tiny_run, tmp
     changes = {
         kind: Changes(*np.ones((2, layers, 2))) for kind, layers in (("encoder", 1), ("decoder", 2), ("cross", 2))
     }
-    Ablation(sentences=3, beam=1, loss=1.0, bleu=2.0, signature="", heads=changes).save(workdir / "ablation.json")
+    worth = Ablation(sentences=3, beam=1, loss=1.0, bleu=2.0, signature="", heads=changes, step=1)
+    worth.save(workdir / "ablation.json")
     translate("Is it?", "--attention", tmp_path / "a", workdir=workdir)
     shown = index_of((tmp_path / "a" / "index.html").read_text(encoding="utf-8"))["ablation"]
     assert shown["cross"] == {"loss": [[1, 1], [1, 1]], "bleu": [[1, 1], [1, 1]]}
+    assert shown["conditions"] == "3 sentences, greedy"
+    dataclasses.replace(worth, step=7).save(workdir / "ablation.json")
+    found = translate("Is it?", "--attention", tmp_path / "a", workdir=workdir)
+    assert "ablation.json is of update 7, the model of update 1: it is not shown." in found.err
+    assert index_of((tmp_path / "a" / "index.html").read_text(encoding="utf-8"))["ablation"] is None
     (workdir / "ablation.json").write_text("{")
     assert translate("Is it?", "--attention", tmp_path / "b", workdir=workdir).is_refusal("ablation.json", "damaged")
 

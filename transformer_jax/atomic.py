@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Literal
 
 
 def write_text(path: Path, text: str) -> None:
@@ -18,11 +18,18 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
+def own_name(path: Path) -> Path:
+    """A name to write a file under: of two processes that write it the one that ends last leaves it, and whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
 @contextmanager
-def new_file(path: Path, unfinished: Path) -> Iterator[TextIO]:
-    """A file of text to be written under the name ``unfinished``; as ``path`` once it is whole, gone if it never is."""
+def new_file(path: Path, unfinished: Path, content: Literal["text", "bytes"] = "text") -> Iterator[Any]:
+    """A file to be written under the name ``unfinished``; as ``path`` once it is whole, gone if it never is."""
     try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        with (
+            unfinished.open("wb") if content == "bytes" else unfinished.open("w", encoding="utf-8", newline="\n")
+        ) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

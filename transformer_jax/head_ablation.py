@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,9 +89,8 @@ def ablate(command: AblateCommand) -> None:
     pairs = list(Pairs(f"{command.input} and {command.reference}", files, "refuse"))
     workdir = command.workdir or newest_run()
     folder = command.output or workdir
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder. Make it, or name another.")
     translator = Translator.load(workdir)
+    require_writable(folder)
     with insistent_interrupts():
         ablation = measure(translator, pairs, command.beam)
     ablation.save(folder / NAME)
@@ -98,6 +98,14 @@ def ablate(command: AblateCommand) -> None:
     write(draw(ablation), picture)
     print(table(ablation))
     logging.info(f"{folder / NAME} and {picture.name} beside it hold the same.")
+
+
+def require_writable(folder: Path) -> None:
+    """Raise InputError if no file can be made there: better now than after all the translations."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror}. Name a folder for --output.") from error
 
 
 def measure(translator: Translator, pairs: Sequence[Pair], beam: int) -> Ablation:
@@ -122,7 +130,7 @@ def measure(translator: Translator, pairs: Sequence[Pair], beam: int) -> Ablatio
                     bleu[kind][place] = scores.bleu - whole.bleu
                     bar.update()
     changes = {kind: Changes(loss[kind], bleu[kind]) for kind in heads}
-    return Ablation(len(pairs), beam, whole.loss, whole.bleu, whole.signature, changes)
+    return Ablation(len(pairs), beam, whole.loss, whole.bleu, whole.signature, changes, translator.step)
 
 
 def all_heads(model: ModelConfig) -> Heads:

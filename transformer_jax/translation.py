@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import logging
-import os
 import re
 import sys
 import threading
@@ -101,7 +100,7 @@ def translate(command: TranslateCommand) -> None:
             aligned = files.enter_context(destination(command.alignments, "--alignments"))
         page = None
         if command.attention is not None:
-            page = files.enter_context(explorer(command.attention, workdir))
+            page = files.enter_context(explorer(command.attention, workdir, translator.step))
         number = 1
         for block in blocks(itertools.chain([first], lines), size):
             translations = translator.translate_n_best(
@@ -212,16 +211,28 @@ def blocks(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:
 
 
 @contextlib.contextmanager
-def explorer(folder: Path, workdir: Path) -> Iterator[Page]:
-    """The page of all sentences, which appears when it is whole; with what each head is worth, if the run knows it."""
+def explorer(folder: Path, workdir: Path, step: int | None) -> Iterator[Page]:
+    """The page of all sentences, which appears when it is whole; with what each head is worth, if the run knows it.
+
+    step: that of the model; what heads of an earlier one were worth is not shown.
+    """
     from transformer_jax.attention import ablation
     from transformer_jax.attention.explorer import open_page
 
-    known = workdir / ablation.NAME
-    with open_page(folder / "index.html", ablation.Ablation.load(known) if known.exists() else None) as page:
+    known, path = workdir / ablation.NAME, folder / "index.html"
+    worth = ablation.Ablation.load(known) if known.exists() else None
+    if worth is not None and worth.step != step:
+        logging.warning(
+            f"{known} is of update {worth.step}, the model of update {step}: it is not shown. "
+            "Make it again with python -m transformer_jax.attention ablate."
+        )
+        worth = None
+    with open_page(path, worth) as page:
         yield page
     if page.left_out:
-        logging.warning(f"{folder / 'index.html'}: {page.left_out}")
+        logging.warning(f"{path}: {page.left_out}")
+    if page.is_empty and path.exists():
+        logging.warning(f"{path} is an earlier one: no line has attention.")
 
 
 def show_attention(
@@ -332,8 +343,7 @@ def destination(path: Path | None, option: str = "--output") -> Iterator[TextIO]
         with path.open("w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    # A name of its own: of two runs that write the same file, the one that ends last leaves it, and whole.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = atomic.own_name(path)
     try:
         with atomic.new_file(path, partial) as file:
             yield file

@@ -17,7 +17,7 @@ def ablation() -> Ablation:
         return Changes(loss=worth, bleu=-7 * worth)
 
     heads = {"encoder": changes(1, 0.2), "decoder": changes(2, 0.3), "cross": changes(2, 0.5)}
-    return Ablation(5, 1, 0.7, 42.5, "nrefs:1|case:mixed", heads)
+    return Ablation(5, 1, 0.7, 42.5, "nrefs:1|case:mixed", heads, step=13)
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def saved(tmp_path):
 def test_a_saved_ablation_is_read_back(saved):
     one, read = ablation(), Ablation.load(saved[0])
     assert (read.sentences, read.beam, read.loss, read.bleu, read.signature) == (5, 1, 0.7, 42.5, "nrefs:1|case:mixed")
+    assert read.step == 13
     for kind, changes in one.heads.items():
         np.testing.assert_array_equal(read.heads[kind].loss, changes.loss)
         np.testing.assert_array_equal(read.heads[kind].bleu, changes.bleu)
@@ -42,7 +43,7 @@ def test_a_saved_ablation_is_read_back(saved):
 
 def test_the_file_is_plain_json(saved):
     content = json.loads(saved[0].read_text())
-    assert content["format"] == 1
+    assert content["format"] == 2
     assert content["heads"]["cross"]["loss"][1][2] == 0.5
     assert content["heads"]["cross"]["bleu"][1][2] == -3.5
 
@@ -60,8 +61,8 @@ HEADS = {kind: {"loss": [[0.5]], "bleu": [[-3.5]]} for kind in ("encoder", "deco
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"format": 2}, "format 2 is not 1"),
-        ({"format": "1"}, "format '1' is not 1"),
+        ({"format": 1}, "format 1 is not 2"),
+        ({"format": "1"}, "format '1' is not 2"),
         ({"heads": {}}, "damaged"),
         ({"heads": [[1]]}, "damaged"),
         ({"heads": HEADS | {"cross": {"loss": [[0.5]], "bleu": [[-3.5, 1]]}}}, "damaged"),

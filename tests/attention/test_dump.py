@@ -111,3 +111,36 @@ def test_tokens_and_arrays_must_fit(attention: Attention) -> None:
         dataclasses.replace(attention, target_inputs=("[SOS]",))
     with pytest.raises(ValueError, match="source_words has 2 entries for 7 tokens"):
         dataclasses.replace(attention, source_words=(0, 1))
+
+
+def test_there_is_something_to_show(attention: Attention) -> None:
+    heads = {kind: getattr(attention, kind)[:, :0] for kind in ("encoder", "decoder", "cross")}
+    with pytest.raises(ValueError, match="encoder has shape"):
+        dataclasses.replace(attention, **heads)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.5, 1.5])
+@pytest.mark.parametrize("name", ["encoder", "decoder", "cross", "probabilities", "alternative_probabilities"])
+def test_weights_and_probabilities_are_from_0_to_1(name: str, wrong: float, attention: Attention) -> None:
+    values = getattr(attention, name).copy()
+    values.flat[1] = wrong
+    with pytest.raises(ValueError, match=f"{name} has numbers that are not from 0 to 1"):
+        dataclasses.replace(attention, **{name: values})
+
+
+def test_alternatives_and_their_probabilities_are_known_together(attention: Attention) -> None:
+    with pytest.raises(ValueError, match="one is not known"):
+        dataclasses.replace(attention, alternative_probabilities=None)
+    with pytest.raises(ValueError, match="alternatives has shape"):
+        dataclasses.replace(attention, alternatives=tuple(row[:2] for row in attention.alternatives))
+
+
+def test_a_file_of_ours_with_content_of_another_is_refused_too(attention: Attention, tmp_path: Path) -> None:
+    attention.save(tmp_path / "good.npz")
+    with np.load(tmp_path / "good.npz") as good:
+        stored = dict(good)
+    strings, nan = stored["cross"].astype(str), np.where(stored["cross"] > 0.5, np.nan, stored["cross"])
+    for change in ({"cross": strings}, {"cross": nan}, {"probabilities": stored["probabilities"][:, None]}):
+        np.savez(tmp_path / "bad.npz", **(stored | change))
+        with pytest.raises(InputError, match=r"bad\.npz: not an attention file, or a damaged one"):
+            Attention.load(tmp_path / "bad.npz")

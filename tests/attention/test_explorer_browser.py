@@ -416,6 +416,8 @@ def test_what_masking_a_head_changed_stands_beside_what_it_does(page, case) -> N
     for measure, expected in case.ablation.heads["cross"]._asdict().items():
         shown = page.locator(f'#summary td[data-measure="{measure}"]').all_inner_texts()
         assert_allclose([float(text) for text in shown], expected.ravel(), atol=0.5e-3)
+        heading = page.locator(f'#summary th[data-name="{measure}"] button')
+        assert "11 sentences, greedy" in heading.get_attribute("title")
 
 
 # Lines and steps
@@ -571,7 +573,13 @@ def test_a_hostile_sentence_is_text(page) -> None:
         assert page.locator("img").count() == 0
         assert page.locator("#translation").inner_text() == "(empty)"
     page.open("#sentence=7&view=lines&kind=encoder")
-    assert page.locator(".key .token").all_inner_texts() == [HOSTILE.replace(" ", "␣"), "<b>&amp;", "<U+202E>abc", '""', "[EOS]"]
+    assert page.locator(".key .token").all_inner_texts() == [
+        HOSTILE.replace(" ", "␣"),
+        "<b>&amp;",
+        "<U+202E>abc",
+        '""',
+        "[EOS]",
+    ]
 
 
 def test_each_text_runs_in_its_own_direction(page) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMAT = 1
-"""Version of the file; a change that older code cannot read raises it."""
+FORMAT = 2
+"""Version of the file; a change with which older code or older files cannot be used raises it."""
 NAME = "ablation.json"
 """What the file is called in a run folder."""
 CELL = 0.42, 0.23
@@ -55,7 +55,8 @@ class Row(NamedTuple):
 class Ablation:
     """What masking each head of a model changed on some sentences.
 
-    loss, bleu: of the whole model; signature: sacreBLEU's; beam: with which the sentences were translated.
+    loss, bleu: of the whole model; signature: sacreBLEU's; beam: with which the sentences were translated; step: the
+    update of the training whose parameters these were, None if not known.
     Raises ValueError if a table is no [layers, heads] of finite numbers, or if the tables do not fit together.
     """
 
@@ -65,6 +66,7 @@ class Ablation:
     bleu: float
     signature: str
     heads: Mapping[Kind, Changes]
+    step: int | None = None
 
     def __post_init__(self) -> None:
         if set(self.heads) != set(get_args(Kind)):
@@ -75,6 +77,11 @@ class Ablation:
         scores = [np.asarray([self.loss, self.bleu]), *(table for changes in self.heads.values() for table in changes)]
         if not all(np.isfinite(values).all() for values in scores):
             raise ValueError("a score is no finite number")
+
+    @property
+    def conditions(self) -> str:
+        """On what it was measured."""
+        return f"{self.sentences} sentences, {'greedy' if self.beam == 1 else f'beam {self.beam}'}"
 
     def rows(self) -> Iterator[Row]:
         """Every head, the one whose absence hurts the loss most first."""
@@ -92,7 +99,7 @@ class Ablation:
             for kind, changes in self.heads.items()
         }
         whole = {"sentences": self.sentences, "beam": self.beam, "loss": self.loss, "bleu": self.bleu}
-        content = {"format": FORMAT, **whole, "signature": self.signature, "heads": heads}
+        content = {"format": FORMAT, "step": self.step, **whole, "signature": self.signature, "heads": heads}
         try:
             atomic.write_text(path, json.dumps(content, indent=1) + "\n")
         except OSError as error:
@@ -119,6 +126,7 @@ class Ablation:
                     kind: Changes(*(np.asarray(stored["heads"][kind][measure], float) for measure in Changes._fields))
                     for kind in get_args(Kind)
                 },
+                step=None if stored["step"] is None else int(stored["step"]),
             )
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file. {remedy}") from error
@@ -154,9 +162,8 @@ def draw(ablation: Ablation) -> Figure:
             axes.set_title(NAMES[kind], fontsize=7, loc="left", pad=3)
             axes.set_ylabel("layer", fontsize=6, labelpad=2)
         axes.set_xlabel("head", fontsize=6, labelpad=2)
-    translated = "greedy" if ablation.beam == 1 else f"beam {ablation.beam}"
     note = (
-        f"Red: worse without the head; blue: better.  {ablation.sentences} sentences, {translated}.\n"
+        f"Red: worse without the head; blue: better.  {ablation.conditions}.\n"
         f"With all heads: loss {ablation.loss:.4f}, sacreBLEU {ablation.bleu:.2f}."
     )
     figure.text(0.1 / width, 0.05 / height, note, fontsize=6, color="0.3", va="bottom", linespacing=1.4)

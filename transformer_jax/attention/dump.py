@@ -12,7 +12,6 @@ query, the last the key: each row sums to 1. Row t of `decoder` and `cross` is t
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from transformer_jax import atomic
 from transformer_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Attention:
     belongs to, -1 for none; empty if not known.
     probabilities: what the model gave each of `target_tokens`; alternatives, alternative_probabilities: its N likeliest
     tokens there, the likeliest first; None if not known.
-    Raises ValueError if the arrays and the tokens do not fit together.
+    Raises ValueError if the arrays and the tokens do not fit together, if there are none, or if a weight or a
+    probability is not from 0 to 1.
     """
 
     encoder: Float[np.ndarray, "L H S S"]
@@ -68,22 +69,31 @@ class Attention:
         expected = {"encoder": (source, source), "decoder": (target, target), "cross": (target, source)}
         for name, tokens in expected.items():
             shape = getattr(self, name).shape
-            if len(shape) != 4 or shape[2:] != tokens:
+            if len(shape) != 4 or shape[2:] != tokens or 0 in shape:
                 raise ValueError(
                     f"{name} has shape {shape} but its tokens need [layers, heads, {tokens[0]}, {tokens[1]}]"
                 )
-        if self.decoder.shape[0] != self.cross.shape[0]:
-            raise ValueError(f"decoder has {self.decoder.shape[0]} layers but cross has {self.cross.shape[0]}")
-        beside = {
-            "source_words": (self.source_words, source),
-            "target_words": (self.target_words, target),
-            "probabilities": (self.probabilities, target),
-            "alternatives": (self.alternatives, target),
-            "alternative_probabilities": (self.alternative_probabilities, target),
-        }
-        for name, (values, count) in beside.items():
-            if values is not None and len(values) not in (0, count):
-                raise ValueError(f"{name} has {len(values)} entries for {count} tokens")
+        if self.decoder.shape[:2] != self.cross.shape[:2]:
+            raise ValueError(f"decoder has shape {self.decoder.shape} but cross has {self.cross.shape}")
+        for name, words, count in (
+            ("source_words", self.source_words, source),
+            ("target_words", self.target_words, target),
+        ):
+            if len(words) not in (0, count):
+                raise ValueError(f"{name} has {len(words)} entries for {count} tokens")
+        if (self.alternatives is None) != (self.alternative_probabilities is None):
+            raise ValueError("of alternatives and alternative_probabilities one is not known")
+        several = (target, *np.shape(self.alternative_probabilities)[-1:])
+        beside = {"probabilities": (target,), "alternatives": several, "alternative_probabilities": several}
+        for name, expected_shape in beside.items():
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != expected_shape:
+                raise ValueError(f"{name} has shape {np.shape(values)} for {target} tokens")
+        for name in ("encoder", "decoder", "cross", "probabilities", "alternative_probabilities"):
+            values = getattr(self, name)
+            # Sums of float32 may be a little more than 1; of a NaN no comparison is true.
+            if values is not None and not 0 <= values.min() <= values.max() <= 1.0001:
+                raise ValueError(f"{name} has numbers that are not from 0 to 1")
 
     def to_html(self) -> Html:
         """The explorer's page (`docs/attention.md`); Jupyter and Colab show it as the last value of a cell."""
@@ -109,15 +119,10 @@ class Attention:
         if self.alternatives is not None:
             arrays["alternatives"] = np.asarray(self.alternatives, np.str_)
             arrays["alternative_probabilities"] = np.asarray(self.alternative_probabilities, np.float32)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("wb") as file:
-                    np.savez_compressed(file, **arrays)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
+            with atomic.new_file(path, atomic.own_name(path), "bytes") as file:
+                np.savez_compressed(file, **arrays)
         except OSError as error:
             raise RunError(
                 f"{path}: the attention cannot be written: {error.strerror}. Name another folder."

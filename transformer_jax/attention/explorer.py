@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from transformer_jax import atomic
 from transformer_jax.attention.ablation import Ablation
 from transformer_jax.attention.dump import Attention
 from transformer_jax.errors import InputError, RunError
@@ -108,7 +109,7 @@ def open_page(path: Path, ablation: Ablation | None = None) -> Iterator[Page]:
 
     Raises RunError if it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = atomic.own_name(path)
     with _named(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         out = partial.open("w", encoding="utf-8", newline="\n")
@@ -152,8 +153,7 @@ def _template() -> tuple[str, str]:
     script = "\n".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     # Nothing is loaded, and nothing runs but this very script: what a sentence might smuggle in does not.
     policy = (
-        f"default-src 'none'; img-src data: blob:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
     )
     page = (folder / "page.html").read_text(encoding="utf-8")
     for name, text in (("policy", policy), ("style", style), ("note", NOTE), ("script", script)):
@@ -175,10 +175,10 @@ def _script(name: str, data: dict[str, Any]) -> str:
 
 
 def _changes(ablation: Ablation | None) -> dict[str, Any] | None:
-    """For each kind and measure, [layers][heads]: what masking that head alone changes."""
+    """For each kind and measure, [layers][heads]: what masking that head alone changes; and on what."""
     if ablation is None:
         return None
-    return {
+    return {"conditions": ablation.conditions} | {
         kind: {measure: table.tolist() for measure, table in changes._asdict().items()}
         for kind, changes in ablation.heads.items()
     }
@@ -200,11 +200,6 @@ def _sentence(number: int, attention: Attention) -> dict[str, Any]:
 
 
 def quantised(weights: Float[np.ndarray, "L H Q K"]) -> np.ndarray:
-    """Weights as whole numbers of 1/65535. Sums along a row are rounded, not weights, so that rows keep theirs.
-
-    Raises InputError for what is no weight: not finite, or not from 0 to 1.
-    """
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and (weights <= 1.0001).all()):
-        raise InputError("the attention has numbers that are no weights. Write it again with translate.py --attention.")
+    """Weights as whole numbers of 1/65535. Sums along a row are rounded, not weights, so that rows keep theirs."""
     sums = np.rint(np.cumsum(weights, axis=-1, dtype=np.float64) * 65535)
     return np.diff(sums, axis=-1, prepend=0).clip(0, 65535).astype(np.uint16)

@@ -5,9 +5,7 @@ A caption says what the figure shows, so nothing stands on it but maps, tokens a
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +14,7 @@ import numpy as np
 import tyro
 from jaxtyping import Float
 
+from transformer_jax import atomic
 from transformer_jax.attention.dump import Attention
 from transformer_jax.attention.fonts import is_cubic
 from transformer_jax.attention.pictures import (
@@ -26,8 +25,8 @@ from transformer_jax.attention.pictures import (
     Style,
     View,
     blank,
+    choices,
     draw_maps,
-    existing,
     extent,
     look_at,
 )
@@ -128,17 +127,12 @@ def write(figure: Figure, path: Path) -> None:
     from matplotlib import rc_context
 
     ending = path.suffix.lower()
-    unfinished = path.with_name(f".{path.name}.unfinished")
     settings = SETTINGS | ({"pdf.fonttype": 3} if _has_cubic_outlines(figure) else {})
     try:
-        with rc_context(settings):
-            figure.savefig(unfinished, format=ending[1:], dpi=PRINT_DOTS, metadata=METADATA[ending])
-        os.replace(unfinished, path)
+        with rc_context(settings), atomic.new_file(path, atomic.own_name(path), "bytes") as file:
+            figure.savefig(file, format=ending[1:], dpi=PRINT_DOTS, metadata=METADATA[ending])
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror or error}. Name another --output.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def _has_cubic_outlines(figure: Figure) -> bool:
@@ -172,9 +166,11 @@ def choose(view: View, heads: str) -> Panels:
         numbers = list(range(count))
     else:
         try:
-            numbers = existing(view, [int(number) for number in heads.split(",")])
+            numbers = [int(number) for number in heads.split(",")]
         except ValueError as error:
             raise InputError(f"--heads {heads}: give all, mean, or numbers such as 0,2,5.") from error
+        if wrong := [number for number in numbers if not 0 <= number < count]:
+            raise InputError(f"{view.title} has no head {wrong[0]}; choose {choices(count)}.")
     return Panels(view.weights[numbers], [f"head {number}" for number in numbers])
 
 

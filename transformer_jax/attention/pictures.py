@@ -39,27 +39,20 @@ PIXELS = 40_000_000
 """A larger picture is drawn with fewer dots per inch, since viewers refuse it."""
 
 
-def draw(attention: Attention, kind: Kind, layer: int, heads: Sequence[int] | None = None) -> Figure:
-    """One layer's attention, a heat map for each head: keys along the top, queries down the side.
+def _compose(attention: Attention, kind: Kind, layer: int) -> tuple[Figure, Sheet]:
+    """One layer's attention and its layout, a heat map for each head: keys along the top, queries down the side.
 
-    heads: which to draw, in this order; None for all.
     In "decoder" and "cross" a row has the name of the token that it predicts; in "decoder" a column has the name of the
     token that is read there. The two are one step apart: the diagonal is the token just before the predicted one.
-    Raises InputError if the kind, the layer or a head does not exist.
     """
-    return _compose(attention, kind, layer, heads)[0]
-
-
-def _compose(attention: Attention, kind: Kind, layer: int, heads: Sequence[int] | None) -> tuple[Figure, Sheet]:
-    """The picture and its layout."""
     view = look_at(attention, kind, layer)
-    chosen = range(len(view.weights)) if heads is None else existing(view, heads)
+    count = len(view.weights)
     figure = blank()
     labels = Labelled.of(attention, view)
-    sheet = _screen_sheet(figure, view, labels, count=len(chosen))
-    titles = [f"head {head}" for head in chosen] if len(chosen) > 1 else [""]
-    draw_maps(figure, sheet, view.weights[list(chosen)], titles, labels)
-    title = view.title if len(chosen) > 1 else f"{view.title}, head {chosen[0]}"
+    sheet = _screen_sheet(figure, view, labels, count)
+    titles = [f"head {head}" for head in range(count)] if count > 1 else [""]
+    draw_maps(figure, sheet, view.weights, titles, labels)
+    title = view.title if count > 1 else f"{view.title}, head 0"
     margin, top = SCREEN.margin / sheet.width, sheet.height - SCREEN.margin
     figure.text(margin, top / sheet.height, title, fontsize=12, fontweight="bold", va="top")
     figure.text(margin, (top - 32) / sheet.height, view.subtitle, fontsize=9, color="0.3", va="top")
@@ -78,7 +71,7 @@ def save_pictures(attention: Attention, folder: Path, stem: str) -> list[Path]:
             path = folder / f"{stem}.{kind}.layer{layer}.png"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _write(*_compose(attention, kind, layer, None), path)
+                _write(*_compose(attention, kind, layer), path)
             except OSError as error:
                 raise RunError(f"{path}: cannot be written: {error.strerror}. Name another folder.") from error
             paths.append(path)
@@ -141,21 +134,12 @@ def look_at(attention: Attention, kind: Kind, layer: int) -> View:
     name, (queries, keys, rows, columns) = NAMES[kind], kinds[kind]
     layers = getattr(attention, kind)
     if not 0 <= layer < len(layers):
-        raise InputError(f"{name} has no layer {layer}; choose {_range(len(layers))}.")
+        raise InputError(f"{name} has no layer {layer}; choose {choices(len(layers))}.")
     return View(layers[layer], queries, keys, f"{name}, layer {layer}", f"Row: {rows}.  Column: {columns}.")
 
 
-def existing(view: View, heads: Sequence[int]) -> list[int]:
-    """The heads as given. Raises InputError unless each exists, and there is one."""
-    wrong = [head for head in heads if not 0 <= head < len(view.weights)]
-    if wrong:
-        raise InputError(f"{view.title} has no head {wrong[0]}; choose {_range(len(view.weights))}.")
-    if not heads:
-        raise InputError(f"{view.title}: no head to draw; choose {_range(len(view.weights))}.")
-    return list(heads)
-
-
-def _range(count: int) -> str:
+def choices(count: int) -> str:
+    """What there is, where so many are numbered from 0."""
     return f"from 0 to {count - 1}" if count > 1 else "0, the only one"
 
 

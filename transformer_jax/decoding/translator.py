@@ -54,6 +54,7 @@ class Translator:
         self.settings = settings
         self.tokenizers = tokenizers
         self.params = params
+        self.step: int | None = None  # The update of the training that gave them, if they were loaded.
         self.model = Transformer(settings.model, len(tokenizers.source), len(tokenizers.target))
 
     @classmethod
@@ -68,8 +69,9 @@ class Translator:
         # In this order: of a folder of another version nothing else need be readable.
         settings, tokenizers = config.load(folder / "config.json"), load_tokenizers(folder)
         translator = cls(settings, tokenizers, None)
-        params = checkpoints.load_params(folder / "checkpoints", require=partial(translator._require_fitting, folder))
-        translator.params = jax.device_put(params)
+        saved, require = folder / "checkpoints", partial(translator._require_fitting, folder)
+        translator.step = checkpoints.best_step(saved)
+        translator.params = jax.device_put(checkpoints.load_params(saved, translator.step, require))
         return translator
 
     def translate(

@@ -139,7 +139,9 @@ function sorted(summaries, sort) {
 
 /** Fill the table with a kind's heads. Its headings stay, so that what is focused stays focused. */
 function showSummary(table, summaries, sort, ablation, { sortBy, choose }) {
-  const measures = [...MEASURES, ...(ablation ? ABLATION : [])];
+  const elsewhere = ([name, title, explanation, isShare]) =>
+    [name, title, `${explanation}; ${ablation.conditions}, not this one alone`, isShare];
+  const measures = [...MEASURES, ...(ablation ? ABLATION.map(elsewhere) : [])];
   const headings = [
     ["layer", "Head", "in the order of the arrays"],
     ["looks", "Looks like", "a hint, from this sentence alone"],
