@@ -434,6 +434,13 @@ def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp
     assert [one["number"] for one in index_of(page)["sentences"]] == [1, 4]
 
 
+def test_the_weights_of_a_translation_are_computed_once(translate, monkeypatch, tmp_path):
+    asked, attention = [], Translator.attention
+    monkeypatch.setattr(Translator, "attention", lambda *one: asked.append(one[1]) or attention(*one))
+    assert len(translate(*TEXTS[:2], "--attention", tmp_path, "--jsonl").lines) == 2
+    assert asked == TEXTS[:2]
+
+
 def test_blanks_around_a_text_change_nothing(translate, tmp_path):
     found = translate(TEXTS[0] + " " * 300, "--attention", tmp_path, "--jsonl")
     assert (found.status, found.err) == (0, "")

@@ -22,6 +22,7 @@ from transformer_jax import atomic
 from transformer_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from transformer_jax.attention.dump import Attention
     from transformer_jax.attention.explorer import Page
     from transformer_jax.decoding.search import Sampling
     from transformer_jax.decoding.translator import Translation, Translator
@@ -106,10 +107,11 @@ def translate(command: TranslateCommand) -> None:
             translations = translator.translate_n_best(
                 block, command.n_best, command.beam, command.length_penalty, sampling(command), first=number
             )
-            for text, found in zip(block, translations, strict=True):
+            for found in translations:
+                best_attention = attention_of(translator, found[0]) if page or command.jsonl else None
                 if page and command.attention:
-                    show_attention(command.attention, page, translator, number, text, found[0])
-                show(command, translator, out, number, text, found)
+                    show_attention(command.attention, page, number, found[0], best_attention)
+                show(command, translator, out, number, found, best_attention)
                 if references is not None:
                     best.append(found[0].text)
                 number += 1
@@ -235,30 +237,42 @@ def explorer(folder: Path, workdir: Path, step: int | None) -> Iterator[Page]:
         logging.warning(f"{path} is an earlier one: no line has attention.")
 
 
+def attention_of(translator: Translator, translation: Translation) -> Attention | None:
+    """Its weights; None for a text that was translated in parts or not at all."""
+    if translation.parts or not translation.source_ids:
+        return None
+    return translator.attention(translation.source, translation)
+
+
 def show_attention(
-    folder: Path, page: Page, translator: Translator, number: int, text: str, translation: Translation
+    folder: Path, page: Page, number: int, translation: Translation, attention: Attention | None
 ) -> None:
     """Write the attention of one text: weights, pictures and its part of the page."""
-    if translation.parts or not translation.source_ids:
+    if attention is None:
         logging.warning(f"line {number} has no letters or was translated in parts: no attention is written for it.")
         return
     from transformer_jax.attention.pictures import save_pictures
 
     if not translation.text.strip():
         logging.warning(f"line {number} has an empty translation: its attention is that of ending at once.")
-    attention = translator.attention(text, translation)
     attention.save(folder / f"{number}.npz")
     save_pictures(attention, folder, str(number))
     page.add(number, attention)
 
 
 def show(
-    command: TranslateCommand, translator: Translator, out: TextIO, number: int, text: str, found: list[Translation]
+    command: TranslateCommand,
+    translator: Translator,
+    out: TextIO,
+    number: int,
+    found: list[Translation],
+    best_attention: Attention | None,
 ) -> None:
-    """Write the translations of one text."""
-    for translation in found:
+    """Write the translations of one text; best_attention: that of the first of them, for JSON lines."""
+    for rank, translation in enumerate(found):
         if command.jsonl:
-            shown = json.dumps(_as_json(translator, number, text, translation), ensure_ascii=False)
+            attention = best_attention if rank == 0 else attention_of(translator, translation)
+            shown = json.dumps(_as_json(number, translation, attention), ensure_ascii=False)
             # Written as escapes, where JSON allows it, the text keeps what could be taken for the end of a line.
             print(LINE_ENDS.sub(lambda end: f"\\u{ord(end[0]):04x}", shown), file=out)
         elif command.n_best > 1:
@@ -276,18 +290,15 @@ def write_links(out: TextIO, translator: Translator, texts: list[str], translati
         print(as_text(links), file=out)
 
 
-def _as_json(translator: Translator, number: int, text: str, translation: Translation) -> dict[str, object]:
+def _as_json(number: int, translation: Translation, attention: Attention | None) -> dict[str, object]:
     from transformer_jax.attention.alignment import strongest_sources
 
-    alignment = None
-    if translation.source_ids and not translation.parts:
-        alignment = strongest_sources(translator.attention(text, translation))
     return {
         "line": number,
         "text": translation.text,
         "score": translation.score,
         "tokens": translation.tokens,
-        "alignment": alignment,
+        "alignment": None if attention is None else strongest_sources(attention),
     }
 
 
