@@ -41,8 +41,8 @@ function bothSides(kind, side, index, matrix) {
   return found;
 }
 
-/** Fill the stage with two columns of tokens and the lines between them. A token that has the focus keeps it. */
-function showLines(stage, matrix, kind, read) {
+/** Fill the stage with two columns of tokens and the lines between them; `pointed` and `read` are those of the map. */
+function showLines(stage, matrix, kind, pointed, read) {
   const focused = () => {
     const item = document.activeElement.closest("#stage li");
     return item && { side: item.parentElement.className, place: [...item.parentElement.children].indexOf(item) };
@@ -51,7 +51,7 @@ function showLines(stage, matrix, kind, read) {
     const { children } = stage.querySelector(`ol.${side}`);
     children[Math.max(0, Math.min(place, children.length - 1))].firstChild.focus();
   };
-  const before = focused();
+  const before = focused(); // It keeps the focus, although its button is made anew.
   const canvas = document.createElement("canvas");
   const column = (side, tokens, title) => {
     const list = document.createElement("ol");
@@ -83,7 +83,7 @@ function showLines(stage, matrix, kind, read) {
   frame.append(keys, middle, queries);
   stage.replaceChildren(frame);
   fit(stage, frame.clientWidth, Math.max(matrix.rows, matrix.columns) * LINE_HEIGHT);
-  let lines = linesOf(matrix, {});
+  let lines;
 
   const draw = () => {
     const surface = onScreen(canvas, middle.clientWidth, stage.clientHeight);
@@ -112,7 +112,7 @@ function showLines(stage, matrix, kind, read) {
     const side = across ? { key: "query", query: "key" }[here.side] : here.side;
     focusToken(side, here.place + down);
   };
-  draw();
+  focusOn(pointed);
   if (before) focusToken(before.side, before.place);
 }
 

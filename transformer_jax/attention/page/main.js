@@ -125,9 +125,8 @@ function showView() {
     pointed = cursor;
     readOut(matrix, cursor);
   };
-  readOut(matrix, pointed);
   if (state.view === "map") showMap(stage, matrix, most, pointed, read);
-  else showLines(stage, matrix, state.kind, read);
+  else showLines(stage, matrix, state.kind, pointed, read);
   return showLegend(most);
 }
 

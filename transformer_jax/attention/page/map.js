@@ -98,7 +98,7 @@ function cellAt(matrix, layout, part, pointX, pointY) {
   return cursor;
 }
 
-/** Fill the stage with the map; `cursor` is pointed at, and `read(cursor)` is told when something else is. */
+/** Fill the stage with the map; `cursor` is pointed at, and `read(cursor)` is told, whenever that changes. */
 function showMap(stage, matrix, most, cursor, read) {
   const layout = onPage(matrix);
   const canvas = document.createElement("canvas");
@@ -147,6 +147,7 @@ function showMap(stage, matrix, most, cursor, read) {
     point(next);
   };
   draw();
+  read(cursor);
 }
 
 /** Give the stage the size of what is in it, or as much of the window as there is; scroll bars take their place. */
