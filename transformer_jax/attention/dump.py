@@ -83,7 +83,8 @@ class Attention:
                 raise ValueError(f"{name} has {len(words)} entries for {count} tokens")
         if (self.alternatives is None) != (self.alternative_probabilities is None):
             raise ValueError("of alternatives and alternative_probabilities one is not known")
-        several = (target, *np.shape(self.alternative_probabilities)[-1:])
+        likeliest = self.alternative_probabilities
+        several = (target, *([] if likeliest is None else likeliest.shape[-1:]))
         beside = {"probabilities": (target,), "alternatives": several, "alternative_probabilities": several}
         for name, expected_shape in beside.items():
             values = getattr(self, name)
