@@ -76,6 +76,7 @@ def test_with_every_head_kept_the_parameters_are_the_same(translator):
 
 @pytest.mark.parametrize("beam", [1, 3])
 def test_after_the_whole_model_nothing_is_compiled(translator, beam):
+    jax.clear_caches()  # Of tests before this one.
     compiled = []
 
     def listen(event, seconds, **_):
