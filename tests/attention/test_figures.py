@@ -1,37 +1,21 @@
 """Figures for print have the width that is asked for, letters that can be read, and the numbers of the array."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from picture_cases import SOURCE, TARGET, attention
 from PIL import Image
 
 from transformer_jax.attention.__main__ import main
-from transformer_jax.attention.dump import Attention
 from transformer_jax.attention.figures import draw_figure, write
 from transformer_jax.command import run
 from transformer_jax.errors import InputError, RunError
 
-SOURCE = ("▁Where", "▁is", "▁the", "▁station", "?")
-TARGET = ("▁Wo", "▁ist", "▁denn", "▁der", "▁Bahnhof", "?", "[EOS]")
 ARABIC = ("▁أين", "▁المحطة", "▁القديمة", "؟", "[EOS]")
 LONG = tuple(f"▁{word}" for word in ("jump", "gypsy", "Ångström", "Ệ", "station", "1") * 10)
-
-
-def attention(source: Sequence[str] = SOURCE, target: Sequence[str] = TARGET, heads: int = 3) -> Attention:
-    """Random rows that sum to 1: 2 layers in the encoder, 1 in the decoder."""
-    random = np.random.default_rng(0)
-
-    def rows(*shape: int) -> np.ndarray:
-        weights = random.random(shape, np.float32)
-        return weights / weights.sum(axis=-1, keepdims=True)
-
-    s, t = len(source), len(target)
-    arrays = rows(2, heads, s, s), rows(1, heads, t, t), rows(1, heads, t, s)
-    return Attention(*arrays, tuple(source), tuple(target), ("[SOS]", *target[:-1]), "source", "translation")
 
 
 def maps(figure: Figure) -> list:

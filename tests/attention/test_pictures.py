@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +11,13 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from picture_cases import SOURCE, TARGET, attention
 from PIL import Image
 
 from transformer_jax.attention import fonts, pictures
 from transformer_jax.attention.dump import Attention
 from transformer_jax.attention.pictures import save_pictures
 from transformer_jax.errors import InputError, RunError
-
-SOURCE = ("▁Where", "▁is", "▁the", "▁station", "?")
-TARGET = ("▁Wo", "▁ist", "▁denn", "▁der", "▁Bahnhof", "?", "[EOS]")
-
-
-def attention(source: Sequence[str] = SOURCE, target: Sequence[str] = TARGET, heads: int = 3) -> Attention:
-    """Random rows that sum to 1: 2 layers in the encoder, 1 in the decoder."""
-    random = np.random.default_rng(0)
-
-    def rows(*shape: int) -> np.ndarray:
-        weights = random.random(shape, np.float32)
-        return weights / weights.sum(axis=-1, keepdims=True)
-
-    s, t = len(source), len(target)
-    arrays = rows(2, heads, s, s), rows(1, heads, t, t), rows(1, heads, t, s)
-    return Attention(*arrays, tuple(source), tuple(target), ("[SOS]", *target[:-1]), "source", "translation")
 
 
 @pytest.fixture(autouse=True)
