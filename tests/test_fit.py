@@ -191,6 +191,36 @@ def test_a_signal_while_validating_saves_at_once_and_validates_later(number, rec
     same_run(tmp_path / "run", finished)
 
 
+def test_a_validation_that_fails_costs_no_update(recipe, finished, tmp_path, monkeypatch):
+    real = fitting.validate
+
+    def fail(*arguments):
+        raise RuntimeError("ptxas ended")
+
+    monkeypatch.setattr(fitting, "validate", fail)
+    with pytest.raises(RuntimeError, match="ptxas ended"):
+        fitting.fit(recipe(), tmp_path / "run")
+    assert Checkpoints(tmp_path / "run" / "checkpoints").latest_step() == 4
+    monkeypatch.setattr(fitting, "validate", real)
+    fitting.fit(recipe(), tmp_path / "run")
+    same_run(tmp_path / "run", finished)
+
+
+def test_a_validation_that_a_signal_breaks_is_made_up_later(recipe, finished, tmp_path, monkeypatch):
+    real = fitting.validate
+
+    def killed(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("ptxas ended")
+
+    monkeypatch.setattr(fitting, "validate", killed)
+    with pytest.raises(Stopped, match="SIGTERM: update 4 of 12 is saved"):
+        fitting.fit(recipe(), tmp_path / "run")
+    monkeypatch.setattr(fitting, "validate", real)
+    fitting.fit(recipe(), tmp_path / "run")
+    same_run(tmp_path / "run", finished)
+
+
 def same_run(workdir, expected):
     jax.tree.map(
         np.testing.assert_array_equal, load_params(workdir / "checkpoints"), load_params(expected / "checkpoints")

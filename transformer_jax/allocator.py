@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from importlib.util import find_spec
 
 SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
@@ -23,6 +24,19 @@ with memory of its own beside that of the other.
 
 
 def restart_with_settings() -> None:
-    """Begin this program again with ``SETTINGS``, unless one of them is already set, or the C library is another."""
-    if platform.libc_ver()[0] == "glibc" and not SETTINGS.keys() & os.environ.keys():
+    """Begin this program again with ``SETTINGS``, unless one of them is already set, the C library is another, or an
+    accelerator does the work.
+    """
+    if platform.libc_ver()[0] == "glibc" and not SETTINGS.keys() & os.environ.keys() and on_cpu():
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **SETTINGS})
+
+
+def on_cpu() -> bool:
+    """Whether JAX will compute on the CPU, as far as can be told without starting it: by JAX_PLATFORMS, else by the
+    packages that are installed for other devices.
+
+    Compiling for a GPU takes many threads, and with one heap they wait for each other.
+    """
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        return platforms == "cpu"
+    return not any(find_spec(package) for package in ("jax_plugins", "libtpu"))

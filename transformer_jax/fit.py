@@ -354,9 +354,20 @@ class Loop:
         self.checkpoints.check()
 
     def validate(self) -> None:
-        """Score the parameters as they are, and save; neither, if a signal comes meanwhile."""
+        """Score the parameters as they are, and save; neither, if a signal comes meanwhile.
+
+        What fails here, such as compiling, costs no update. It may fail because of the signal: schedulers send it to
+        every process of a job, and a compiler's ends.
+        """
         began = time.monotonic()
-        values = validate(self.config, self.corpus, self.machinery, self.state, self.interruption.at_once)
+        try:
+            values = validate(self.config, self.corpus, self.machinery, self.state, self.interruption.at_once)
+        except Exception:
+            if self.interruption.at_once():
+                return
+            if jax.process_count() == 1:  # Others would not take part.
+                self.save()
+            raise
         self.window.pause(time.monotonic() - began)
         if values is None:
             return
