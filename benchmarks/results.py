@@ -1,7 +1,8 @@
 """The tables of results in README.md and docs/results/, from recorded runs: python -m benchmarks.results.
 
 A recorded run is the results.json that train.py wrote at its end, kept as benchmarks/results/runs/NAME.json. The README
-shows all of them, docs/results/X.md those of the recipes whose names begin with X.
+shows all of them, docs/results/X.md those of the recipes whose names begin with X. A page may also hold the table of
+``benchmarks/ablation.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import ablation
 from transformer_jax import atomic, recipes
 from transformer_jax.command import parse
 from transformer_jax.command import run as run_command
@@ -70,7 +72,9 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     ]
     for document in [root / "README.md", *pages]:
         text = document.read_text(encoding="utf-8")
-        rebuilt = with_tables(text, tables(document, runs, root), document)
+        rebuilt = replaced(text, BEGIN, END, tables(document, runs, root), document)
+        if ablation.BEGIN in text:
+            rebuilt = replaced(rebuilt, ablation.BEGIN, ablation.END, ablation.table(root), document)
         if rebuilt != text:
             stale.append(str(document.relative_to(root)))
             if not command.check:
@@ -156,13 +160,13 @@ def table(columns: Mapping[str, Callable[[Recorded], str]], runs: Sequence[Recor
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def with_tables(text: str, content: str, document: Path) -> str:
-    """The text with new content between its markers. Raises InputError if they are not there, once and in order."""
-    before, *after = text.split(f"{BEGIN}\n")
-    _, *rest = after[0].split(f"{END}\n") if len(after) == 1 else ("",)
+def replaced(text: str, begin: str, end: str, content: str, document: Path) -> str:
+    """The text with new content between two lines. Raises InputError if they are not there, once and in order."""
+    before, *after = text.split(f"{begin}\n")
+    _, *rest = after[0].split(f"{end}\n") if len(after) == 1 else ("",)
     if len(rest) != 1:
-        raise InputError(f"{document} must hold the line {BEGIN} once and after it the line {END}. Put them back.")
-    return f"{before}{BEGIN}\n{content}{END}\n{rest[0]}"
+        raise InputError(f"{document} must hold the line {begin} once and after it the line {end}. Put them back.")
+    return f"{before}{begin}\n{content}{end}\n{rest[0]}"
 
 
 def _score(name: str) -> Callable[[Recorded], str]:

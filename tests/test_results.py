@@ -79,7 +79,7 @@ def test_a_recorded_run_is_shown_with_its_figures_and_its_command(root, finished
     document = (root / "docs/results/multi30k.md").read_text()
     assert f"[multi30k_tiny](../../{RECORDED}/multi30k_tiny.json)" in document
     assert "| 28,999 | 13, 2 with the same translation | " in document
-    assert "| 6,700 | 0 | 4, length penalty 0.6 | Python 3.11.7, jax 0.10.2 |\n" in document
+    assert "| 6,700 | 0 | 5, length penalty 0.6 | Python 3.11.7, jax 0.10.2 |\n" in document
 
 
 def test_what_a_run_changed_in_its_recipe_is_in_its_command(root, finished):

@@ -1,0 +1,84 @@
+"""Variants of a recipe are trained, recorded once, and make the table."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from benchmarks import ablation, results
+from transformer_jax.errors import InputError
+
+RECIPE = """
+from transformer_jax.config import *
+config = Config(
+    model=ModelConfig(d_model=16, d_ff=19, heads=2, encoder_layers=1, decoder_layers=1),
+    data=DataConfig(*[f"{name}.{{lang}}" for name in ("train", "valid", "test")], max_length=11, batch_tokens=107),
+    tokenizer=TokenizerConfig(kind="word", size=23),
+)
+"""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A checkout with a recipe of tokenised text, and a page for the table."""
+    for folder in ("configs", "docs/results"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ablation.ROOT / "train.py", tmp_path)
+    (tmp_path / "configs/multi30k_tiny.py").write_text(RECIPE)
+    for name in ("train", "valid", "test"):
+        for language in ("en", "de"):
+            (tmp_path / f"{name}.{language}").write_text(f"a {name} b .\nb a .\n" * 13)
+    empty = f"{results.BEGIN}\n{results.END}\n"
+    (tmp_path / "README.md").write_text(empty)
+    (tmp_path / "docs/results/multi30k.md").write_text(f"{empty}before\n{ablation.BEGIN}\n{ablation.END}\nafter\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ablation.ROOT), os.environ.get("PYTHONPATH", "")]))
+    return tmp_path
+
+
+def test_variants_are_trained_on_nothing_but_training_and_validation_text_and_recorded(root):
+    (root / "test.en").unlink()
+    ablation.main(["--only", "recipe", "pre-norm", "--seeds", "3", "--steps", "2"], root)
+    records = {path.name: json.loads(path.read_text()) for path in (root / ablation.RECORDED).iterdir()}
+    assert records.keys() == {"recipe.3.json", "pre-norm.3.json"}
+    assert [record["config"]["model"]["norm"] for _, record in sorted(records.items())] == ["pre", "post"]
+    assert {record["test"] for record in records.values()} == {"valid.{lang}"}
+    assert {record["seed"] for record in records.values()} == {3}
+
+    before = (root / ablation.RECORDED / "recipe.3.json").stat()
+    ablation.main(["--only", "recipe", "--seeds", "3", "--steps", "2"], root)
+    assert (root / ablation.RECORDED / "recipe.3.json").stat() == before
+
+    results.main([], root)
+    assert "| recipe |" in (root / "docs/results/multi30k.md").read_text()
+
+
+def test_the_table_has_the_mean_of_the_seeds_and_the_best_variant_first(root):
+    (root / ablation.RECORDED).mkdir(parents=True)
+    for variant, options, seeds in (("recipe", "", (31.0, 32.0)), ("better", "--model.gone 1", (34.0, 33.0))):
+        for seed, value in enumerate(seeds):
+            record = {
+                "variant": variant,
+                "options": options,
+                "budget": "--steps 2",
+                "scores": {"BLEU-tokenized": {"value": value, "signature": ""}},
+                "wall_seconds": 660,
+                "hardware": {"processor": "A chip", "cores": 2, "devices": ["cpu"]},
+            }
+            (root / ablation.RECORDED / f"{variant}.{seed}.json").write_text(json.dumps(record))
+    results.main([], root)
+    page = (root / "docs/results/multi30k.md").read_text()
+    assert page.endswith(
+        f"before\n{ablation.BEGIN}\n"
+        "| variant | options | each seed | mean | above the recipe | wall time |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+        "| better | `--model.gone 1` | 34.00, 33.00 | 33.50 | +2.00 | 11.0 min |\n"
+        "| recipe |  | 31.00, 32.00 | 31.50 |  | 11.0 min |\n"
+        f"\nBudget: `--steps 2`. Hardware: 2 cores, A chip, cpu.\n"
+        f"{ablation.END}\nafter\n"
+    )
+
+
+def test_an_unknown_variant_is_refused(root):
+    with pytest.raises(InputError, match=r"there is no variant 'pre'\. Choose from: recipe, pre-norm, "):
+        ablation.main(["--only", "pre"], root)
