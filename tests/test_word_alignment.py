@@ -190,6 +190,7 @@ def test_links_with_gold_are_the_same_and_the_last_line_measures_them(call, file
         ({"layer": 2}, r"has no decoder layer 2\. Choose from 0 to 1"),
         ({"layer": -1}, r"has no decoder layer -1\. Choose from 0 to 1"),
         ({"head": 2}, r"has no head 2\. Choose from 0 to 1"),
+        ({"symmetrize": "union"}, r"--symmetrize union needs two directions\. .* as --reverse\."),
         ({"source": None}, r"there are no sentence pairs"),
         ({"target": Path("none")}, r"none does not exist"),
         ({"gold": Path("none")}, r"none does not exist"),

@@ -53,8 +53,8 @@ class AlignCommand:
     """The decoder layer to read, from 0; the last one unless given."""
     head: int | None = None
     """The head to read, from 0; the average of the layer's heads unless given."""
-    symmetrize: Symmetrization = "agreement"
-    """With --reverse: how the two directions are put together."""
+    symmetrize: Symmetrization | None = None
+    """With --reverse: how the two directions are put together; by agreement unless given."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -63,6 +63,11 @@ def align(command: AlignCommand) -> None:
     """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
     if command.source is None or command.target is None:
         raise InputError("there are no sentence pairs. Give two files of lines with --source and --target.")
+    if command.symmetrize and not command.reverse:
+        raise InputError(
+            f"--symmetrize {command.symmetrize} needs two directions. Give the run that translates the other way as "
+            "--reverse."
+        )
     check_destination(command.output)
     pairs = Pairs(f"{command.source} and {command.target}", open_files(command.source, command.target), "refuse")
     # Reads all of it, so that a bad line is found before anything is written.
@@ -76,7 +81,7 @@ def align(command: AlignCommand) -> None:
         first = 1
         for block in blocks(pairs, BLOCK):
             found = [model.weights(block, first) for model in models]
-            print(*map(as_text, combined(found, command.symmetrize)), sep="\n", file=out)
+            print(*map(as_text, combined(found, command.symmetrize or "agreement")), sep="\n", file=out)
             first += len(block)
 
 
@@ -89,7 +94,7 @@ def evaluate(command: AlignCommand, models: Sequence[Model], pairs: Sequence[Pai
     for line in tables(sides, gold):
         print(line)
     found = [side.weights(model.reading) for side, model in zip(sides, models, strict=True)]
-    links = combined(found, command.symmetrize)
+    links = combined(found, command.symmetrize or "agreement")
     print(as_row("with these options", [rates(links, gold)]))
     if command.output is not None:
         with destination(command.output) as out:

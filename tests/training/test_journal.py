@@ -60,3 +60,11 @@ def test_what_will_be_computed_again_is_dropped_and_nothing_else(tmp_path):
     # A checkpoint of step 8, of which the validation was interrupted.
     Journal(tmp_path, 8, 4).close()
     assert [(line["step"], line["phase"]) for line in read_journal(tmp_path)] == lines[:4]
+
+
+def test_lines_that_a_loss_of_power_emptied_cost_nothing_else(tmp_path, caplog):
+    text = '{"step": 2, "phase": "train"}\n\0\0\0\0\n{"step": 4, "phase": "tr\0\0\n{"step": 6, "phase": "train"}\n'
+    (tmp_path / "metrics.jsonl").write_text(text)
+    Journal(tmp_path, 8, 4).close()
+    assert "metrics.jsonl: 2 lines are damaged and left out" in caplog.text
+    assert [line["step"] for line in read_journal(tmp_path)] == [2, 6]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from pathlib import Path
@@ -110,6 +111,18 @@ class Journal:
 
 
 def read_journal(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; one that a kill cut short is dropped."""
+    """The lines of metrics.jsonl. One that a kill cut short is dropped, so are those that a loss of power left
+    without their text, with a warning: no run depends on them.
+    """
     path = workdir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+    if not path.exists():
+        return []
+    lines, damaged = [], 0
+    for line in path.read_text(errors="replace").split("\n")[:-1]:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            damaged += 1
+    if damaged:
+        logging.warning(f"{path}: {damaged} lines are damaged and left out; the curves have a gap")
+    return lines
