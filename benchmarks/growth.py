@@ -23,7 +23,7 @@ from benchmarks.training import TINY
 from transformer_jax import config as configs
 from transformer_jax.allocator import restart_with_settings
 from transformer_jax.data.batches import Batch
-from transformer_jax.fit import prepare
+from transformer_jax.program import prepare
 from transformer_jax.sharding import make_mesh, put_batch
 
 

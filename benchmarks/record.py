@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformer_jax.fit import hardware
+from transformer_jax.results import hardware
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transformers")
 

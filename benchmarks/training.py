@@ -29,10 +29,11 @@ import tyro
 from benchmarks.record import Spread, alternate, report, spread
 from transformer_jax import config as configs
 from transformer_jax.allocator import restart_with_settings
+from transformer_jax.corpus import Corpus, load_corpus
 from transformer_jax.data.batches import Batch
 from transformer_jax.data.pipeline import TrainingBatches
-from transformer_jax.fit import Corpus, build, load_corpus
 from transformer_jax.model.flops import training_flops
+from transformer_jax.program import prepare
 from transformer_jax.sharding import make_mesh, put_batch
 
 Update = Callable[[Batch], Any]
@@ -85,12 +86,12 @@ class Benchmark:
 
 def ours(config: configs.Config, corpus: Corpus) -> Update:
     """One update of this package, as train.py makes it."""
-    machinery = build(config, make_mesh(config.mesh), corpus.tokenizers)
-    state = machinery.initialize()
+    program = prepare(config, make_mesh(config.mesh), *map(len, corpus.tokenizers))
+    state = program.initialize()
 
     def update(batch: Batch) -> Any:
         nonlocal state
-        state, metrics = machinery.train_step(state, put_batch(batch, machinery.mesh))
+        state, metrics = program.train_step(state, put_batch(batch, program.mesh))
         return metrics["loss"]
 
     return update

@@ -17,8 +17,8 @@ from transformer_jax import dry_run
 from transformer_jax.config import Config, DataConfig, MeshConfig, ModelConfig, TokenizerConfig, TrainingConfig
 from transformer_jax.dry_run import CHIPS, collectives, compile_step
 from transformer_jax.errors import InputError
-from transformer_jax.fit import prepare
 from transformer_jax.model.flops import training_flops
+from transformer_jax.program import prepare
 from transformer_jax.sharding import make_mesh
 
 ROOT = Path(__file__).parent.parent
@@ -187,7 +187,7 @@ import numpy as np
 from jax.sharding import AxisType
 from transformer_jax.config import Config, ModelConfig
 from transformer_jax.data.batches import Batch
-from transformer_jax.fit import prepare
+from transformer_jax.program import prepare
 from transformer_jax.sharding import AXES, batch_sharding
 
 jax.config.update("jax_num_cpu_devices", 256)

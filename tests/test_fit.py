@@ -15,8 +15,8 @@ from jax.profiler import ProfileData
 
 from benchmarks.results import read
 from transformer_jax import config as configs
+from transformer_jax import corpus, memory
 from transformer_jax import fit as fitting
-from transformer_jax import memory
 from transformer_jax.checkpoints import Checkpoints, Progress, load_params
 from transformer_jax.config import (
     Config,
@@ -235,14 +235,14 @@ def same_run(workdir, expected):
 def test_a_run_that_goes_on_makes_no_second_state(recipe, finished, tmp_path, monkeypatch):
     workdir = shutil.copytree(finished, tmp_path / "copy")
     called = []
-    real = fitting.build
+    real = fitting.prepare
 
-    def build(*arguments):
-        machinery = real(*arguments)
-        assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(machinery.state))
-        return machinery._replace(initialize=lambda: called.append(0))
+    def prepare(*arguments):
+        program = real(*arguments)
+        assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(program.state))
+        return program._replace(initialize=lambda: called.append(0))
 
-    monkeypatch.setattr(fitting, "build", build)
+    monkeypatch.setattr(fitting, "prepare", prepare)
     fitting.fit(recipe(steps=13), workdir)
     assert not called
 
@@ -279,7 +279,7 @@ def test_numbers_that_are_none_end_the_run_which_names_the_updates(recipe, tmp_p
 
 def test_tokenizers_of_a_start_that_was_cut_off_are_not_taken_over(recipe, tmp_path):
     (tmp_path / "run").mkdir()
-    fitting.load_corpus(recipe(), tmp_path / "run")
+    corpus.load_corpus(recipe(), tmp_path / "run")
     other = dataclasses.replace(recipe(steps=1), tokenizer=TokenizerConfig(kind="bpe", size=300))
     fitting.fit(other, tmp_path / "run")
     assert json.loads((tmp_path / "run/tokenizer.json").read_text())["model"]["type"] == "BPE"
@@ -348,7 +348,7 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
     def fail(*arguments):
         raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(fitting, "build", fail)
+    monkeypatch.setattr(fitting, "prepare", fail)
     message = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.\nLargest allocations:"
     with pytest.raises(RunError, match=r"--data\.batch-tokens.*--training\.accumulate.*--mesh\.fsdp") as error:
         fitting.fit(recipe(), tmp_path / "run")
@@ -360,12 +360,12 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
 
 
 def test_a_later_start_leaves_the_training_text_alone(recipe, tmp_path, monkeypatch):
-    first = fitting.load_corpus(recipe(), tmp_path)
+    first = corpus.load_corpus(recipe(), tmp_path)
     configs.save(recipe(), tmp_path / "config.json")
     opened = []
-    real = fitting.open_pairs
-    monkeypatch.setattr(fitting, "open_pairs", lambda *arguments: opened.append(arguments[-1]) or real(*arguments))
-    later = fitting.load_corpus(recipe(), tmp_path)
+    real = corpus.open_pairs
+    monkeypatch.setattr(corpus, "open_pairs", lambda *arguments: opened.append(arguments[-1]) or real(*arguments))
+    later = corpus.load_corpus(recipe(), tmp_path)
     assert opened == ["valid", "test"]
     np.testing.assert_array_equal(later.train.source.values, first.train.source.values)
 

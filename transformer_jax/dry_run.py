@@ -16,9 +16,9 @@ from jax.sharding import Mesh
 
 from transformer_jax.config import Config, MeshConfig
 from transformer_jax.data.batches import Batch, Shape
-from transformer_jax.fit import prepare, require_rows
 from transformer_jax.memory import bytes_on_a_device, device_memory
 from transformer_jax.model.flops import training_flops
+from transformer_jax.program import prepare, require_rows
 from transformer_jax.sharding import batch_sharding, make_mesh, row_divisor
 from transformer_jax.training.loss import CHUNKS
 
