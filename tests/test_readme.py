@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,46 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from documented import FENCED, ROOT, commands
 
 from transformer_jax.command import parse
 from transformer_jax.recipes import train_command
 from transformer_jax.translation import TranslateCommand
 
-ROOT = Path(__file__).parent.parent
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = FENCED.findall(README)
 FOLDERS = ("transformer_jax", "configs", "tests", "docs", "benchmarks", "notebooks", ".ci")
-
-
-def commands(script):
-    """The arguments of every `python train.py` and `python translate.py` in README blocks."""
-    found = []
-    for language, block in BLOCKS:
-        if language not in ("bash", "text"):
-            continue
-        for line in block.replace("\\\n", " ").split("\n"):
-            if f"python {script}" not in line or (language == "text" and not line.startswith("!")):
-                continue
-            words = shlex.shlex(line.lstrip("!"), posix=True, punctuation_chars=True)
-            words.whitespace_split = True
-            found += [arguments for program, arguments in simple_commands(list(words)) if program == script]
-    assert found
-    return found
-
-
-def simple_commands(words):
-    """Each `python SCRIPT ARGUMENTS` between &&, | and the like; assignments before it are dropped."""
-    part = []
-    for word in [*words, ";"]:
-        if set(word) <= set("();<>|&"):
-            if "python" in part:
-                _, script, *arguments = part[part.index("python") :]
-                yield script, arguments
-            part = []
-        else:
-            part.append(word)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +32,7 @@ def test_the_set_up_is_the_one_promised(line):
     assert line in bash.split("\n")
 
 
-@pytest.mark.parametrize("arguments", commands("train.py"), ids=" ".join)
+@pytest.mark.parametrize("arguments", commands("train.py", README), ids=" ".join)
 def test_a_training_command_can_be_given(arguments, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     if "--help" in arguments:
@@ -74,7 +43,7 @@ def test_a_training_command_can_be_given(arguments, monkeypatch, capsys):
         train_command(arguments)
 
 
-@pytest.mark.parametrize("arguments", commands("translate.py"), ids=" ".join)
+@pytest.mark.parametrize("arguments", commands("translate.py", README), ids=" ".join)
 def test_a_translating_command_can_be_given(arguments):
     parse(TranslateCommand(), arguments, "translate.py")
 
@@ -136,7 +105,7 @@ def test_the_two_commands_train_translate_and_show_attention(tmp_path):
     assert results["scores"]["BLEU"]["value"] >= 95
     assert results["wall_seconds"] <= 240
 
-    [first, *_] = [arguments for arguments in commands("translate.py") if "--attention" in arguments]
+    [first, *_] = [arguments for arguments in commands("translate.py", README) if "--attention" in arguments]
     assert run("translate.py", *first).strip()
     with np.load(tmp_path / "out/1.npz") as attention:
         np.testing.assert_allclose(attention["cross"].sum(axis=-1), 1, atol=1e-5)

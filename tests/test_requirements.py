@@ -7,7 +7,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-TESTED = ("requirements.txt", "requirements-dev.txt", "requirements-parity.txt")
+TESTED = ("requirements.txt", "requirements-dev.txt", "requirements-parity.txt", "requirements-docs.txt")
 
 
 def requirements(name):
