@@ -69,21 +69,24 @@ def ctranslate2(translator: Translator, threads: int) -> Decode:
     """CTranslate2: workers of one thread each, which its users find fastest."""
     import ctranslate2
 
-    from benchmarks.peers.ctranslate2_model import export
+    from transformer_jax.bridges.ctranslate2 import export
 
     with tempfile.TemporaryDirectory() as folder:
         export(translator, Path(folder) / "model")
         model = ctranslate2.Translator(f"{folder}/model", inter_threads=threads, intra_threads=1)
 
+    pieces = translator.tokenizers.target.pieces(range(len(translator.tokenizers.target)))
+    ids = {piece: number for number, piece in enumerate(pieces)}
+
     def decode(sources: Sentences, beam: int) -> Sentences:
         results = model.translate_batch(
-            [[str(token) for token in source] for source in sources],
+            [translator.tokenizers.source.pieces(source[:-1]) for source in sources],  # It adds [EOS] by itself.
             beam_size=beam,
             length_penalty=0.6,
             max_batch_size=BATCH,
             max_decoding_length=most_tokens(max(map(len, sources))),
         )
-        return [[int(token) for token in result.hypotheses[0]] for result in results]
+        return [[ids[piece] for piece in result.hypotheses[0]] for result in results]
 
     return decode
 

@@ -1,0 +1,158 @@
+"""A trained run as a model of CTranslate2, which serves it without JAX: docs/serving.md.
+
+    python -m transformer_jax.bridges.ctranslate2 runs/NAME --output DIR [--quantization int8]
+
+Needs the package ctranslate2. Tokens are the pieces of the run's tokenizers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from transformer_jax.bridges.exported import exported, require_new
+from transformer_jax.command import parse, run
+from transformer_jax.decoding.search import most_tokens
+from transformer_jax.decoding.translator import Translator
+from transformer_jax.errors import InputError
+from transformer_jax.model.embeddings import sinusoids
+from transformer_jax.model.layers import LayerNormalization
+
+Quantization = Literal[
+    "float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16", "int8_bfloat16"
+]
+"""How weights are stored, as CTranslate2 names it; the second part is the type of all that is not quantized."""
+
+LONGEST_SOURCE = 1024
+"""Tokens after which CTranslate2 cuts a source, unless told otherwise (``max_input_length``)."""
+
+NEVER = -1e9
+"""Added to the logits of what our searches never produce."""
+
+
+@dataclass(frozen=True)
+class ExportCommand:
+    """Write a trained model as a folder for CTranslate2, with its tokenizers."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """The run folder."""
+    output: Path | None = None
+    """The folder to make; it appears when it is whole."""
+    quantization: Quantization = "float32"
+    """How weights are stored."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
+    command = parse(ExportCommand(), arguments, "-m transformer_jax.bridges.ctranslate2")
+    if command.run is None or command.output is None:
+        raise InputError("an export takes a run folder and --output DIR. Give both.")
+    require_new(command.output)
+    export(Translator.load(command.run), command.output, command.quantization)
+    print(f"{command.output}: a model of CTranslate2 ({command.quantization}); docs/serving.md shows how to serve it")
+
+
+def export(translator: Translator, folder: Path, quantization: Quantization = "float32") -> None:
+    """Write the model's folder, with tokenizer.source.json and tokenizer.target.json.
+
+    Raises InputError if there is something of that name or if ctranslate2 is not installed, RunError if the folder
+    cannot be written.
+    """
+    try:
+        from ctranslate2.specs import TransformerSpec
+        from ctranslate2.specs.common_spec import Activation
+    except ModuleNotFoundError as error:
+        raise InputError(f'the export needs {error.name}. Run: pip install "ctranslate2>=4.8.5,<5"') from error
+
+    config, tokenizers = translator.settings.model, translator.tokenizers
+    layers = (config.encoder_layers, config.decoder_layers)
+    spec = TransformerSpec.from_config(layers, config.heads, pre_norm=config.norm == "pre", activation=Activation.RELU)
+    _fill(spec, translator)
+    special = tokenizers.target.pieces(range(4))
+    _, spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = special
+    spec.config.decoder_start_token = spec.config.bos_token
+    spec.config.add_source_eos = True
+    spec.config.layer_norm_epsilon = LayerNormalization.epsilon
+    spec.register_source_vocabulary(tokenizers.source.pieces(range(len(tokenizers.source))))
+    spec.register_target_vocabulary(tokenizers.target.pieces(range(len(tokenizers.target))))
+    spec.validate()
+    spec.optimize(quantization)
+    with exported(folder, tokenizers) as unfinished:
+        spec.save(str(unfinished))
+
+
+def _fill(spec: Any, translator: Translator) -> None:
+    """Put the parameters where a ``TransformerSpec`` has them."""
+    config, params = translator.settings.model, translator.params
+    # Copies: quantizing writes into them.
+    target = np.array(params["target_embeddings"]["table"])
+    source = target if config.share_embeddings == "all" else np.array(params["source_embeddings"]["table"])
+    longest = max(LONGEST_SOURCE, most_tokens(translator.settings.data.max_length))
+    positions = np.array(sinusoids(jnp.arange(longest)[None], config.d_model)[0])
+    for stack, embeddings, table in (
+        (spec.encoder, spec.encoder.embeddings[0], source),
+        (spec.decoder, spec.decoder.embeddings, target),
+    ):
+        embeddings.weight = table
+        stack.scale_embeddings = True
+        stack.position_encodings.encodings = positions
+
+    projection = spec.decoder.projection
+    projection.weight = target if config.share_embeddings != "none" else np.array(params["projection"]["table"])
+    special = translator.tokenizers.target
+    projection.bias = np.zeros(len(target), np.float32)
+    projection.bias[[special.pad_id, special.sos_id]] = NEVER
+
+    for number, layer in enumerate(spec.encoder.layer):
+        block = params["encoder"][f"blocks_{number}"]
+        _self_attention(layer.self_attention, block["self_attention"], block["attention_residual"])
+        _feed_forward(layer.ffn, block)
+    for number, layer in enumerate(spec.decoder.layer):
+        block = params["decoder"][f"blocks_{number}"]
+        _self_attention(layer.self_attention, block["self_attention"], block["self_residual"])
+        cross = block["cross_attention"]
+        _linear(layer.attention.linear[0], cross["w_query"])
+        _linear(layer.attention.linear[1], cross["w_key"], cross["w_value"])
+        _linear(layer.attention.linear[2], cross["w_output"])
+        _norm(layer.attention.layer_norm, block["cross_residual"])
+        _feed_forward(layer.ffn, block)
+    if config.norm == "pre":
+        _norm(spec.encoder.layer_norm, params["encoder"])
+        _norm(spec.decoder.layer_norm, params["decoder"])
+
+
+def _self_attention(spec: Any, attention: Mapping[str, Any], residual: Mapping[str, Any]) -> None:
+    _linear(spec.linear[0], attention["w_query"], attention["w_key"], attention["w_value"])
+    _linear(spec.linear[1], attention["w_output"])
+    _norm(spec.layer_norm, residual)
+
+
+def _feed_forward(spec: Any, block: Mapping[str, Any]) -> None:
+    _linear(spec.linear_0, block["feed_forward"]["widen"])
+    _linear(spec.linear_1, block["feed_forward"]["narrow"])
+    _norm(spec.layer_norm, block["feed_forward_residual"])
+
+
+def _linear(spec: Any, *layers: Mapping[str, Any]) -> None:
+    """Layers with one input as one matrix [outputs, inputs]. Their missing biases are zeros."""
+    spec.weight = np.concatenate([np.asarray(layer["kernel"]).T for layer in layers])
+    spec.bias = np.concatenate(
+        [np.asarray(layer.get("bias", np.zeros(layer["kernel"].shape[1], "f4"))) for layer in layers]
+    )
+
+
+def _norm(spec: Any, holder: Mapping[str, Any]) -> None:
+    spec.gamma, spec.beta = (np.asarray(holder["normalization"][name]) for name in ("gamma", "beta"))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

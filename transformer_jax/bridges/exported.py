@@ -1,0 +1,43 @@
+"""The folder that an export writes: a new one, whole or not there, with the tokenizers in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformer_jax import atomic
+from transformer_jax.data.tokenizers import Tokenizers
+from transformer_jax.errors import InputError, RunError
+
+
+def require_new(folder: Path) -> None:
+    """Raise InputError if there is something of that name, or no folder to put it into."""
+    if folder.exists():
+        raise InputError(f"{folder} exists. Delete it, or name another --output.")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder.parent} is not a folder. Make it, or name another --output.")
+
+
+@contextmanager
+def exported(folder: Path, tokenizers: Tokenizers) -> Iterator[Path]:
+    """A folder to be filled under another name; as ``folder`` once it is whole, gone if it never is.
+
+    In it are tokenizer.source.json and tokenizer.target.json, both even if they are the same, so that who serves the
+    model has one way to read them. Raises InputError as ``require_new`` does, RunError if it cannot be written.
+    """
+    require_new(folder)
+    unfinished = atomic.own_name(folder)
+    try:
+        unfinished.mkdir()
+        for side, tokenizer in tokenizers._asdict().items():
+            tokenizer.save(unfinished / f"tokenizer.{side}.json")
+        yield unfinished
+        atomic.sync(unfinished)
+        unfinished.rename(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"{folder} cannot be written: {reason}. Free space or name another --output.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
