@@ -68,7 +68,7 @@ def encode(
     """Source tokens -> keys and values of the encoder's output, for the cross-attention of every decoder layer."""
     variables = _variables(parameters)
     memory = model.apply(variables, source, padding_mask(source, pad), method="encode")
-    caches = model.apply(variables, memory, 1, 1, method="start")
+    caches: Any = model.apply(variables, memory, 1, 1, method="start")
     return jnp.stack([jnp.stack(cache.source) for cache in caches])
 
 
@@ -88,7 +88,8 @@ def step(
     )
     so_far = (jnp.arange(prefix_cache.shape[4]) <= position)[None, None, None]
     inputs = token[:, None], caches, position, so_far, padding_mask(source, pad)
-    logits, caches = model.apply(_variables(parameters), *inputs, method="step")
+    outputs: Any = model.apply(_variables(parameters), *inputs, method="step")
+    logits, caches = outputs
     return logits[:, 0], jnp.stack([jnp.stack(cache.prefix) for cache in caches])
 
 
@@ -157,7 +158,7 @@ def export(translator: Translator, folder: Path) -> None:
     with exported(folder, translator.tokenizers) as unfinished:
         for name, program in programs.items():
             (unfinished / f"{name}.bin").write_bytes(program.serialize())
-        np.savez(unfinished / "parameters.npz", **parameters)
+        np.savez(unfinished / "parameters.npz", **parameters)  # type: ignore[arg-type]  # names are paths
         (unfinished / "description.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
