@@ -1,5 +1,6 @@
 """What may be installed, and what is tested, agree."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ def test_every_requirement_has_a_range_that_ends(name):
     for one in requirements(name):
         if one.name != "importlib_resources":  # Only its presence is needed.
             assert {part.operator for part in one.specifier} & {"<", "=="}, one
+
+
+def test_what_the_extra_installs_is_tested():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serve"]
+    assert {Requirement(one) for one in extra} <= set(requirements("requirements-dev.txt"))
 
 
 def test_the_exact_set_lies_within_the_ranges():

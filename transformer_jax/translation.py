@@ -239,9 +239,7 @@ def explorer(folder: Path, workdir: Path, step: int | None) -> Iterator[Page]:
 
 def attention_of(translator: Translator, translation: Translation) -> Attention | None:
     """Its weights; None for a text that was translated in parts or not at all."""
-    if translation.parts or not translation.source_ids:
-        return None
-    return translator.attention(translation.source, translation)
+    return translator.attention(translation.source, translation) if translation.has_attention else None
 
 
 def show_attention(

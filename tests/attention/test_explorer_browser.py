@@ -7,8 +7,6 @@ nothing and complained of nothing.
 
 import csv
 import io
-import os
-import shutil
 import xml.etree.ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from browser import browser  # noqa: F401
 from explorer_cases import ARABIC, HOSTILE, JAPANESE, make_attention
 from numpy.testing import assert_allclose
 from PIL import Image
@@ -24,10 +23,6 @@ from transformer_jax.attention.ablation import Ablation, Changes
 from transformer_jax.attention.dump import Attention
 from transformer_jax.attention.explorer import open_page
 from transformer_jax.attention.words import merge_words
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("there is no Chromium: apt-get install chromium", allow_module_level=True)
 
 STEP = 1.01 / 65535
 """How far a weight of the page may be from that of the .npz file."""
@@ -64,19 +59,8 @@ def case(tmp_path_factory) -> Case:
     return Case(folder / "index.html", ablation, [Attention.load(folder / f"{number}.npz") for number in sentences])
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM, "CI needs Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(browser, case) -> Iterator:
+def page(browser, case) -> Iterator:  # noqa: F811
     """The page, opened; ``page.open(address)`` shows another view."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True, accept_downloads=True)
     page = context.new_page()
@@ -291,7 +275,7 @@ def test_arrow_keys_read_weights_without_a_mouse(page, case) -> None:
     assert stage.get_attribute("role") == "group", "else it would not read the text"
 
 
-def test_a_tap_reads_the_weight_below_it(browser, case) -> None:
+def test_a_tap_reads_the_weight_below_it(browser, case) -> None:  # noqa: F811
     context = browser.new_context(viewport={"width": 420, "height": 800}, offline=True, has_touch=True)
     page = context.new_page()
     page.goto(case.path.as_uri())

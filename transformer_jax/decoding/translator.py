@@ -46,6 +46,11 @@ class Translation:
     parts: tuple[Translation, ...] = ()
     source: str = ""
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether there is an attention map: not of a text without letters, nor of one translated in parts."""
+        return bool(self.source_ids) and not self.parts
+
 
 class Translator:
     """A model with its tokenizers. It compiles a program for each shape of batch that it meets for the first time."""
@@ -156,7 +161,7 @@ class Translator:
             [source_ids], [target_ids] = sources.encode([source]), targets.encode([translation])
             source_ids, target_ids = [*source_ids, sources.eos_id], [*target_ids, targets.eos_id]
             return capture(self.model, self.params, self.tokenizers, source, translation, source_ids, target_ids)
-        if translation.parts or not translation.source_ids:
+        if not translation.has_attention:
             raise InputError(
                 "a text without letters or translated in parts has no attention map. Give it sentence by sentence."
             )

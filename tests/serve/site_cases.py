@@ -1,0 +1,83 @@
+"""A real server on a free port, in a thread of its own."""
+
+import contextlib
+import json
+import threading
+import urllib.error
+import urllib.request
+from typing import NamedTuple
+
+import pytest
+from tiny_run import make_run
+
+from transformer_jax import Translator
+from transformer_jax.serve.__main__ import listen
+from transformer_jax.serve.site import Site, make_server
+
+TEXTS = ["Where is the dog?", "The old dog is here.", "Is it 3.5?"]
+LONG = "Where is the old station? The old dog is here. Where is the old dog?"
+"""More tokens than the tiny run was trained on."""
+
+
+class Answer(NamedTuple):
+    """What came back; text: the body."""
+
+    status: int
+    text: str
+
+    @property
+    def json(self):
+        return json.loads(self.text)
+
+
+class Server(NamedTuple):
+    """Where it is, and what it is made of; calls: the texts of each call of the model."""
+
+    url: str
+    translator: Translator
+    calls: list
+
+    def get(self, path):
+        return self._open(self.url + path)
+
+    def post(self, body):
+        """To /translate: bytes as they are, everything else as JSON."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self._open(urllib.request.Request(f"{self.url}/translate", data))
+
+    def _open(self, request):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return Answer(response.status, response.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.read().decode())
+
+
+@contextlib.contextmanager
+def serving(translator):
+    """The server as the command runs it."""
+    calls = []
+
+    def counted(texts, *arguments):
+        calls.append(list(texts))
+        return Translator.translate_n_best(translator, texts, *arguments)
+
+    translator.translate_n_best = counted
+    with listen("127.0.0.1", 0) as listening, Site(translator) as site:
+        server = make_server(site)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield Server(f"http://127.0.0.1:{listening.getsockname()[1]}", translator, calls)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Of a run of three hypotheses a sentence, at most 17 tokens long."""
+    with serving(Translator.load(make_run(tmp_path_factory.mktemp("served") / "<tiny>"))) as server:
+        yield server

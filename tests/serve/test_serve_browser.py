@@ -1,0 +1,120 @@
+"""The page in a browser: typed, clicked and read as a visitor would; it asks for nothing but what the server has."""
+
+from collections.abc import Iterator
+
+import pytest
+from browser import browser  # noqa: F401
+from site_cases import LONG, TEXTS, server  # noqa: F401
+
+from transformer_jax import Translator
+
+# ruff: noqa: F811
+HOSTILE = "<img src=//x>"
+
+
+@pytest.fixture
+def page(browser, server) -> Iterator:
+    """The page, opened."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(20_000)  # Programs are compiled.
+    complaints: list[str] = []
+    page.complaints = complaints
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    context.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith((f"{server.url}/", "blob:", "data:")) else complaints.append(request.url)
+        ),
+    )
+    page.goto(server.url)
+    yield page
+    context.close()
+    assert not complaints
+
+
+def translate(page, text: str) -> None:
+    page.get_by_label("Text").fill(text)
+    page.get_by_role("button", name="Translate").click()
+
+
+def explorer(page):
+    return page.frame_locator("iframe[title='Attention explorer']")
+
+
+def test_a_sentence_is_translated_and_every_head_shown(page, server) -> None:
+    [expected] = Translator.translate_n_best(server.translator, [TEXTS[0]], 3)
+    assert page.get_by_role("heading").inner_text() == "Translate English to German"
+    page.keyboard.type(TEXTS[0])  # The caret is there already.
+    page.keyboard.press("Control+Enter")
+    page.locator("article").wait_for()
+    assert page.locator(".translation").inner_text() == expected[0].text
+    shown = page.locator(".others li").all_inner_texts()
+    assert [one.split("\n") for one in shown] == [[f"{one.score:.3f}", one.text] for one in expected]
+    explorer(page).locator(".head").first.wait_for()
+    assert explorer(page).locator(".head").count() == (1 + 2 + 2) * 2, "layers of encoder, decoder, cross; two heads"
+    assert explorer(page).locator("#source").inner_text() == TEXTS[0]
+    assert explorer(page).locator("#translation").inner_text() == expected[0].text
+
+
+def test_the_explorer_works_in_its_frame_and_in_a_tab_of_its_own(page) -> None:
+    translate(page, "\n".join(TEXTS[:2]))
+    frame = explorer(page)
+    frame.locator('.head[data-kind="decoder"][data-layer="1"][data-head="1"]').click()
+    assert frame.locator("#title").inner_text() == "Decoder self-attention, layer 1, head 1"
+    frame.get_by_label("Next sentence").click()
+    assert frame.locator("#source").inner_text() == TEXTS[1]
+    with page.expect_download() as download:
+        frame.get_by_role("button", name="CSV").first.click()
+    assert download.value.suggested_filename.endswith(".csv")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="in a tab of its own").click()
+    opened.value.locator(".head").first.wait_for()
+    assert opened.value.locator("#source").inner_text() == TEXTS[0]
+
+
+def test_each_line_has_its_translation_and_one_in_parts_says_so(page) -> None:
+    translate(page, f"{TEXTS[0]}\n{LONG}\n")
+    page.locator("article").nth(1).wait_for()
+    assert page.locator("article").count() == 2
+    assert "parts, without attention" in page.locator("article").nth(1).inner_text()
+    assert "parts" not in page.locator("article").nth(0).inner_text()
+    explorer(page).locator(".head").first.wait_for()
+    translate(page, LONG)
+    page.locator("article").nth(1).wait_for(state="detached")
+    assert page.locator("iframe").count() == 0
+
+
+def test_what_is_refused_is_one_line_in_place_of_a_translation(page) -> None:
+    translate(page, TEXTS[0])
+    page.locator("article").wait_for()
+    translate(page, "a" * 2_001)
+    page.get_by_role("alert").wait_for()
+    assert page.get_by_role("alert").text_content() == (
+        "the text is longer than 2,000 characters or 20 lines. Translate less at once."
+    )
+    assert page.locator("article, iframe").count() == 0
+    assert [text for text in page.complaints if "400 (Bad Request)" not in text] == []  # Chromium notes it by itself.
+    page.complaints.clear()
+    translate(page, TEXTS[0])
+    page.locator("article").wait_for()
+    assert page.get_by_role("alert").count() == 0
+
+
+def test_a_server_that_has_ended_is_said(page) -> None:
+    page.route("**/translate", lambda route: route.abort())
+    translate(page, TEXTS[0])
+    page.get_by_role("alert").wait_for()
+    assert page.get_by_role("alert").text_content() == "The server does not answer. Start it again."
+    page.complaints.clear()  # Chromium's own note.
+
+
+def test_what_a_text_says_is_shown_and_not_done(page) -> None:
+    translate(page, HOSTILE)
+    page.locator("article").wait_for()
+    assert page.locator("article .note").first.inner_text() == HOSTILE
+    explorer(page).locator(".head").first.wait_for()
+    assert explorer(page).locator("#source").inner_text() == HOSTILE
+    assert page.locator("img").count() == explorer(page).locator("img").count() == 0
