@@ -13,6 +13,7 @@ from explorer_cases import HOSTILE, make_attention
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from IPython.lib.pretty import pretty
 
 from transformer_jax.attention import explorer
 from transformer_jax.attention.dump import Attention
@@ -173,3 +174,9 @@ def test_notebooks_show_the_page_in_a_frame_of_its_own() -> None:
     assert 'sandbox="allow-scripts allow-downloads"' in frame
     assert frame.count("<") == 2, "the frame's own tags; all of the page is escaped"
     assert make_attention(source=(HOSTILE, "[EOS]"))._repr_html_() == frame
+
+
+def test_notebooks_keep_the_page_once() -> None:
+    page = make_attention().to_html()
+    assert pretty(page) == f"<Attention explorer, a page of {len(page):,} characters>"
+    assert repr(page) == repr(str(page)), "elsewhere it is the text that it is"

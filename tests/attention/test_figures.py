@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from picture_cases import SOURCE, TARGET, attention
 from PIL import Image
@@ -39,6 +40,17 @@ def test_panels_show_the_heads_that_are_asked_for() -> None:
 def test_a_figure_is_as_wide_as_a_column_or_a_page_or_as_asked_for(heads, width, inches) -> None:
     one = attention(LONG[:13], LONG[:11], heads=8)
     assert draw_figure(one, "cross", 0, heads, width).get_figwidth() == pytest.approx(inches, abs=0.01)
+
+
+def test_no_setting_of_matplotlib_moves_the_panels() -> None:
+    def places() -> list:
+        figure = draw_figure(attention(), "cross", 0)
+        figure.draw_without_rendering()
+        return [axes.get_position().bounds for axes in figure.axes]
+
+    expected = places()
+    with rc_context({"figure.constrained_layout.use": True}):
+        assert places() == expected
 
 
 def test_eight_heads_stand_in_equal_rows() -> None:

@@ -46,6 +46,10 @@ class Html(str):
             'style="width: 100%; height: 900px; border: 0" title="Attention explorer"></iframe>'
         )
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # Beside the frame IPython shows, and notebooks keep, a value's text: the whole page once more.
+        printer.text(f"<Attention explorer, a page of {len(self):,} characters>")
+
 
 class Page:
     """A page that is being written: its beginning, sentences as they come, and its end. It holds none of them.

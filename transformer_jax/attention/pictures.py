@@ -300,6 +300,7 @@ def blank() -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(dpi=DOTS_PER_INCH)
+    figure.set_layout_engine("none")  # Whatever the user has set: the places are ours.
     FigureCanvasAgg(figure)
     return figure
 
