@@ -10,12 +10,13 @@ from pathlib import Path
 
 import jax
 import pytest
+from tiny_run import SETTINGS, tiny_run  # noqa: F401
 
 from transformer_jax import config as configs
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.recipes import load, train_command
+from transformer_jax.recipes import RECIPE, load, train_command
 from transformer_jax.training.optimizer import make_optimizer
 from transformer_jax.training.state import initial_state
 
@@ -183,3 +184,18 @@ def test_help_shows_every_setting_with_its_value_and_a_sentence(capsys, monkeypa
         assert option in shown
         assert " ".join(words) in shown
     assert "(default: 192)" in shown  # the recipe's own d_model, not the paper's
+
+
+def test_training_that_starts_from_a_run_has_its_model(tiny_run):  # noqa: F811
+    settings = train_command(["--training.init", str(tiny_run), "--model.dropout", "0.3"]).settings
+    assert settings.model == dataclasses.replace(SETTINGS.model, dropout=0.3)
+    assert settings.tokenizer == SETTINGS.tokenizer
+    assert settings.data == load(RECIPE).data
+    assert settings.training.init == str(tiny_run)
+
+
+def test_weights_of_another_model_are_refused(tiny_run, tmp_path):  # noqa: F811
+    with pytest.raises(InputError, match=r"has --model\.d-model 14, not 16\. Leave it out\.$"):
+        train_command(["--training.init", str(tiny_run), "--model.d-model", "16"])
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        train_command([f"--training.init={tmp_path}"])

@@ -17,8 +17,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from transformer_jax import atomic
 from transformer_jax.errors import InputError
 
-FORMAT = 3
+FORMAT = 4
 """Version of the run folder. Raised when an older program could no longer read a newer folder, or the reverse."""
+READABLE = (3, FORMAT)
+"""Format 3 has no words for what Marian's models have and the paper's lack; its models have none of that."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,16 @@ class ModelConfig:
     """One matrix for: nothing, target embedding and projection, or source embedding too (needs a joint vocabulary)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the arithmetic; parameters, layer norms, softmax and loss stay float32."""
+    activation: Literal["relu", "swish"] = "relu"
+    """Between the two feed-forward layers; swish, x sigmoid(x), is that of Marian's models."""
+    positions: Literal["interleaved", "halves"] = "interleaved"
+    """Sines and cosines in turn (section 3.5), or all sines first, as Marian has them."""
+    scale_embeddings: Literal["sqrt", "none"] = "sqrt"
+    """Embeddings times sqrt(d_model) (section 3.4), or as they are."""
+    biases: Literal["feed_forward", "all"] = "feed_forward"
+    """Biases in the feed-forward layers alone (sections 3.2.2, 3.3), or in attention and projection, too."""
+    norm_epsilon: float = 1e-6
+    """Added to the variance in layer normalization."""
 
     def __post_init__(self) -> None:
         for name in ("d_model", "d_ff", "heads", "encoder_layers", "decoder_layers"):
@@ -59,6 +71,8 @@ class ModelConfig:
             raise InputError(f"model.d_model {self.d_model} is odd. The sinusoids come in pairs: choose an even width.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout is {self.dropout}. Give a share from 0 up to, but not including, 1.")
+        if self.norm_epsilon <= 0:
+            raise InputError(f"model.norm_epsilon is {self.norm_epsilon}. Give a small number above 0, such as 1e-6.")
 
 
 @dataclass(frozen=True)
@@ -107,8 +121,10 @@ class DataConfig:
 class TokenizerConfig:
     """How text becomes token ids and token ids become text again."""
 
-    kind: Literal["word", "bpe", "wordpiece", "unigram"] = "bpe"
-    """Word level, byte-level BPE (restores any text exactly), WordPiece or Unigram."""
+    kind: Literal["word", "bpe", "wordpiece", "unigram", "sentencepiece"] = "bpe"
+    """Word level, byte-level BPE (restores any text exactly), WordPiece or Unigram; sentencepiece comes with an
+    imported model and is not trained here.
+    """
     vocabulary: Literal["joint", "separate"] = "joint"
     """One vocabulary for both languages, or one for each."""
     size: int = 8000
@@ -171,6 +187,8 @@ class TrainingConfig:
     """Stop after this many validations without a better score; 0 never stops early."""
     max_skipped: int = 10
     """Stop after this many updates in a row whose loss or gradients are no finite numbers; each one is skipped."""
+    init: str = ""
+    """A run folder whose weights, tokenizers and model settings training starts from; empty for random weights."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "log_every", "valid_every", "valid_sentences", "max_skipped"):
@@ -238,14 +256,20 @@ def save(config: Config, path: Path) -> None:
 
 
 def load(path: Path) -> Config:
-    """Read a config written by ``save``. Raises InputError for another version, and for unknown or missing fields."""
+    """Read a config written by ``save``; fields that its format did not have take their defaults.
+
+    Raises InputError for a version that is not readable, and for unknown fields and missing sections.
+    """
     try:
         values = json.loads(path.read_text())
         version = values.pop("format")
     except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{path} is not the config of a run ({error!r}). Restore the file or train again.") from error
-    if version != FORMAT:
-        raise InputError(f"{path} has format {version}, this program reads {FORMAT}. Use the version that wrote it.")
+    if version not in READABLE:
+        raise InputError(
+            f"{path} has format {version}, this program reads {' and '.join(map(str, READABLE))}. "
+            "Use the version that wrote it."
+        )
     sections: dict[str, Any] = {}
     for section in dataclasses.fields(Config):
         kind: Any = section.default_factory

@@ -34,7 +34,8 @@ class Corpus(NamedTuple):
 
 
 def load_corpus(config: Config, workdir: Path) -> Corpus:
-    """Open the data; train the tokenizers on the training split, or load those that the run has.
+    """Open the data; train the tokenizers on the training split, take those of the run that it starts from
+    (training.init), or load those that it has.
 
     The text of the training split is read for that, and to prepare it (``data/prepared.py``); later starts leave it
     alone.
@@ -48,7 +49,9 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     overlap = None if trained else count_overlap(test, text())
     if jax.process_index() == 0 and not trained:
         sources, targets = (pair.source for pair in text()), (pair.target for pair in text())
-        save_tokenizers(train_tokenizers(config.tokenizer, sources, targets), workdir)
+        init = config.training.init
+        new = load_tokenizers(Path(init)) if init else train_tokenizers(config.tokenizer, sources, targets)
+        save_tokenizers(new, workdir)
     sync_global_devices("tokenizers")
     tokenizers = load_tokenizers(workdir)
     encoded, left_out, skipped = prepared_pairs(data, tokenizers, text)

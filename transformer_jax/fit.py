@@ -26,6 +26,7 @@ from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, Stopped
 from transformer_jax.evaluation import score
 from transformer_jax.failures import explained
+from transformer_jax.initialization import started_from
 from transformer_jax.interruption import Interruption
 from transformer_jax.memory import require_memory
 from transformer_jax.nans import stops_at_nans
@@ -134,7 +135,12 @@ class Loop:
         self.checkpoints = checkpoints
         self.iterator = training_iterator(batches)
         # One or the other: a run that takes half of the memory must be able to go on.
-        self.state = checkpoints.restore(program.state) if checkpoints.latest_step() else program.initialize()
+        if checkpoints.latest_step():
+            self.state = checkpoints.restore(program.state)
+        else:
+            self.state = program.initialize()
+            if config.training.init:
+                self.state = started_from(Path(config.training.init), self.state)
         self.progress = checkpoints.progress()._replace(divisor=batches.divisor)
         if self.progress.data is not None:
             self.iterator.set_state(self.progress.data)

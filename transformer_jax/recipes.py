@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import runpy
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Annotated
 
 import tyro
 
+from transformer_jax import config as configs
 from transformer_jax.command import parse
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError
+from transformer_jax.run_folder import require_contained
 
 RECIPE = Path(__file__).parent.parent / "configs" / "phrasebook.py"
 
@@ -42,15 +45,23 @@ class TrainCommand:
 
 
 def train_command(arguments: list[str]) -> TrainCommand:
-    """Load the recipe that --config names, then let the other arguments change it. Raises InputError, see ``parse``."""
+    """Load the recipe that --config names, with the model of the run that --training.init names, if one does; then let
+    the other arguments change it. Raises InputError, see ``parse``.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--config", type=Path, default=RECIPE)
+    first.add_argument("--training.init", dest="init")
     try:
-        recipe = first.parse_known_args(arguments)[0].config
+        given = first.parse_known_args(arguments)[0]
     except argparse.ArgumentError as error:
         raise InputError(f"{error}. See python train.py --help.") from error
-    default = TrainCommand(load(recipe), config=recipe, workdir=Path("runs") / recipe.stem)
+    settings, recipe = load(given.config), given.config
+    if init := given.init or settings.training.init:
+        settings = with_model_of(settings, Path(init))
+    default = TrainCommand(settings, config=recipe, workdir=Path("runs") / recipe.stem)
     command = parse(default, arguments, "train.py")
+    if init:
+        require_same_model(command.settings, settings, init)
     if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
         raise InputError(f"{command.workdir} already holds a run. Name another: --workdir {_unused(command.workdir)}")
     return command
@@ -70,6 +81,26 @@ def load(path: Path) -> Config:
     if not isinstance(found, Config):
         raise InputError(f"{path} sets no `config` of type Config. See {RECIPE} for an example.")
     return found
+
+
+def with_model_of(settings: Config, folder: Path) -> Config:
+    """The settings with model and tokenizers of the run in ``folder``. Raises InputError if there is none."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"training.init {folder} is not the folder of a run: it has no config.json. Name another.")
+    require_contained(folder)
+    run = configs.load(folder / "config.json")
+    training = dataclasses.replace(settings.training, init=str(folder))
+    return dataclasses.replace(settings, model=run.model, tokenizer=run.tokenizer, training=training)
+
+
+def require_same_model(changed: Config, settings: Config, init: str) -> None:
+    """Raise InputError if the run ``init``, which has ``settings``, has no weights for a model with the ``changed``."""
+    for section in ("model", "tokenizer"):
+        now, there = (dataclasses.asdict(getattr(each, section)) for each in (changed, settings))
+        for name in now:
+            if now[name] != there[name] and name not in ("dropout", "dtype"):
+                option = f"--{section}.{name.replace('_', '-')}"
+                raise InputError(f"training.init {init} has {option} {there[name]}, not {now[name]}. Leave it out.")
 
 
 def _unused(folder: Path) -> Path:

@@ -27,7 +27,7 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"w_(query|key|value)/kernel$", P("fsdp", "tensor")),
     (r"w_output/kernel$", P("tensor", "fsdp")),
     (r"widen/kernel$", P("fsdp", "tensor")),
-    (r"widen/bias$", P("tensor")),
+    (r"(w_(query|key|value)|widen)/bias$", P("tensor")),
     (r"narrow/kernel$", P("tensor", "fsdp")),
 )
 """Parameter path -> the mesh axes that divide each of its axes. What no rule names is replicated: norms and output

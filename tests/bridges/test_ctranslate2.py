@@ -1,5 +1,6 @@
 """The exported model is ours: CTranslate2 gives the same probabilities and finds the same translations."""
 
+import dataclasses
 import os
 import sys
 
@@ -10,11 +11,13 @@ import pytest
 from decisive import KINDS, TEXTS, decisive
 from numpy.testing import assert_allclose
 from serving import example
-from tiny_run import tiny_run  # noqa: F401
+from tiny_run import random_params, tiny_run  # noqa: F401
 
 from transformer_jax.bridges.ctranslate2 import export, main
 from transformer_jax.command import run
 from transformer_jax.decoding.search import most_tokens
+from transformer_jax.decoding.translator import Translator
+from transformer_jax.model.transformer import Transformer
 
 if os.environ.get("CI") == "true":
     import ctranslate2  # a missing parity test must not look like a passed one
@@ -48,8 +51,7 @@ def theirs(folder, translator, text, beam):
     return (*map(pieces.index, found.hypotheses[0]), targets.eos_id)
 
 
-def test_probabilities_are_the_same(both):
-    translator, folder = both
+def require_same_probabilities(translator, folder):
     random, (sources, targets) = np.random.default_rng(0), translator.tokenizers
     source, target = random.integers(4, len(sources), (5, 11)), random.integers(4, len(targets), (5, 13))
     found = ctranslate2.Translator(str(folder)).score_batch(
@@ -63,6 +65,21 @@ def test_probabilities_are_the_same(both):
     allowed = logits.at[:, :, np.array([targets.pad_id, targets.sos_id])].set(-jnp.inf)
     expected = jnp.take_along_axis(jax.nn.log_softmax(allowed), wanted[:, :, None], axis=2)[:, :, 0]
     assert_allclose([one.log_probs for one in found], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_probabilities_are_the_same(both):
+    require_same_probabilities(*both)
+
+
+def test_what_other_models_have_is_exported(tmp_path):
+    plain = decisive(*KINDS[0])
+    words = {"activation": "swish", "positions": "halves", "scale_embeddings": "none", "biases": "all"}
+    network = dataclasses.replace(plain.settings.model, norm_epsilon=0.1, **words)
+    settings = dataclasses.replace(plain.settings, model=network)
+    model = Transformer(network, *map(len, plain.tokenizers))
+    translator = Translator(settings, plain.tokenizers, random_params(model, 3))
+    export(translator, tmp_path / "model")
+    require_same_probabilities(translator, tmp_path / "model")
 
 
 @pytest.mark.parametrize("beam", [1, 4])

@@ -80,3 +80,15 @@ def test_dropout_applies_to_the_sum_of_embedding_and_position(key):
         dropped = encoded == 0
         assert_allclose(dropped.mean(), 0.5, atol=0.05)
         assert_allclose(encoded, jnp.where(dropped, 0, 2 * total), rtol=1e-6)
+
+
+def test_halves_are_the_same_sinusoids_with_all_sines_first():
+    positions = jnp.array([[0, 1, 7]])
+    interleaved, halves = (np.asarray(sinusoids(positions, 6, layout)) for layout in ("interleaved", "halves"))
+    assert_array_equal(halves, interleaved[..., [0, 2, 4, 1, 3, 5]])
+
+
+def test_embeddings_without_scale_are_the_rows_of_the_table():
+    table = jnp.arange(15.0).reshape(5, 3)
+    embedded = InputEmbeddings(5, 3, scale="none").apply({"params": {"table": table}}, jnp.array([[3, 0]]))
+    assert_array_equal(embedded, [[[9, 10, 11], [0, 1, 2]]])

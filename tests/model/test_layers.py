@@ -201,3 +201,11 @@ def test_post_norm_normalizes_after_dropout():
     y = residual("post", x, jnp.ones_like, dropout=0.5, rngs={"dropout": jax.random.key(0)})
     assert_allclose(y.mean(-1), np.zeros((1, 97)), atol=1e-5)
     assert_allclose(y.std(-1), np.ones((1, 97)), atol=1e-4)
+
+
+def test_swish_is_the_input_times_its_sigmoid():
+    widen = {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}
+    y = FeedForward(2, 2, activation="swish").apply(
+        {"params": {"widen": widen, "narrow": widen}}, jnp.array([[[0.0, -2.0]]])
+    )
+    np.testing.assert_allclose(y, [[[0, -2 / (1 + np.exp(2))]]], rtol=1e-6)

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from transformer_jax.config import ModelConfig
 from transformer_jax.model.masks import segment_mask
-from transformer_jax.model.transformer import Transformer
+from transformer_jax.model.transformer import ProjectionLayer, Transformer
 
 # Axes: B batch, S source, T target, D model width, F feed-forward width, H heads, V target vocabulary, W hypotheses.
 B, S, T, D, F, H, V, W = 3, 5, 7, 22, 19, 2, 17, 2
@@ -321,3 +321,14 @@ def test_features_times_the_table_are_the_logits(share, batch, random_parameters
 
 def test_logits_have_an_entry_for_every_target_word(post, batch):
     assert logits_of(*post, *batch).shape == (B, T, V)
+
+
+def test_the_factors_of_logits_with_a_bias_multiply_to_them(random_parameters):
+    layer, x = (
+        ProjectionLayer(17, 22, biases="all"),
+        jnp.asarray(np.random.default_rng(0).random((2, 3, 22)), "float32"),
+    )
+    variables = random_parameters(layer, x)
+    features, table = layer.apply(variables, x, method="factors")
+    assert features.shape == (2, 3, 23)
+    assert_allclose(jnp.einsum("BTE,VE->BTV", features, table), layer.apply(variables, x), atol=1e-5)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.data.tokenizers import BYTES, SPECIAL, Tokenizer
+from transformer_jax.data.tokenizers import BYTES, Tokenizer
 
 NO_WORD = -1
 """The word of a special token, and of a token of white space that no word follows directly."""
@@ -25,7 +25,7 @@ def source_words(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[i
     """
     encoded, spans = tokenizer.encode_with_spans(text)
     rest = ids[len(encoded) :]
-    if list(ids[: len(encoded)]) != encoded or any(one >= len(SPECIAL) for one in rest):
+    if list(ids[: len(encoded)]) != encoded or any(one not in tokenizer.special_ids for one in rest):
         raise ValueError(f"The ids are not those of the text {text!r}")
     return (*_words_at(text, spans), *(NO_WORD for _ in rest))
 
@@ -41,10 +41,10 @@ def target_words(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[i
     except ValueError:
         if tokenizer.decode([ids])[0].split() != text.split():
             raise
-    plain = [one for one in ids if one >= len(SPECIAL)]
+    plain = [one for one in ids if one not in tokenizer.special_ids]
     places = _byte_places(tokenizer, plain) if tokenizer.kind == "bpe" else _decoded_places(tokenizer, plain)
     words = iter(_words_at(*places))
-    return tuple(next(words) if one >= len(SPECIAL) else NO_WORD for one in ids)
+    return tuple(NO_WORD if one in tokenizer.special_ids else next(words) for one in ids)
 
 
 def merged(words: Iterable[int]) -> tuple[int, ...]:

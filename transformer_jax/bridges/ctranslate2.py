@@ -23,7 +23,6 @@ from transformer_jax.decoding.search import most_tokens
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
 from transformer_jax.model.embeddings import sinusoids
-from transformer_jax.model.layers import LayerNormalization
 
 Quantization = Literal[
     "float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16", "int8_bfloat16"
@@ -75,13 +74,14 @@ def export(translator: Translator, folder: Path, quantization: Quantization = "f
 
     config, tokenizers = translator.settings.model, translator.tokenizers
     layers = (config.encoder_layers, config.decoder_layers)
-    spec = TransformerSpec.from_config(layers, config.heads, pre_norm=config.norm == "pre", activation=Activation.RELU)
+    activation = {"relu": Activation.RELU, "swish": Activation.SWISH}[config.activation]
+    spec = TransformerSpec.from_config(layers, config.heads, pre_norm=config.norm == "pre", activation=activation)
     _fill(spec, translator)
-    special = tokenizers.target.pieces(range(4))
+    special = tokenizers.target.pieces(tokenizers.target.special_ids)
     _, spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = special
     spec.config.decoder_start_token = spec.config.bos_token
     spec.config.add_source_eos = True
-    spec.config.layer_norm_epsilon = LayerNormalization.epsilon
+    spec.config.layer_norm_epsilon = config.norm_epsilon
     spec.register_source_vocabulary(tokenizers.source.pieces(range(len(tokenizers.source))))
     spec.register_target_vocabulary(tokenizers.target.pieces(range(len(tokenizers.target))))
     spec.validate()
@@ -97,19 +97,19 @@ def _fill(spec: Any, translator: Translator) -> None:
     target = np.array(params["target_embeddings"]["table"])
     source = target if config.share_embeddings == "all" else np.array(params["source_embeddings"]["table"])
     longest = max(LONGEST_SOURCE, most_tokens(translator.settings.data.max_length))
-    positions = np.array(sinusoids(jnp.arange(longest)[None], config.d_model)[0])
+    positions = np.array(sinusoids(jnp.arange(longest)[None], config.d_model, config.positions)[0])
     for stack, embeddings, table in (
         (spec.encoder, spec.encoder.embeddings[0], source),
         (spec.decoder, spec.decoder.embeddings, target),
     ):
         embeddings.weight = table
-        stack.scale_embeddings = True
+        stack.scale_embeddings = config.scale_embeddings == "sqrt"
         stack.position_encodings.encodings = positions
 
-    projection = spec.decoder.projection
-    projection.weight = target if config.share_embeddings != "none" else np.array(params["projection"]["table"])
+    projection, own = spec.decoder.projection, params.get("projection", {})
+    projection.weight = target if config.share_embeddings != "none" else np.array(own["table"])
+    projection.bias = np.array(own.get("bias", np.zeros(len(target), np.float32)))
     special = translator.tokenizers.target
-    projection.bias = np.zeros(len(target), np.float32)
     projection.bias[[special.pad_id, special.sos_id]] = NEVER
 
     for number, layer in enumerate(spec.encoder.layer):

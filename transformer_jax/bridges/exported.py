@@ -25,9 +25,15 @@ def exported(folder: Path, tokenizers: Tokenizers) -> Iterator[Path]:
     """A folder to be filled under another name; as ``folder`` once it is whole, gone if it never is.
 
     In it are tokenizer.source.json and tokenizer.target.json, both even if they are the same, so that who serves the
-    model has one way to read them. Raises InputError as ``require_new`` does, RunError if it cannot be written.
+    model has one way to read them. Raises InputError as ``require_new`` does, and for SentencePiece's tokenizers;
+    RunError if it cannot be written.
     """
     require_new(folder)
+    if any(tokenizer.kind == "sentencepiece" for tokenizer in tokenizers):
+        raise InputError(
+            "a run with SentencePiece's tokenizers, as imported ones have, cannot be exported. CTranslate2 has a converter "
+            "for the model that it was imported from: ct2-transformers-converter."
+        )
     unfinished = atomic.own_name(folder)
     try:
         unfinished.mkdir()

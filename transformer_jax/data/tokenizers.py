@@ -1,4 +1,5 @@
-"""Text to token ids and back: word level, byte-level BPE, WordPiece and Unigram, on Hugging Face ``tokenizers``.
+"""Text to token ids and back: word level, byte-level BPE, WordPiece and Unigram, on Hugging Face ``tokenizers``; and
+the SentencePiece models of imported runs.
 
 =========  =======================================================================  ====================================
 kind       what decoding an encoded text does not restore                           same vocabulary from the same text
@@ -11,6 +12,7 @@ unigram    characters outside the alphabet; one space at the start; "▁" itself
 =========  =======================================================================  ====================================
 
 So two trainings of WordPiece or Unigram may give different ids: a model belongs to the files saved beside it.
+``sentencepiece`` is not trained here; it restores neither what it does not know nor what it normalizes.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ from jaxtyping import Int
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from transformer_jax.config import TokenizerConfig
+from transformer_jax.data.sentencepieces import SentencePieces
 from transformer_jax.errors import InputError
 
-Kind = Literal["word", "bpe", "wordpiece", "unigram"]
+Kind = Literal["word", "bpe", "wordpiece", "unigram", "sentencepiece"]
 
 SPECIAL = ("[PAD]", "[UNK]", "[SOS]", "[EOS]")
-"""The special tokens of every vocabulary; the place in the tuple is the id."""
+"""The special tokens of every vocabulary that is trained here; the place in the tuple is the id."""
 UNKNOWN = SPECIAL[1]
 MIN_FREQUENCY = 2
 """Words and merges seen once are not learnt, so that a word-level [UNK] is met, and trained, in the training text."""
@@ -109,15 +112,22 @@ BYTES = byte_of_character()
 
 
 class Tokenizer:
-    """One vocabulary. Special tokens are never added, and special tokens typed in a text are ordinary text."""
+    """One vocabulary. Special tokens are never added, and special tokens typed in a text are ordinary text.
 
-    pad_id, unk_id, sos_id, eos_id = range(len(SPECIAL))
+    special_ids: those of padding, unknown, start and end, which need not all differ.
+    """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        # Not kept in the saved file, so set whichever way the tokenizer came here.
-        tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
-        self.kind: Kind = KINDS[type(tokenizer.model).__name__]  # type: ignore[assignment]
+    def __init__(self, tokenizer: tokenizers.Tokenizer | SentencePieces) -> None:
+        self._tokenizer: Any = tokenizer
+        if isinstance(tokenizer, SentencePieces):
+            self.kind: Kind = "sentencepiece"
+            self.special_ids = tokenizer.special_ids
+        else:
+            # Not kept in the saved file, so set whichever way the tokenizer came here.
+            tokenizer.encode_special_tokens = True
+            self.kind = KINDS[type(tokenizer.model).__name__]  # type: ignore[assignment]
+            self.special_ids = (0, 1, 2, 3)
+        self.pad_id, self.unk_id, self.sos_id, self.eos_id = self.special_ids
 
     @classmethod
     def train(cls, kind: Kind, texts: Iterable[str], size: int) -> Tokenizer:
@@ -165,7 +175,7 @@ class Tokenizer:
         """
         try:
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        except TypeError:
+        except (TypeError, RuntimeError):  # tokenizers raises the first, sentencepiece the second.
             for number, text in enumerate(texts, start=1):
                 if any("\ud800" <= character <= "\udfff" for character in text):
                     message = f"Text {number} holds half a surrogate pair, which is no character. Save it as UTF-8."
@@ -184,7 +194,7 @@ class Tokenizer:
     def decode(self, ids: Sequence[Sequence[int]] | Int[np.ndarray, "B T"]) -> list[str]:
         """Raw text of each row of ids. Special tokens, [UNK] too, are skipped; decoding does not stop at [EOS]."""
         # By id, not by name: "[EOS]" typed by a user comes back as text.
-        rows = [[int(one) for one in row if one >= len(SPECIAL)] for row in ids]
+        rows = [[int(one) for one in row if one not in self.special_ids] for row in ids]
         if self.kind == "word":
             return [join_words(self.pieces(row)) for row in rows]
         if self.kind == "wordpiece":
@@ -200,7 +210,7 @@ class Tokenizer:
         pieces = self.pieces(ids)
         if self.kind != "bpe":
             return pieces
-        return [piece if one < len(SPECIAL) else show_bytes(piece) for one, piece in zip(ids, pieces, strict=True)]
+        return [piece if one in self.special_ids else show_bytes(piece) for one, piece in zip(ids, pieces, strict=True)]
 
     def to_json(self) -> str:
         """The vocabulary and its rules."""
@@ -215,9 +225,13 @@ class Tokenizer:
         """Read what ``save`` wrote; nothing in the file is executed. Raises InputError if it is missing or damaged."""
         try:
             text = path.read_text(encoding="utf-8")
+            if text.startswith(SentencePieces.BEGINNING):
+                return cls(SentencePieces.from_str(text))
             tokenizer = tokenizers.Tokenizer.from_str(text)
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}). Restore the file or train again.") from error
+        except InputError:
+            raise
         except Exception as error:  # tokenizers raises nothing narrower
             problem = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(f"{path} is not a tokenizer ({problem}). Restore the file or train again.") from error
@@ -260,8 +274,13 @@ class Tokenizers(NamedTuple):
 def train_tokenizers(config: TokenizerConfig, sources: Iterable[str], targets: Iterable[str]) -> Tokenizers:
     """Learn one vocabulary from both sides, or one from each. Give the training split only.
 
-    Raises InputError if ``config.size`` is too small.
+    Raises InputError if ``config.size`` is too small, and for a kind that is only imported.
     """
+    if config.kind == "sentencepiece":
+        raise InputError(
+            "tokenizer.kind sentencepiece is not trained here. Choose another, or give the run that has it: "
+            "--training.init."
+        )
     if config.vocabulary == "joint":
         joint = Tokenizer.train(config.kind, itertools.chain(sources, targets), config.size)
         return Tokenizers(joint, joint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -50,16 +50,18 @@ class MultiHeadAttention(nn.Module):
     One class for all three uses: self-attention (queries and memory are the same), masked self-attention (the same
     with a causal mask) and cross-attention (the memory is the encoder's output). When the caller asks for
     ``intermediates``, the weights of every head are sown as ``attention [B, H, T, S]``; otherwise XLA may choose a
-    fused kernel. Source: Vaswani et al. 2017, section 3.2.2.
+    fused kernel. The paper's projections have no biases; with biases "all" they do.
+    Source: Vaswani et al. 2017, section 3.2.2.
     """
 
     d_model: int
     heads: int
     dtype: jnp.dtype = jnp.float32
+    biases: Literal["feed_forward", "all"] = "feed_forward"
 
     def setup(self) -> None:
         self.w_query, self.w_key, self.w_value, self.w_output = (
-            Linear(self.d_model, use_bias=False, dtype=self.dtype) for _ in range(4)
+            Linear(self.d_model, use_bias=self.biases == "all", dtype=self.dtype) for _ in range(4)
         )
 
     def keys_values(self, memory: Float[Array, "B S D"]) -> KeysValues:

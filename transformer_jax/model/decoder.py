@@ -39,12 +39,12 @@ class DecoderBlock(nn.Module):
 
     def setup(self) -> None:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype)
-        self.cross_attention = MultiHeadAttention(config.d_model, config.heads, dtype)
-        self.feed_forward = FeedForward(config.d_model, config.d_ff, dtype)
-        self.self_residual = ResidualConnection(config.norm, config.dropout)
-        self.cross_residual = ResidualConnection(config.norm, config.dropout)
-        self.feed_forward_residual = ResidualConnection(config.norm, config.dropout)
+        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype, config.biases)
+        self.cross_attention = MultiHeadAttention(config.d_model, config.heads, dtype, config.biases)
+        self.feed_forward = FeedForward(config.d_model, config.d_ff, dtype, config.activation)
+        self.self_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
+        self.cross_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
+        self.feed_forward_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
 
     def __call__(
         self,
@@ -95,8 +95,9 @@ class Decoder(nn.Module):
     config: ModelConfig
 
     def setup(self) -> None:
-        self.blocks = [DecoderBlock(self.config) for _ in range(self.config.decoder_layers)]
-        self.normalization = LayerNormalization() if self.config.norm == "pre" else None
+        config = self.config
+        self.blocks = [DecoderBlock(config) for _ in range(config.decoder_layers)]
+        self.normalization = LayerNormalization(config.norm_epsilon) if config.norm == "pre" else None
 
     def __call__(
         self,

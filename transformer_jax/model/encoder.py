@@ -24,10 +24,10 @@ class EncoderBlock(nn.Module):
 
     def setup(self) -> None:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype)
-        self.feed_forward = FeedForward(config.d_model, config.d_ff, dtype)
-        self.attention_residual = ResidualConnection(config.norm, config.dropout)
-        self.feed_forward_residual = ResidualConnection(config.norm, config.dropout)
+        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype, config.biases)
+        self.feed_forward = FeedForward(config.d_model, config.d_ff, dtype, config.activation)
+        self.attention_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
+        self.feed_forward_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
 
     def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"]) -> Float[Array, "B S D"]:
         """Let every source position look at those the mask allows."""
@@ -42,8 +42,9 @@ class Encoder(nn.Module):
     config: ModelConfig
 
     def setup(self) -> None:
-        self.blocks = [EncoderBlock(self.config) for _ in range(self.config.encoder_layers)]
-        self.normalization = LayerNormalization() if self.config.norm == "pre" else None
+        config = self.config
+        self.blocks = [EncoderBlock(config) for _ in range(config.encoder_layers)]
+        self.normalization = LayerNormalization(config.norm_epsilon) if config.norm == "pre" else None
 
     def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"]) -> Float[Array, "B S D"]:
         """Embedded source -> memory."""

@@ -110,20 +110,24 @@ Linear = partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dot_gen
 """x W + b, or x W with ``use_bias=False``. Source of the initialization: Glorot and Bengio 2010, equation 16."""
 
 
-class FeedForward(nn.Module):
-    """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "swish": nn.swish}
 
-    Source: Vaswani et al. 2017, section 3.3, equation 2.
+
+class FeedForward(nn.Module):
+    """FFN(x) = max(0, x W_1 + b_1) W_2 + b_2; swish puts y sigmoid(y) in place of max(0, y).
+
+    Source: Vaswani et al. 2017, section 3.3, equation 2; Ramachandran et al. 2017.
     """
 
     d_model: int
     d_ff: int
     dtype: jnp.dtype = jnp.float32
+    activation: Literal["relu", "swish"] = "relu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """Widen, rectify, narrow."""
-        hidden = nn.relu(Linear(self.d_ff, dtype=self.dtype, name="widen")(x))
+        """Widen, activate, narrow."""
+        hidden = ACTIVATIONS[self.activation](Linear(self.d_ff, dtype=self.dtype, name="widen")(x))
         return Linear(self.d_model, dtype=self.dtype, name="narrow")(hidden)
 
 
@@ -137,13 +141,14 @@ class ResidualConnection(nn.Module):
 
     norm: Literal["post", "pre"]
     dropout: float = 0.0
+    epsilon: float = LayerNormalization.epsilon
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B T D"], sublayer: Callable[[Float[Array, "B T D"]], Float[Array, "B T D"]]
     ) -> Float[Array, "B T D"]:
         """Run the sub-layer between its normalization, dropout and sum."""
-        normalize = LayerNormalization(name="normalization")
+        normalize = LayerNormalization(self.epsilon, name="normalization")
         dropout = Dropout(self.dropout)
         if self.norm == "post":
             return normalize(x + dropout(sublayer(x)))

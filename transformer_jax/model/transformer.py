@@ -1,12 +1,12 @@
 """The whole network.
 
 Axes: B batch, S source positions, T target positions, W hypotheses a sentence (beams), P places in a sentence's cache,
-D model width, V target vocabulary.
+D model width, V target vocabulary, E factors of a logit (D, and 1 for a bias).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,15 +22,18 @@ from transformer_jax.model.masks import causal_mask, segment_mask
 class ProjectionLayer(nn.Module):
     """Features -> logits: x W^T, where W is the layer's own table or that of the shared embeddings.
 
-    Logits are float32: the loss sums exponentials of thousands of them.
+    With biases "all", which the paper does not have, each word also has a bias. Logits are float32: the loss sums
+    exponentials of thousands of them.
     Source: Vaswani et al. 2017, section 3.4.
     """
 
     vocabulary: int
     d_model: int
     shared: InputEmbeddings | None = None
+    biases: Literal["feed_forward", "all"] = "feed_forward"
 
     def setup(self) -> None:
+        self.bias = self.param("bias", nn.initializers.zeros, (self.vocabulary,)) if self.biases == "all" else None
         if self.shared is None:
             self.own = self.param("table", nn.initializers.xavier_uniform(), (self.vocabulary, self.d_model))
 
@@ -40,7 +43,15 @@ class ProjectionLayer(nn.Module):
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Score every word at every position."""
-        return jnp.einsum("BTD,VD->BTV", x, self.table().astype(x.dtype), preferred_element_type=jnp.float32)
+        logits = jnp.einsum("BTD,VD->BTV", x, self.table().astype(x.dtype), preferred_element_type=jnp.float32)
+        return logits if self.bias is None else logits + self.bias[None, None]
+
+    def factors(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T E"], Float[Array, "V E"]]:
+        """Features and a table whose product is the logits: a bias is one more column, of a feature that is 1."""
+        if self.bias is None:
+            return x, self.table()
+        ones = jnp.ones((*x.shape[:2], 1), x.dtype)
+        return jnp.concatenate([x, ones], axis=-1), jnp.concatenate([self.table(), self.bias[:, None]], axis=-1)
 
 
 class Transformer(nn.Module):
@@ -57,18 +68,18 @@ class Transformer(nn.Module):
 
     def setup(self) -> None:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        self.target_embeddings = InputEmbeddings(self.target_vocabulary, config.d_model, dtype)
+        self.target_embeddings = InputEmbeddings(self.target_vocabulary, config.d_model, dtype, config.scale_embeddings)
         self.source_embeddings = (
             self.target_embeddings
             if config.share_embeddings == "all"
-            else InputEmbeddings(self.source_vocabulary, config.d_model, dtype)
+            else InputEmbeddings(self.source_vocabulary, config.d_model, dtype, config.scale_embeddings)
         )
-        self.source_positions = PositionalEncoding(config.dropout)
-        self.target_positions = PositionalEncoding(config.dropout)
+        self.source_positions = PositionalEncoding(config.dropout, config.positions)
+        self.target_positions = PositionalEncoding(config.dropout, config.positions)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         shared = None if config.share_embeddings == "none" else self.target_embeddings
-        self.projection = ProjectionLayer(self.target_vocabulary, config.d_model, shared)
+        self.projection = ProjectionLayer(self.target_vocabulary, config.d_model, shared, config.biases)
 
     def encode(
         self,
@@ -115,11 +126,11 @@ class Transformer(nn.Module):
         source_mask = segment_mask(target_segments, source_segments)
         return self.decode(target, memory, target_mask, source_mask, target_positions)
 
-    def features_and_table(self, *inputs: Any) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
-        """Features, from the arguments of ``features``, and the projection's table: for a loss that never holds all
-        logits at once.
+    def features_and_table(self, *inputs: Any) -> tuple[Float[Array, "B T E"], Float[Array, "V E"]]:
+        """Features, from the arguments of ``features``, and the projection's table, as ``ProjectionLayer.factors``:
+        for a loss that never holds all logits at once.
         """
-        return self.features(*inputs), self.projection.table()
+        return self.projection.factors(self.features(*inputs))
 
     def __call__(
         self,
