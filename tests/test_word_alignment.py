@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -131,15 +132,29 @@ def test_method_layer_and_head_choose_what_is_read(call, tiny_run):  # noqa: F81
 
 
 def test_two_directions_are_put_together(call, files, way_back):
+    reading = {"method": "plain", "layer": 1}
     forward, reverse = (
-        parsed(call()),
-        parsed(call(source=files / "text.de", target=files / "text.en", workdir=way_back)),
+        parsed(call(**reading)),
+        parsed(call(source=files / "text.de", target=files / "text.en", workdir=way_back, **reading)),
     )
     turned = [{link[::-1] for link in links} for links in reverse]
     both = list(zip(forward, turned, strict=True))
     assert forward != turned
-    assert parsed(call(reverse=way_back, symmetrize="intersection")) == [one & other for one, other in both]
-    assert parsed(call(reverse=way_back, symmetrize="union")) == [one | other for one, other in both]
+    call = partial(call, reverse=way_back, **reading)
+    assert parsed(call(symmetrize="intersection")) == [one & other for one, other in both]
+    assert parsed(call(symmetrize="union")) == [one | other for one, other in both]
+
+
+def test_two_directions_are_read_where_they_agree_most(call, way_back, caplog):
+    def agreed(**options):
+        ways = ("intersection", "union")
+        both, either = (parsed(call(reverse=way_back, symmetrize=how, **options)) for how in ways)
+        return sum(map(len, both)) / sum(map(len, either))
+
+    caplog.set_level("INFO")
+    found = agreed()
+    assert caplog.text.count(", layer ") == 2 * 2  # Two calls of two models.
+    assert found >= max(agreed(method=method, layer=layer) for method in ("plain", "shifted") for layer in (0, 1))
 
 
 def test_output_is_written_as_it_would_be_printed(call, files):

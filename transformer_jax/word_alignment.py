@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,9 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer_jax.attention.alignment import AlignedTokens, Method, Reading, links_of_targets, word_weights
-from transformer_jax.attention.alignment_report import Side, as_row, put_together, tables
+from transformer_jax.attention.alignment_report import METHODS, Side, as_row, put_together, tables
 from transformer_jax.attention.cross import Encoded, read_attention
 from transformer_jax.attention.error_rate import Gold, Links, as_text, rates, read_gold
+from transformer_jax.attention.layer_selection import agreeing_readings
 from transformer_jax.attention.symmetrization import Symmetrization
 from transformer_jax.data.sources import Pair, Pairs, open_files
 from transformer_jax.errors import InputError
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 LONGEST = 1024
 """Tokens of the longest sentence that is aligned: the memory for its weights grows with the square."""
+
+SAMPLE = 200
+"""Pairs by which the readings of two models are chosen: they are in memory with the weights of all heads."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,14 @@ class AlignCommand:
     """Alignments made by hand, line for line: i-j for a sure link, ipj for a possible one."""
     output: Path | None = None
     """Where to write the links; it appears when it is whole."""
-    method: Method = "plain"
-    """Read a word off the step that predicts it (plain), or that has just read it (shifted: Chen et al. 2020)."""
+    method: Method | None = None
+    """Read a word off the step that predicts it (plain), or that has just read it (shifted: Chen et al. 2020). Unless
+    given: plain, or with --reverse that by which the two directions agree most.
+    """
     layer: int | None = None
-    """The decoder layer to read, from 0; the last one unless given."""
+    """The decoder layer to read, from 0. Unless given: the last, or with --reverse that by which the two directions
+    agree most.
+    """
     head: int | None = None
     """The head to read, from 0; the average of the layer's heads unless given."""
     symmetrize: Symmetrization | None = None
@@ -73,7 +82,7 @@ def align(command: AlignCommand) -> None:
     # Reads all of it, so that a bad line is found before anything is written.
     lengths = [(len(pair.source.split()), len(pair.target.split())) for pair in pairs]
     gold = None if command.gold is None else read_gold(command.gold, lengths)
-    models = load(command)
+    models = chosen(load(command), command, pairs)
     if gold is not None:
         evaluate(command, models, list(pairs), gold)
         return
@@ -87,10 +96,7 @@ def align(command: AlignCommand) -> None:
 
 def evaluate(command: AlignCommand, models: Sequence[Model], pairs: Sequence[Pair], gold: Sequence[Gold]) -> None:
     """Print how good each way to find links is, and that of the command; write its links, too, if --output is given."""
-    sides = []
-    for model in models:
-        tokens = dict(model.attention(pairs))
-        sides.append(Side(model.name, [tokens[number] for number in range(len(pairs))], model.transposed))
+    sides = [side_of(model, pairs) for model in models]
     for line in tables(sides, gold):
         print(line)
     found = [side.weights(model.reading) for side, model in zip(sides, models, strict=True)]
@@ -157,7 +163,7 @@ def load(command: AlignCommand) -> list[Model]:
     models: list[Model] = []
     for folder in folders:
         translator = Translator.load(folder)
-        models.append(Model(folder, translator, chosen_reading(command, folder, translator), transposed=bool(models)))
+        models.append(Model(folder, translator, readings(command, folder, translator)[-1], transposed=bool(models)))
     languages = [(model.translator.settings.data.source, model.translator.settings.data.target) for model in models]
     if languages[-1][::-1] != languages[0] and len(models) == 2:
         raise InputError(
@@ -167,13 +173,38 @@ def load(command: AlignCommand) -> list[Model]:
     return models
 
 
-def chosen_reading(command: AlignCommand, folder: Path, translator: Translator) -> Reading:
-    """What --method, --layer and --head say. Raises InputError for a layer or a head that is not there."""
+def readings(command: AlignCommand, folder: Path, translator: Translator) -> list[Reading]:
+    """Those that --method, --layer and --head leave open, the default last.
+
+    Raises InputError for a layer or a head that is not there.
+    """
     config = translator.model.config
-    default = Reading.default(config.decoder_layers, config.heads)
-    layer = default.heads[0][0] if command.layer is None else command.layer
-    for name, one, count in (("decoder layer", layer, config.decoder_layers), ("head", command.head, config.heads)):
+    for name, one, count in (
+        ("decoder layer", command.layer, config.decoder_layers),
+        ("head", command.head, config.heads),
+    ):
         if one is not None and not 0 <= one < count:
             raise InputError(f"{folder} has no {name} {one}. Choose from 0 to {count - 1}.")
+    methods = METHODS[::-1] if command.method is None else [command.method]
+    layers = range(config.decoder_layers) if command.layer is None else [command.layer]
     heads = range(config.heads) if command.head is None else [command.head]
-    return Reading(command.method, tuple((layer, head) for head in heads))
+    return [Reading(method, tuple((layer, head) for head in heads)) for method in methods for layer in layers]
+
+
+def chosen(models: list[Model], command: AlignCommand, pairs: Iterable[Pair]) -> list[Model]:
+    """Two models with the readings by which they agree most on the first pairs; one as it is."""
+    if len(models) == 1:
+        return models
+    sample = list(islice(pairs, SAMPLE))
+    forward, reverse = (side_of(model, sample) for model in models)
+    open_readings = [readings(command, model.folder, model.translator) for model in models]
+    found = agreeing_readings((forward, reverse), (open_readings[0], open_readings[1]))
+    for model, reading in zip(models, found, strict=True):
+        logging.info(f"{model.name}: {reading.method}, layer {reading.heads[0][0]}")
+    return [model._replace(reading=reading) for model, reading in zip(models, found, strict=True)]
+
+
+def side_of(model: Model, pairs: Sequence[Pair]) -> Side:
+    """What a model attends to in a few pairs, all of it in memory."""
+    tokens = dict(model.attention(pairs))
+    return Side(model.name, [tokens[number] for number in range(len(pairs))], model.transposed)

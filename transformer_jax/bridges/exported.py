@@ -31,8 +31,8 @@ def exported(folder: Path, tokenizers: Tokenizers) -> Iterator[Path]:
     require_new(folder)
     if any(tokenizer.kind == "sentencepiece" for tokenizer in tokenizers):
         raise InputError(
-            "a run with SentencePiece's tokenizers, as imported ones have, cannot be exported. CTranslate2 has a converter "
-            "for the model that it was imported from: ct2-transformers-converter."
+            "a run with SentencePiece's tokenizers, as imported ones have, cannot be exported. CTranslate2 converts "
+            "what it was imported from: ct2-transformers-converter."
         )
     unfinished = atomic.own_name(folder)
     try:
