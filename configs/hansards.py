@@ -2,7 +2,8 @@
 
 Data: 200,000 training pairs of the Hansards, tokenised; the 137 pairs of the trial set of Mihalcea and Pedersen 2003,
 which have alignments made by hand, for validation and as the test. Put ``train.en.gz``, ``train.fr.gz``,
-``align-dev.en``, ``align-dev.fr`` and ``align-dev.align`` into ``data/hansards-en-fr/``. 2.2 M parameters.
+``align-dev.en``, ``align-dev.fr`` and ``align-dev.align`` into ``data/hansards-en-fr/``. 2.4 M parameters.
+Alignment Error Rate of both directions together: 0.147 (docs/results/alignment.md).
 
     python train.py --config configs/hansards.py
     python train.py --config configs/hansards.py --workdir runs/hansards-fr-en --data.source fr --data.target en
