@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from documented import FENCED, ROOT, commands
+from tiny_run import make_run
 
 from transformer_jax.attention.figures import PlotCommand
 from transformer_jax.command import parse
@@ -47,8 +48,11 @@ def test_every_setting_that_is_named_exists():
 
 
 @pytest.mark.parametrize("arguments", given("train.py", TEXTS), ids=" ".join)
-def test_a_training_command_can_be_given(arguments, monkeypatch):
+def test_a_training_command_can_be_given(arguments, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
+    if "--training.init" in arguments:
+        make_run(tmp_path / arguments[arguments.index("--training.init") + 1])
+        monkeypatch.chdir(tmp_path)
     if "--help" not in arguments:
         train_command(list(arguments))
 
