@@ -57,7 +57,7 @@ class AblationCommand:
     seeds: tuple[int, ...] = (0, 1)
     """One run each."""
     steps: int = 600
-    """Updates of every run; a quarter of them is warm-up. 600 take about 12 minutes on 2 cores."""
+    """Updates of every run; a quarter of them is warm-up."""
     debug: bool = False
     """Show the traceback of an error."""
 

@@ -402,3 +402,8 @@ def test_a_copy_of_a_tokenizer_and_half_a_surrogate_pair(run):
         tokenizer.encode(["fine", "\ud83d"])
     with pytest.raises(InputError, match="sentencepiece is not trained here"):
         train_tokenizers(TokenizerConfig("sentencepiece"), ["a"], ["b"])
+
+
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path):
+    with pytest.raises(InputError, match=r"is no folder, and no name on the hub\. Name a folder or OWNER/NAME\.$"):
+        import_marian(str(tmp_path / "none"), tmp_path / "run")

@@ -143,6 +143,7 @@ def import_marian(model: str, workdir: Path) -> None:
 def download(name: str) -> Path:
     """The folder to which the files of a model on the Hugging Face hub are downloaded, or were before."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
         for weights in WEIGHTS:
@@ -150,6 +151,8 @@ def download(name: str) -> Path:
             if (folder / weights).exists():
                 break
         return folder
+    except HFValidationError as error:
+        raise InputError(f"{name} is no folder, and no name on the hub. Name a folder or OWNER/NAME.") from error
     except (OSError, ValueError) as error:
         raise InputError(
             f"{name} is no folder, and cannot be downloaded ({type(error).__name__}). Put {', '.join(NEEDED)} and "
