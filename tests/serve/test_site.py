@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -133,6 +134,9 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_on_the_terminal(server, mon
     monkeypatch.setattr(server.translator, "translate_n_best", fail)
     with caplog.at_level(logging.ERROR), ThreadPoolExecutor(2) as threads:
         bad, good = threads.map(server.post, [{"text": "bad"}, {"text": "dog"}])
+        end = time.monotonic() + 60  # the server answers first and says why afterwards
+        while "ZeroDivisionError: a fault" not in caplog.text and time.monotonic() < end:
+            time.sleep(0.01)
     assert (bad.status, bad.json) == (500, {"error": "the server has failed at this. Its terminal says why."})
     assert good.status == 200
     assert "ZeroDivisionError: a fault" in caplog.text
