@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
 import statistics
@@ -16,6 +17,13 @@ from typing import Any, NamedTuple
 from transformer_jax.results import hardware
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transformers")
+
+
+def require(*packages: str) -> None:
+    """End with what to install, before anything is measured, if one of the packages is missing."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise SystemExit(f"error: this needs {package}. Run: pip install -r requirements-parity.txt")
 
 
 Measure = Callable[[], Any]

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.record import Spread, alternate, report, spread
+from benchmarks.record import Spread, alternate, report, require, spread
 from transformer_jax import config as configs
 from transformer_jax.allocator import restart_with_settings
 from transformer_jax.corpus import Corpus, load_corpus
@@ -181,6 +181,7 @@ def measure(benchmark: Benchmark) -> dict[str, Spread]:
 def main() -> None:
     """Measure and report."""
     benchmark = tyro.cli(Benchmark)
+    require("torch")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Several processes share a GPU.
     report(measure(benchmark), "real target tokens a second", benchmark.output, benchmark.against)
 

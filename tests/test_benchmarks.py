@@ -58,6 +58,20 @@ def test_decoding_beside_ctranslate2_and_hugging_face(run, tmp_path):
     subprocess.run(command, cwd=ROOT, check=True)
     measured = json.loads(output.read_text())["measured"]
     assert len(measured) == 2 * 3 * 3
+
+
+def test_translations_of_an_export(run, tmp_path):
+    pytest.importorskip("ctranslate2", reason="pip install -r requirements-parity.txt")
+    source, output = tmp_path / "source.en", tmp_path / "output.json"
+    source.write_text("\n".join(SOURCES) + "\n")
+    files = ["--workdir", str(run), "--source", str(source), "--reference", str(source), "--output", str(output)]
+    command = [sys.executable, "-m", "benchmarks.serving", *files]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    measured = json.loads(output.read_text())["measured"]
+    assert printed.count("\n") == 2 + len(measured) == 2 + 2 * 4
+    greedy = measured[0]
+    assert (greedy["beam"], greedy["stored"]) == (1, "float32")
+    assert all(0 <= row["same"] <= 1 and row["MB"] > 0 for row in measured)
     assert all(value["median"] > 0 for value in measured.values())
 
 

@@ -25,7 +25,7 @@ COMPILED = Path("~/.cache/transformer_jax/compiled").expanduser()
 
 CHATTY = (
     *("absl", "asyncio", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib"),
-    *("tensorflow_datasets", "fontTools"),
+    *("tensorflow_datasets", "fontTools", "urllib3"),
 )
 """Libraries that are not heard: what goes wrong comes to the user as our own line."""
 

@@ -1,5 +1,6 @@
 """A MarianMT model is imported as it is: the same tokens, logits and translations as those of transformers."""
 
+import importlib.util
 import json
 import pickle
 import shutil
@@ -309,6 +310,19 @@ def test_a_file_that_is_missing_is_named(copy, tmp_path, name):
     assert name in refusal(copy, tmp_path)
 
 
+def test_the_vocabulary_of_a_second_language_is_not_taken_for_the_first(tmp_path):
+    make_marian(tmp_path / "model", SHAPES["two vocabularies"])
+    (tmp_path / "model" / "target_vocab.json").unlink()
+    assert "target_vocab.json is missing." in refusal(tmp_path / "model", tmp_path)
+
+
+def test_packages_that_are_missing_are_named_at_once(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert refusal(model, tmp_path) == (
+        "the import needs sentencepiece and safetensors. Run: pip install sentencepiece safetensors"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -354,7 +368,8 @@ def test_a_vocabulary_that_does_not_fit_is_refused(copy, tmp_path, change):
 
 def test_a_model_that_cannot_be_downloaded_says_what_to_put_where(tmp_path):
     message = refusal("Helsinki-NLP/opus-mt-en-de", tmp_path)
-    assert "Put config.json, source.spm, target.spm, vocab.json and model.safetensors or pytorch_model.bin" in message
+    assert "Put config.json, source.spm, target.spm, vocab.json, model.safetensors or pytorch_model.bin, and" in message
+    assert "target_vocab.json" in message
     assert "https://huggingface.co/Helsinki-NLP/opus-mt-en-de/tree/main" in message
 
 

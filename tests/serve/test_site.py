@@ -156,4 +156,5 @@ def test_only_the_page_s_own_files_are_served(server):
     assert server.get("/page/page.js").status == server.get("/page/page.css").status == 200
     for path in ("/page/../site.py", "/page/%2e%2e/site.py", "/site.py", "/attention/x", "/page/"):
         assert server.get(path).status == 404
+    assert server.get("/none").json == {"error": "Not Found"}
     assert server.get("/translate").status == 405

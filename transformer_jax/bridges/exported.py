@@ -13,11 +13,9 @@ from transformer_jax.errors import InputError, RunError
 
 
 def require_new(folder: Path) -> None:
-    """Raise InputError if there is something of that name, or no folder to put it into."""
+    """Raise InputError if there is something of that name."""
     if folder.exists():
         raise InputError(f"{folder} exists. Delete it, or name another --output.")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder.parent} is not a folder. Make it, or name another --output.")
 
 
 @contextmanager
@@ -31,12 +29,12 @@ def exported(folder: Path, tokenizers: Tokenizers) -> Iterator[Path]:
     require_new(folder)
     if any(tokenizer.kind == "sentencepiece" for tokenizer in tokenizers):
         raise InputError(
-            "a run with SentencePiece's tokenizers, as imported ones have, cannot be exported. CTranslate2 converts "
-            "what it was imported from: ct2-transformers-converter."
+            "a run with SentencePiece's tokenizers, as those that began as an import have, cannot be exported. Serve "
+            "it with python -m transformer_jax.serve."
         )
     unfinished = atomic.own_name(folder)
     try:
-        unfinished.mkdir()
+        unfinished.mkdir(parents=True)
         for side, tokenizer in tokenizers._asdict().items():
             tokenizer.save(unfinished / f"tokenizer.{side}.json")
         yield unfinished

@@ -8,6 +8,7 @@ Face's ``transformers``.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -35,6 +36,7 @@ from transformer_jax.training.state import TrainState
 
 NEEDED = ("config.json", "source.spm", "target.spm", "vocab.json")
 OPTIONAL = ("target_vocab.json", "tokenizer_config.json")
+PACKAGES = ("sentencepiece", "safetensors")
 """The second vocabulary of models that have two; the languages."""
 
 SIZES = {
@@ -117,6 +119,9 @@ def import_marian(model: str, workdir: Path) -> None:
     """
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise InputError(f"{workdir} is not empty. Name another --workdir.")
+    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        raise InputError(f"the import needs {' and '.join(missing)}. Run: pip install {' '.join(PACKAGES)}")
     folder = Path(model) if Path(model).is_dir() else download(model)
     values = read_json(folder / "config.json")
     network = model_config(values, folder / "config.json")
@@ -155,8 +160,8 @@ def download(name: str) -> Path:
         raise InputError(f"{name} is no folder, and no name on the hub. Name a folder or OWNER/NAME.") from error
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{name} is no folder, and cannot be downloaded ({type(error).__name__}). Put {', '.join(NEEDED)} and "
-            f"{' or '.join(WEIGHTS)} of https://huggingface.co/{name}/tree/main into a folder, and name that."
+            f"{name} is no folder, and cannot be downloaded. Put {', '.join(NEEDED)}, {' or '.join(WEIGHTS)}, and if "
+            f"there are any {', '.join(OPTIONAL)} of https://huggingface.co/{name}/tree/main into a folder; name that."
         ) from error
 
 
@@ -218,16 +223,21 @@ def data_config(folder: Path, values: dict[str, Any]) -> DataConfig:
     """The longest sentence, and the languages if the model's files name them."""
     length = values.get("max_position_embeddings")
     longest = length if type(length) is int and length >= 2 else 512
-    extra = read_json(folder / OPTIONAL[1]) if (folder / OPTIONAL[1]).exists() else {}
+    extra = tokenizer_config(folder)
     source, target = (str(extra.get(f"{side}_lang") or side) for side in Tokenizers._fields)
     return DataConfig(source=source, target=target, max_length=longest, batch_tokens=max(4096, longest))
+
+
+def tokenizer_config(folder: Path) -> dict[str, Any]:
+    """What the model's files say of languages and vocabularies, if anything."""
+    return read_json(folder / OPTIONAL[1]) if (folder / OPTIONAL[1]).exists() else {}
 
 
 def read_tokenizers(folder: Path, values: dict[str, Any]) -> Tokenizers:
     """Each side's SentencePiece model with its vocabulary. Raises InputError if they and config.json do not agree."""
     shared = values.get("share_encoder_decoder_embeddings", True)
-    second = not shared and (folder / "target_vocab.json").exists()
-    vocabularies = {"source": "vocab.json", "target": "target_vocab.json" if second else "vocab.json"}
+    second = not shared and ((folder / OPTIONAL[0]).exists() or tokenizer_config(folder).get("separate_vocabs"))
+    vocabularies = {"source": "vocab.json", "target": OPTIONAL[0] if second else "vocab.json"}
     sizes = {"source": values["vocab_size"], "target": values["vocab_size"]}
     if not shared:
         sizes["target"] = values.get("decoder_vocab_size") or values["vocab_size"]

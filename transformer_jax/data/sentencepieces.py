@@ -40,7 +40,9 @@ class SentencePieces:
         try:
             from sentencepiece import SentencePieceProcessor
         except ImportError as error:
-            raise InputError("this needs the package sentencepiece. Run: pip install sentencepiece") from error
+            raise InputError(
+                "a tokenizer of SentencePiece needs the package sentencepiece. Run: pip install sentencepiece"
+            ) from error
         self._model, self._pieces = model, list(pieces)
         self._ids = {piece: number for number, piece in enumerate(pieces)}
         if len(self._ids) != len(self._pieces):

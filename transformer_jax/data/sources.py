@@ -361,7 +361,10 @@ def open_tfds(name: str, source: str, target: str, split: Split) -> Rows:
             "its TFDS_DATA_DIR (else ~/tensorflow_datasets) here and set TFDS_DATA_DIR to the copy."
         ) from error
     except Exception as error:  # the library raises many kinds for names, configs, splits and files
-        raise InputError(f"{place}: {one_line(error)}. Check name, config, split and format (array_record).") from error
+        reason = one_line(error).partition(" Available datasets:")[0]  # All there are: hundreds.
+        raise InputError(
+            f"{place}: {reason.rstrip('.')}. Check name, config, split and format (array_record)."
+        ) from error
     # The folder is named by data set, config and version.
     return from_rows(rows, source, target, place, f"{rows.dataset_info.data_dir}?split={part}")
 

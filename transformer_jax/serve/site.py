@@ -20,6 +20,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -68,6 +69,7 @@ class Site:
                 InputError: _error(400),
                 RunError: _error(503),
                 ClientDisconnect: _error(400),  # Which nobody reads.
+                HTTPException: _refusal,
                 Exception: _failure,
             },
         )
@@ -198,6 +200,12 @@ def _error(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
         return JSONResponse({"error": str(error)}, status)
 
     return answer
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """Addresses and methods that there are not."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 async def _failure(request: Request, error: Exception) -> Response:
