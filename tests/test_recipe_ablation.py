@@ -12,7 +12,7 @@ from transformer_jax.errors import InputError
 RECIPE = """
 from transformer_jax.config import *
 config = Config(
-    model=ModelConfig(d_model=16, d_ff=19, heads=2, encoder_layers=1, decoder_layers=1),
+    model=ModelConfig(d_model=16, d_ff=19, heads=2, encoder_layers=1, decoder_layers=1, norm="pre"),
     data=DataConfig(*[f"{name}.{{lang}}" for name in ("train", "valid", "test")], max_length=11, batch_tokens=107),
     tokenizer=TokenizerConfig(kind="word", size=23),
 )
@@ -25,7 +25,7 @@ def root(tmp_path, monkeypatch):
     for folder in ("configs", "docs/results"):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ablation.ROOT / "train.py", tmp_path)
-    (tmp_path / "configs/multi30k_tiny.py").write_text(RECIPE)
+    (tmp_path / "configs/multi30k_fast.py").write_text(RECIPE)
     for name in ("train", "valid", "test"):
         for language in ("en", "de"):
             (tmp_path / f"{name}.{language}").write_text(f"a {name} b .\nb a .\n" * 13)
@@ -38,16 +38,18 @@ def root(tmp_path, monkeypatch):
 
 def test_variants_are_trained_on_nothing_but_training_and_validation_text_and_recorded(root):
     (root / "test.en").unlink()
-    ablation.main(["--only", "recipe", "pre-norm", "--seeds", "3", "--steps", "2"], root)
+    ablation.main(["--only", "recipe", "post-norm", "--seeds", "3", "--steps", "2"], root)
     records = {path.name: json.loads(path.read_text()) for path in (root / ablation.RECORDED).iterdir()}
-    assert records.keys() == {"recipe.3.json", "pre-norm.3.json"}
-    assert [record["config"]["model"]["norm"] for _, record in sorted(records.items())] == ["pre", "post"]
+    assert records.keys() == {"recipe.3.json", "post-norm.3.json"}
+    assert [record["config"]["model"]["norm"] for _, record in sorted(records.items())] == ["post", "pre"]
     assert {record["test"] for record in records.values()} == {"valid.{lang}"}
     assert {record["seed"] for record in records.values()} == {3}
 
     before = (root / ablation.RECORDED / "recipe.3.json").stat()
     ablation.main(["--only", "recipe", "--seeds", "3", "--steps", "2"], root)
     assert (root / ablation.RECORDED / "recipe.3.json").stat() == before
+    with pytest.raises(InputError, match=r"recipe\.3\.json has the budget --training\.steps 2\. Delete it, or give "):
+        ablation.main(["--only", "recipe", "--seeds", "3", "--steps", "3"], root)
 
     results.main([], root)
     assert "| recipe |" in (root / "docs/results/multi30k.md").read_text()
@@ -80,5 +82,5 @@ def test_the_table_has_the_mean_of_the_seeds_and_the_best_variant_first(root):
 
 
 def test_an_unknown_variant_is_refused(root):
-    with pytest.raises(InputError, match=r"there is no variant 'pre'\. Choose from: recipe, pre-norm, "):
-        ablation.main(["--only", "pre"], root)
+    with pytest.raises(InputError, match=r"there is no variant 'post'\. Choose from: recipe, post-norm, "):
+        ablation.main(["--only", "post"], root)

@@ -1,0 +1,33 @@
+"""English to German image captions, lower-cased and tokenised: a good model in a quarter of an hour on a laptop's CPU.
+
+The speed run of docs/results/multi30k.md, which says what each choice is worth. 1.9 M parameters. Data as for
+``multi30k_tiny.py``, and what it translates must be such text, too: "a man in a red shirt .".
+
+    python train.py --config configs/multi30k_fast.py
+"""
+
+from transformer_jax.config import (
+    Config,
+    DataConfig,
+    DecodingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+
+config = Config(
+    model=ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.15, norm="pre"),
+    data=DataConfig(
+        train="data/multi30k/train.lc.norm.tok.{lang}.gz",
+        valid="data/multi30k/val.lc.norm.tok.{lang}.gz",
+        test="data/multi30k/test_2016_flickr.lc.norm.tok.{lang}.gz",
+        batch_tokens=2048,
+        max_length=64,
+        row_length=40,
+    ),
+    tokenizer=TokenizerConfig(kind="bpe", size=5000),
+    optimizer=OptimizerConfig(schedule="cosine", factor=0.6, warmup=200),
+    training=TrainingConfig(steps=4000, ema=0.995, valid_every=4000, valid_sentences=1014),
+    decoding=DecodingConfig(beam=5, length_penalty=0.6),
+)
