@@ -1,8 +1,8 @@
 """The tables of results in README.md and docs/results/, from recorded runs: python -m benchmarks.results.
 
 A recorded run is the results.json that train.py wrote at its end, kept as benchmarks/results/runs/NAME.json. The README
-shows all of them, docs/results/X.md those of the recipes whose names begin with X. A page may also hold the table of
-``benchmarks/ablation.py``.
+shows all of them, docs/results/X.md those of the recipes whose names begin with X. A page may also hold the tables of
+``benchmarks/ablation.py`` and ``benchmarks/search_settings.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import ablation
+from benchmarks import ablation, search_settings
 from transformer_jax import atomic, recipes
 from transformer_jax.command import parse
 from transformer_jax.command import run as run_command
@@ -73,8 +73,12 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     for document in [root / "README.md", *pages]:
         text = document.read_text(encoding="utf-8")
         rebuilt = replaced(text, BEGIN, END, tables(document, runs, root), document)
-        if ablation.BEGIN in text:
-            rebuilt = replaced(rebuilt, ablation.BEGIN, ablation.END, ablation.table(root), document)
+        for begin, end, more in (
+            (ablation.BEGIN, ablation.END, ablation.table),
+            (search_settings.BEGIN, search_settings.END, search_settings.tables),
+        ):
+            if begin in text:
+                rebuilt = replaced(rebuilt, begin, end, more(root), document)
         if rebuilt != text:
             stale.append(str(document.relative_to(root)))
             if not command.check:

@@ -28,6 +28,6 @@ config = Config(
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=5000),
     optimizer=OptimizerConfig(schedule="cosine", factor=0.6, warmup=200),
-    training=TrainingConfig(steps=4000, ema=0.995, valid_every=4000, valid_sentences=1014),
+    training=TrainingConfig(steps=5000, ema=0.995, valid_every=5000, valid_sentences=1014),
     decoding=DecodingConfig(beam=5, length_penalty=0.6),
 )

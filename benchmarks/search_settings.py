@@ -1,0 +1,87 @@
+"""What beam and length penalty a trained run should have: python -m benchmarks.search_settings runs/NAME.
+
+Translates the run's validation set with each pair of both, so that the test set decides nothing, and records the scores
+for the table that ``python -m benchmarks.results`` makes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks.record import machine
+from transformer_jax import Translator, atomic
+from transformer_jax.command import parse
+from transformer_jax.command import run as run_command
+from transformer_jax.data.sources import open_pairs
+from transformer_jax.errors import InputError
+from transformer_jax.evaluation import score
+
+ROOT = Path(__file__).parent.parent
+RECORDED = Path("benchmarks/results/search")
+BEGIN = "<!-- search: written by python -m benchmarks.results -->"
+END = "<!-- search: end -->"
+
+
+@dataclass(frozen=True)
+class SearchCommand:
+    """Score a run on its validation set with several beams and length penalties."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """The run folder."""
+    beams: tuple[int, ...] = (1, 2, 5, 10)
+    """Which beams."""
+    penalties: tuple[float, ...] = (0.0, 0.3, 0.6, 1.0, 1.4)
+    """Which length penalties; greedy search has none."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(arguments: list[str], root: Path = ROOT) -> None:
+    """Translate, record, print. root: the checkout that keeps the record."""
+    command = parse(SearchCommand(), arguments, "-m benchmarks.search_settings")
+    if command.run is None:
+        raise InputError("no run is named. Give the folder of one that train.py made.")
+    translator = Translator.load(command.run)
+    data = translator.settings.data
+    pairs = list(open_pairs(data.valid, data.source, data.target, "valid"))
+    sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
+    rows: list[dict[str, Any]] = []
+    for beam in command.beams:
+        for penalty in command.penalties if beam > 1 else (0.0,):
+            found = [one.text for one in translator.translate(sources, beam, penalty)]
+            scores = score(found, references, data.target)
+            value = scores.get("BLEU-tokenized", scores["BLEU"])
+            rows.append({"beam": beam, "length_penalty": penalty, "BLEU": value.value, "signature": value.signature})
+    record = {"run": command.run.resolve().name, "valid": data.valid, "rows": rows, "machine": machine()}
+    (root / RECORDED).mkdir(parents=True, exist_ok=True)
+    atomic.write_text(
+        root / RECORDED / f"{record['run']}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    )
+    print(_table(record))
+
+
+def tables(root: Path) -> str:
+    """One table for each recorded run."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / RECORDED).glob("*.json"))]
+    return "\n".join(map(_table, records)) or "No run is recorded yet.\n"
+
+
+def _table(record: dict[str, Any]) -> str:
+    """A row for each beam, a column for each length penalty."""
+    scores = {(row["beam"], row["length_penalty"]): f"{row['BLEU']:.2f}" for row in record["rows"]}
+    beams, penalties = (sorted(set(part)) for part in zip(*scores, strict=True))
+    header = [record["run"], *(f"length penalty {penalty:g}" for penalty in penalties)]
+    rows = [[f"beam {beam}", *(scores.get((beam, penalty), "") for penalty in penalties)] for beam in beams]
+    lines = [header, ["---"] * len(header), *rows]
+    signature = record["rows"][0]["signature"]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n`{record['valid']}`, BLEU `{signature}`.\n"
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,36 @@
+"""Beams and length penalties are scored on the validation set, recorded, and make a table."""
+
+import dataclasses
+import json
+
+import pytest
+from tiny_run import SETTINGS, SOURCES, TARGETS, make_run
+
+from benchmarks import search_settings
+from transformer_jax.errors import InputError
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose training and test text are gone."""
+    (tmp_path / "valid.en").write_text("\n".join(SOURCES) + "\n")
+    (tmp_path / "valid.de").write_text("\n".join(TARGETS) + "\n")
+    data = dataclasses.replace(SETTINGS.data, valid=f"{tmp_path}/valid.{{lang}}", train="none", test="none")
+    return make_run(tmp_path / "runs/one", dataclasses.replace(SETTINGS, data=data))
+
+
+def test_each_pair_is_scored_once_and_greedy_search_has_no_penalty(run, tmp_path, capsys):
+    search_settings.main([str(run), "--beams", "1", "3", "--penalties", "0.5", "0"], tmp_path)
+    record = json.loads((tmp_path / search_settings.RECORDED / "one.json").read_text())
+    assert [(row["beam"], row["length_penalty"]) for row in record["rows"]] == [(1, 0), (3, 0.5), (3, 0)]
+    assert all(0 <= row["BLEU"] <= 100 for row in record["rows"])
+    table = search_settings.tables(tmp_path)
+    assert table.startswith("| one | length penalty 0 | length penalty 0.5 |\n| --- | --- | --- |\n| beam 1 | ")
+    assert table.splitlines()[2].endswith("|  |")
+    assert table in capsys.readouterr().out
+
+
+def test_no_record_and_no_run(tmp_path):
+    assert search_settings.tables(tmp_path) == "No run is recorded yet.\n"
+    with pytest.raises(InputError, match=r"no run is named\."):
+        search_settings.main([], tmp_path)
