@@ -72,7 +72,8 @@ def theirs(folder: Path, texts: Sequence[str], settings: Settings) -> list[str]:
         max_decoding_length=LONGEST,
         max_batch_size=64,
     )
-    ids = ([target.token_to_id(piece) for piece in result.hypotheses[0]] for result in results)
+    ids_of = target.get_vocab()
+    ids = ([ids_of[piece] for piece in result.hypotheses[0]] for result in results)
     return [target.decode(one).replace("\n", " ") for one in ids]
 
 
