@@ -221,7 +221,12 @@ def refuse(event, arguments):
     if event in REFUSED:
         raise RuntimeError(f"{event} {arguments}")
 
-for name in ("jax", "flax.linen", "optax", "orbax.checkpoint", "grain", "tensorstore", "sacrebleu", "tqdm", "tyro"):
+LIBRARIES = (
+    *("jax", "flax.linen", "optax", "orbax.checkpoint", "grain", "tensorstore", "sacrebleu", "tqdm", "tyro"),
+    "tensorboardX",  # It imports PyTorch where there is one, which may look for libraries of CUDA.
+)
+
+for name in LIBRARIES:
     __import__(name)
 sys.addaudithook(refuse)
 sys.argv = sys.argv[1:]

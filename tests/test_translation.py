@@ -582,12 +582,18 @@ def start(tiny_run, tmp_path):  # noqa: F811
     (tmp_path / "in.txt").write_text("a\n" * 20_000)
     (tmp_path / "out.txt").write_text("before")
     processes = []
+    # Its output waits in a buffer, as a user's does.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
     def start(*arguments, **streams):
         program = [sys.executable, str(ROOT / "translate.py"), "--workdir", str(tiny_run), "--beam", "1"]
         processes.append(
             subprocess.Popen(
-                [*program, "--input", "in.txt", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, **streams
+                [*program, "--input", "in.txt", *arguments],
+                cwd=tmp_path,
+                env=environment,
+                stderr=subprocess.PIPE,
+                **streams,
             )
         )
         return processes[-1]

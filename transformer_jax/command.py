@@ -45,18 +45,27 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has gone, as `head` does: nothing is wrong, and nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stopped.status
     except (Exception, KeyboardInterrupt) as error:
         status = _report(error, arguments)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_output()
         if "--distributed" in arguments:
             from transformer_jax.peers import leave
 
             leave(status, str(error).partition("\n")[0] or type(error).__name__)
         return status
     return 0
+
+
+def _discard_output() -> None:
+    """Else Python would try at its end to write what cannot be written, complain of that, and change the status."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: BaseException, arguments: list[str]) -> int:
