@@ -1,8 +1,7 @@
 """English to German image captions: raw, cased text of Multi30k.
 
 Put train, val and test_2016_flickr (.en.gz, .de.gz) into ``data/multi30k/``, or give other files with
-``--data.train`` and its like. 2.1 M parameters; docs/results/multi30k.md has the scores. The dropout is for some 80
-times over 29,000 pairs: with fewer updates less is better.
+``--data.train`` and its like. 2.1 M parameters. Not run whole yet: the score in the README is of other settings.
 
     python train.py --config configs/multi30k.py
     python train.py --config configs/multi30k.py --workdir runs/multi30k-en-fr --data.target fr

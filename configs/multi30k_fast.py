@@ -1,6 +1,6 @@
 """English to German image captions, lower-cased and tokenised: a good model in minutes on two cores of a CPU.
 
-The speed run of docs/results/multi30k.md, which says what each choice is worth. 2.0 M parameters. Data as for
+The speed run of docs/results/multi30k.md. 2.0 M parameters. Data as for
 ``multi30k_tiny.py``, and what it translates must be such text, too: "a man in a red shirt .".
 
     python train.py --config configs/multi30k_fast.py

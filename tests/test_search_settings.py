@@ -7,7 +7,9 @@ import pytest
 from tiny_run import SETTINGS, SOURCES, TARGETS, make_run
 
 from benchmarks import search_settings
+from transformer_jax import Translator
 from transformer_jax.errors import InputError
+from transformer_jax.evaluation import score
 
 
 @pytest.fixture
@@ -23,7 +25,9 @@ def test_each_pair_is_scored_once_and_greedy_search_has_no_penalty(run, tmp_path
     search_settings.main([str(run), "--beams", "1", "3", "--penalties", "0.5", "0"], tmp_path)
     record = json.loads((tmp_path / search_settings.RECORDED / "one.json").read_text())
     assert [(row["beam"], row["length_penalty"]) for row in record["rows"]] == [(1, 0), (3, 0.5), (3, 0)]
-    assert all(0 <= row["BLEU"] <= 100 for row in record["rows"])
+    for row in record["rows"]:
+        found = Translator.load(run).translate(SOURCES, row["beam"], row["length_penalty"])
+        assert row["BLEU"] == score([one.text for one in found], TARGETS, "de")["BLEU"].value
     table = search_settings.tables(tmp_path)
     assert table.startswith("| one | length penalty 0 | length penalty 0.5 |\n| --- | --- | --- |\n| beam 1 | ")
     assert table.splitlines()[2].endswith("|  |")

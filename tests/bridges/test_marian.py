@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -321,6 +322,15 @@ def test_packages_that_are_missing_are_named_at_once(model, tmp_path, monkeypatc
     assert refusal(model, tmp_path) == (
         "the import needs sentencepiece and safetensors. Run: pip install sentencepiece safetensors"
     )
+
+
+def test_pytorch_s_weights_need_no_safetensors(copy, tmp_path, monkeypatch):
+    as_pytorch(copy)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "safetensors" else find_spec(name))
+    import_marian(str(copy), tmp_path / "run")
+    assert (tmp_path / "run/config.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -413,7 +413,7 @@ def test_tfds_wrong_names_are_answered_with_the_right_ones(tfds):
     assert "no 'fr', only 'de', 'en'" in refusal("tfds://wmt14_translate/de-en", "fr")
     assert "Should be one of ['train', 'validation', 'test']" in refusal("tfds://wmt14_translate/de-en?split=dev")
     assert "de-xx not found" in refusal("tfds://wmt14_translate/de-xx")
-    assert "Dataset nothing_translate not found" in refusal("tfds://nothing_translate/de-en")
+    assert "Dataset nothing_translate not found. Check name" in refusal("tfds://nothing_translate/de-en")
 
 
 def test_tfds_without_network_names_the_remedy(tfds):

@@ -36,7 +36,6 @@ from transformer_jax.training.state import TrainState
 
 NEEDED = ("config.json", "source.spm", "target.spm", "vocab.json")
 OPTIONAL = ("target_vocab.json", "tokenizer_config.json")
-PACKAGES = ("sentencepiece", "safetensors")
 """The second vocabulary of models that have two; the languages."""
 
 SIZES = {
@@ -119,9 +118,8 @@ def import_marian(model: str, workdir: Path) -> None:
     """
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise InputError(f"{workdir} is not empty. Name another --workdir.")
-    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
-    if missing:
-        raise InputError(f"the import needs {' and '.join(missing)}. Run: pip install {' '.join(PACKAGES)}")
+    if importlib.util.find_spec("sentencepiece") is None:  # Said before a download, with what most weights need.
+        raise InputError("the import needs sentencepiece and safetensors. Run: pip install sentencepiece safetensors")
     folder = Path(model) if Path(model).is_dir() else download(model)
     values = read_json(folder / "config.json")
     network = model_config(values, folder / "config.json")
