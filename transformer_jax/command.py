@@ -8,10 +8,11 @@ import itertools
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -39,6 +40,8 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
     for library in CHATTY:
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    if "--debug" not in arguments:
+        sys.unraisablehook = _only_of_main_thread
     keep_compiled_programs()
     try:
         main(arguments)
@@ -61,6 +64,12 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
             leave(status, str(error).partition("\n")[0] or type(error).__name__)
         return status
     return 0
+
+
+def _only_of_main_thread(unraisable: Any) -> None:
+    """Not what tensorstore's threads say, hundreds of times, when a disk is full and nobody waits for them any more."""
+    if threading.current_thread() is threading.main_thread():
+        sys.__unraisablehook__(unraisable)
 
 
 def _discard_output() -> None:

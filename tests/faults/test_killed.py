@@ -122,7 +122,7 @@ def test_a_file_that_cannot_grow_ends_the_run_in_one_line_and_the_last_checkpoin
     stop_after_a_checkpoint(recipe, workdir)
     kept = checkpoints(workdir)
     output = train(recipe, workdir, status=1, under=[sys.executable, "-c", SMALL_FILES])
-    # Threads of libraries may complain after it.
+    # Python may warn after it of what orbax has not waited for.
     [error] = [line for line in output.splitlines() if line.startswith("error: ")]
     assert str(workdir) in error
     assert checkpoints(workdir)[: len(kept)] == kept
@@ -153,7 +153,6 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_last_checkpoint_stays(
         free = shutil.disk_usage(workdir).free
         (workdir.parent / "filler").write_bytes(bytes(max(0, free - kibibytes * 1024)))
         output = train(recipe, workdir, status=1)
-        # Threads of libraries may complain after it.
         [error] = [line for line in output.splitlines() if line.startswith("error: ")]
         assert str(workdir) in error
         assert set(checkpoints(workdir)) & set(kept)
