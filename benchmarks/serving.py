@@ -26,10 +26,6 @@ from transformer_jax.command import keep_compiled_programs
 from transformer_jax.data.sources import read_lines
 from transformer_jax.evaluation import score
 
-LONGEST = 256
-"""Tokens of CTranslate2's longest translation, its own default."""
-
-
 class Settings(NamedTuple):
     """A search here and the one of CTranslate2 that is compared with it."""
 
@@ -64,16 +60,20 @@ def theirs(folder: Path, texts: Sequence[str], settings: Settings) -> list[str]:
     model = ctranslate2.Translator(str(folder), device="cpu")
     source, target = (Tokenizer.from_file(str(folder / f"tokenizer.{side}.json")) for side in ("source", "target"))
     source.encode_special_tokens = True
+    pieces = [encoding.tokens for encoding in source.encode_batch(list(texts))]
     results = model.translate_batch(
-        [encoding.tokens for encoding in source.encode_batch(list(texts))],
+        pieces,
         beam_size=settings.beam,
         length_penalty=settings.theirs,
         min_decoding_length=0,
-        max_decoding_length=LONGEST,
+        max_decoding_length=2 * max(map(len, pieces)) + 10,
         max_batch_size=64,
     )
     ids_of = target.get_vocab()
-    ids = ([ids_of[piece] for piece in result.hypotheses[0]] for result in results)
+    ids = (
+        [ids_of[piece] for piece in result.hypotheses[0][: 2 * len(line) + 9]]
+        for line, result in zip(pieces, results, strict=True)
+    )
     return [target.decode(one).replace("\n", " ") for one in ids]
 
 
