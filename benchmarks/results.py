@@ -8,11 +8,13 @@ shows all of them, docs/results/X.md those of the recipes whose names begin with
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import shlex
+import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,19 +45,25 @@ class ResultsCommand:
 
 
 class Recorded(NamedTuple):
-    """A run. values: its results.json; changes: the options that its recipe, as it now is, needs to repeat it."""
+    """A run. values: its results.json; changes: option -> value that its recipe, as it now is, needs to repeat it."""
 
     name: str
     values: dict[str, Any]
-    changes: list[str]
+    changes: dict[str, str]
+
+    @property
+    def recipe(self) -> str:
+        """The name of what it followed."""
+        return self.values["recipe"]
 
     @property
     def command(self) -> str:
         """What trains it."""
-        recipe = self.values["recipe"]
+        recipe = self.recipe
         folder = [] if self.name == recipe else ["--workdir", f"runs/{self.name}"]
         which = [] if recipe == recipes.RECIPE.stem else ["--config", f"configs/{recipe}.py"]
-        return shlex.join(["python", "train.py", *which, *folder, *self.changes])
+        options = itertools.chain.from_iterable(self.changes.items())
+        return shlex.join(["python", "train.py", *which, *folder, *options])
 
 
 def main(arguments: list[str], root: Path = ROOT) -> None:
@@ -65,7 +73,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         raise InputError("--check writes nothing. Give it without --add.")
     for folder in command.add:
         record(folder, root)
-    runs = [read(path, root) for path in sorted((root / RECORDED).glob("*.json"))]
+    runs = sorted(read(path, root) for path in (root / RECORDED).glob("*.json"))
     stale = []
     pages = [
         path for path in sorted((root / "docs/results").glob("*.md")) if any(root.glob(f"configs/{path.stem}*.py"))
@@ -120,23 +128,23 @@ def read(path: Path, root: Path) -> Recorded:
     return found
 
 
-def changes(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> list[str]:
+def changes(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> dict[str, str]:
     """The options that make the recipe's settings those of a run; a setting that is newer than the run keeps the
     recipe's value.
     """
-    options = []
+    options = {}
     for section, values in dataclasses.asdict(recipe).items():
         for name, value in values.items():
             recorded = config.get(section, {}).get(name, value)
             if recorded != value:
-                options += [f"--{section}.{name.replace('_', '-')}", str(recorded)]
+                options[f"--{section}.{name.replace('_', '-')}"] = str(recorded)
     return options
 
 
 def tables(document: Path, runs: Sequence[Recorded], root: Path) -> str:
     """What stands between the markers of a document."""
     is_readme = document.parent == root
-    shown = [run for run in runs if is_readme or run.values["recipe"].startswith(document.stem)]
+    shown = [run for run in runs if is_readme or run.recipe.startswith(document.stem)]
     if not shown:
         return "No run is recorded yet.\n"
     link = os.path.relpath(root / RECORDED, document.parent)
@@ -144,12 +152,28 @@ def tables(document: Path, runs: Sequence[Recorded], root: Path) -> str:
     parts = [table(SUMMARY, shown, names)]
     if not is_readme:
         parts.append(table(DETAILS, shown, names))
+    commands = "".join(f"{run.command}\n" for run in shown)
+    parts.append(f"```bash\n{commands}```\n")
     signatures: dict[str, list[str]] = {}
     for run in shown:
         for signature in signatures_of(run):
             signatures.setdefault(signature, []).append(run.name)
-    parts.append("".join(f"- {signature}: {', '.join(of)}\n" for signature, of in signatures.items()))
+    notes = [*over_seeds(shown), *(f"{signature}: {', '.join(of)}" for signature, of in signatures.items())]
+    parts.append("".join(f"- {note}\n" for note in notes))
     return "\n".join(parts)
+
+
+def over_seeds(runs: Sequence[Recorded]) -> Iterator[str]:
+    """Of each recipe that was run with several seeds and nothing else changed: every score's mean and range."""
+    for recipe in dict.fromkeys(run.recipe for run in runs):
+        same = [run for run in runs if run.recipe == recipe and run.changes.keys() <= {"--training.seed"}]
+        if len(same) > 1:
+            scores = {name: [run.values["scores"][name]["value"] for run in same] for name in same[0].values["scores"]}
+            figures = (
+                f"{name} {statistics.fmean(found):.2f} ({min(found):.2f} to {max(found):.2f})"
+                for name, found in scores.items()
+            )
+            yield f"{recipe} with {len(same)} seeds: {', '.join(figures)}"
 
 
 def signatures_of(run: Recorded) -> list[str]:
@@ -179,7 +203,8 @@ def _score(name: str) -> Callable[[Recorded], str]:
 
 def _data(run: Recorded) -> str:
     data = run.values["config"]["data"]
-    return f"`{data['test']}`, {data['source']}-{data['target']}, {run.values['overlap']['sentences']:,} sentences"
+    name = Path(data["test"]).name.partition(".{lang}")[0]
+    return f"{name}, {data['source']}-{data['target']}, {run.values['overlap']['sentences']:,} sentences"
 
 
 def _wall_time(run: Recorded) -> str:
@@ -208,7 +233,6 @@ SUMMARY: dict[str, Callable[[Recorded], str]] = {
     "tokenised BLEU": _score("BLEU-tokenized"),
     "wall time": _wall_time,
     "hardware": _hardware,
-    "command": lambda run: f"`{run.command}`",
 }
 """Column -> cell: what a reader wants to know first."""
 

@@ -26,6 +26,7 @@ from transformer_jax.command import keep_compiled_programs
 from transformer_jax.data.sources import read_lines
 from transformer_jax.evaluation import score
 
+
 class Settings(NamedTuple):
     """A search here and the one of CTranslate2 that is compared with it."""
 

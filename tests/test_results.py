@@ -35,10 +35,10 @@ def root(tmp_path):
 def finished(root):
     """Makes the folder of a finished run, under runs/."""
 
-    def make(name, recipe="multi30k_tiny", steps=None, **values):
+    def make(name, recipe="multi30k_tiny", steps=None, seed=0, **values):
         config = load(root / "configs" / f"{recipe}.py")
-        if steps:
-            config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+        training = dataclasses.replace(config.training, seed=seed, steps=steps or config.training.steps)
+        config = dataclasses.replace(config, training=training)
         folder = root / "runs" / name
         folder.mkdir(parents=True)
         configs.save(config, folder / "config.json")
@@ -71,10 +71,10 @@ def test_a_recorded_run_is_shown_with_its_figures_and_its_command(root, finished
     assert readme.startswith(f"before\n{BEGIN}\n| run | test set |")
     assert readme.endswith(f"{END}\nafter\n")
     assert (
-        f"| [multi30k_tiny]({RECORDED}/multi30k_tiny.json) | `{load(root / 'configs/multi30k_tiny.py').data.test}`, "
-        "en-de, 1,009 sentences | 2.6 M | 37.13 | 60.00 | 37.50 | 13.2 min | 2 cores, A chip | "
-        "`python train.py --config configs/multi30k_tiny.py` |\n"
+        f"| [multi30k_tiny]({RECORDED}/multi30k_tiny.json) | test_2016_flickr.lc.norm.tok, en-de, 1,009 sentences "
+        "| 2.6 M | 37.13 | 60.00 | 37.50 | 13.2 min | 2 cores, A chip |\n"
     ) in readme
+    assert "```bash\npython train.py --config configs/multi30k_tiny.py\n```\n" in readme
     assert "- BLEU-tokenized `case:lc|tok:none`: multi30k_tiny\n" in readme
     document = (root / "docs/results/multi30k.md").read_text()
     assert f"[multi30k_tiny](../../{RECORDED}/multi30k_tiny.json)" in document
@@ -85,7 +85,21 @@ def test_a_recorded_run_is_shown_with_its_figures_and_its_command(root, finished
 def test_what_a_run_changed_in_its_recipe_is_in_its_command(root, finished):
     main(["--add", str(finished("longer", steps=1301))], root)
     command = "python train.py --config configs/multi30k_tiny.py --workdir runs/longer --training.steps 1301"
-    assert f"| `{command}` |" in (root / "README.md").read_text()
+    assert f"\n{command}\n" in (root / "README.md").read_text()
+
+
+def test_seeds_of_a_recipe_are_summed_up(root, finished):
+    scores = {
+        seed: {"BLEU": {"value": bleu, "signature": "tok:13a"}} for seed, bleu in enumerate((37.126, 38.126, 38.226))
+    }
+    for seed in scores:
+        finished(f"seed{seed}", seed=seed, scores=scores[seed])
+    finished("longer", steps=1301, scores={"BLEU": {"value": 99.0, "signature": "tok:13a"}})
+    main(["--add", str(root / "runs/seed1"), str(root / "runs/longer")], root)
+    assert "seeds" not in (root / "README.md").read_text()
+    main(["--add", *(str(root / f"runs/seed{seed}") for seed in scores)], root)
+    readme = (root / "README.md").read_text()
+    assert "\n- multi30k_tiny with 3 seeds: BLEU 37.83 (37.13 to 38.23)\n" in readme
 
 
 def test_a_run_is_shown_where_its_recipe_belongs(root, finished):
