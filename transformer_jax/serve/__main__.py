@@ -47,7 +47,9 @@ def serve(command: ServeCommand) -> None:
         site.translate_all([["1"]])
         host, port = listening.getsockname()[:2]
         logging.info(f"open http://{f'[{host}]' if ':' in host else host}:{port}/    Ctrl-C ends it")
-        signal.signal(signal.SIGTERM, _stop)  # After a signal has been heeded, uvicorn raises it again.
+        # After a signal has been heeded, uvicorn raises it again; a shell's `&` lets SIGINT be ignored.
+        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with site:
             make_server(site).run(sockets=[listening])
 
