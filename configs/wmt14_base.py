@@ -4,8 +4,9 @@ Data: about 4.5 million pairs through TFDS, ``pip install tensorflow-datasets ar
 same from the Hugging Face hub: ``--data.train hf://wmt/wmt14:de-en --data.valid hf://wmt/wmt14:de-en --data.test hf://wmt/wmt14:de-en``.
 Paper: 65 million parameters, 100,000 updates of about 25,000 target tokens, 12 hours on 8 P100 GPUs, 27.3 BLEU on
 newstest2014 (tokenised and compound-split, so not to be compared with the sacreBLEU printed here).
-Ours differs in three points: weights are averaged at every update (0.9997 is as old on average as the paper's last 5
-checkpoints), gradients are clipped at a norm of 1, and arithmetic is bfloat16.
+Ours differs in five points: weights are averaged at every update (0.9997 is as old on average as the paper's last 5
+checkpoints), gradients are clipped at a norm of 1, arithmetic is bfloat16, pieces are byte-level BPE, and a translation
+has at most 2 * source + 8 tokens instead of source + 50.
 Hardware: accelerators (the paper counts 3.3e18 operations). Not run yet: no score, no time.
 
     python train.py --config configs/wmt14_base.py

@@ -3,8 +3,9 @@
 Data: as for ``configs/wmt14_base.py``.
 Paper: 213 million parameters, 300,000 updates of about 25,000 target tokens, 3.5 days on 8 P100 GPUs, 28.4 BLEU on
 newstest2014 (tokenised and compound-split, so not to be compared with the sacreBLEU printed here).
-Ours differs in three points: weights are averaged at every update (0.9998 is as old on average as the paper's last 20
-checkpoints), gradients are clipped at a norm of 1, and arithmetic is bfloat16.
+Ours differs in five points: weights are averaged at every update (0.9998 is as old on average as the paper's last 20
+checkpoints), gradients are clipped at a norm of 1, arithmetic is bfloat16, pieces are byte-level BPE, and a
+translation has at most 2 * source + 8 tokens instead of source + 50.
 Hardware: several accelerators; ``--training.accumulate 4`` on one with little memory. Not run yet: no score, no time.
 
     python train.py --config configs/wmt14_big.py
