@@ -55,8 +55,7 @@ class Benchmark:
 
 def ours(translator: Translator, threads: int) -> Decode:
     """The searches of this package. XLA takes all threads, whatever is asked for."""
-    special = translator.tokenizers.target
-    vocabulary = Vocabulary(special.pad_id, special.unk_id, special.sos_id, special.eos_id)
+    vocabulary = Vocabulary(*translator.tokenizers.target.special_ids)
 
     def decode(sources: Sentences, beam: int) -> Sentences:
         found = search(translator.model, translator.params, sources, vocabulary, beam, length_penalty=0.6)

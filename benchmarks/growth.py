@@ -81,7 +81,7 @@ def measure_point(model: configs.ModelConfig, point: Point, repeats: int) -> tup
     config = configs.Config(model=model)
     mesh = make_mesh(config.mesh)
     program = prepare(config, mesh, point.vocabulary, point.vocabulary)
-    state: Any = jax.jit(program.initialize)()
+    state: Any = program.initialize()
     batch = put_batch(random_batch(point), mesh)
     step = program.train_step.lower(state, batch).compile()
     needs = step.memory_analysis()

@@ -24,12 +24,20 @@ config = Config(
 """
 
 
-def train(folder, workdir, processes):
+def train(folder, workdir, processes, *options):
     """Run all processes of one training; returns its metrics."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "train.py", "--config", str(folder / "recipe.py"), "--workdir", str(folder / workdir)]
+    command = [
+        sys.executable,
+        "train.py",
+        "--config",
+        str(folder / "recipe.py"),
+        "--workdir",
+        str(folder / workdir),
+        *options,
+    ]
     command += ["--distributed"] if processes > 1 else []
     started = []
     for process in range(processes):
@@ -49,14 +57,18 @@ def train(folder, workdir, processes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
-def test_several_processes_train_as_one_does(processes, tmp_path):
+@pytest.mark.parametrize(
+    ("processes", "options"),
+    [(2, ()), (4, ()), (4, ("--mesh.tensor", "2")), (2, ("--mesh.tensor", "4"))],
+    ids=["2", "4", "4, two of which divide a layer", "2 that divide a layer"],
+)
+def test_several_processes_train_as_one_does(processes, options, tmp_path):
     random = np.random.default_rng(0)
     rows = [random.integers(0, 8, random.integers(1, 5)) for _ in range(200)]
     lines = [f"{' '.join(map(str, row))}\t{' '.join(chr(97 + n) for n in row)}\n" for row in rows]
     (tmp_path / "pairs.tsv").write_text("".join(lines))
     (tmp_path / "recipe.py").write_text(RECIPE.format(tmp_path / "pairs.tsv"))
-    one, several = train(tmp_path, "one", 1), train(tmp_path, "several", processes)
+    one, several = train(tmp_path, "one", 1, *options), train(tmp_path, "several", processes, *options)
     assert [line["step"] for line in several] == [line["step"] for line in one]
     np.testing.assert_allclose([line["loss"] for line in several], [line["loss"] for line in one], rtol=1e-4)
     assert (tmp_path / "several/results.json").exists()

@@ -27,6 +27,20 @@ def test_tokens_are_scored_as_they_are_and_as_text():
     assert "case:lc|eff:no|tok:13a" in scores["BLEU"].signature
 
 
+@pytest.mark.parametrize(
+    ("language", "translation", "reference", "tokenizer"),
+    [
+        ("zh", "我今天去了学校。", "我昨天去了学校。", "zh"),
+        ("ja", "私は今日学校に行きました。", "私は昨日学校に行きました。", "char"),
+        ("de", "Ich ging heute in die Schule.", "Ich ging gestern in die Schule.", "13a"),
+    ],
+)
+def test_text_is_cut_into_words_as_its_language_needs(language, translation, reference, tokenizer):
+    near, far = (score([one] * 5, [reference] * 5, language)["BLEU"] for one in (translation, "? !"))
+    assert f"tok:{tokenizer}" in near.signature
+    assert near.value > 20 > far.value
+
+
 def test_nobody_is_told_to_detokenize_what_has_been(caplog):
     assert "BLEU-tokenized" in score(TOKENS[:1] * 101, TOKENS[:1] * 101)  # sacreBLEU warns at a hundred full stops.
     assert not any("forgot to detokenize" in message for message in caplog.messages)

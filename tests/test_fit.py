@@ -310,6 +310,31 @@ def test_a_run_goes_on_with_more_steps_but_not_with_another_model(recipe, finish
     assert metrics(workdir)[-1]["step"] == 16
 
 
+def test_a_run_that_has_gone_beyond_the_steps_asked_for_ends_and_is_scored(recipe, finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "copy")
+    (workdir / "results.json").unlink()
+    fitting.fit(recipe(steps=7), workdir)
+    assert metrics(workdir) == metrics(finished)
+    assert (workdir / "results.json").exists()
+
+
+def test_a_run_does_not_go_on_with_other_text_of_the_same_name(recipe, tmp_path):
+    write_corpus(tmp_path)
+    config = recipe(steps=4)
+    paths = (str(tmp_path / f"{name}.tsv") for name in ("train", "valid", "test"))
+    config = dataclasses.replace(config, data=DataConfig(*paths, max_length=16, batch_tokens=512))
+    fitting.fit(config, tmp_path / "run")
+    train = tmp_path / "train.tsv"
+    before = train.read_text()
+    train.write_text(f"{before}1 2\teins zwei\n")
+    longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=8))
+    with pytest.raises(InputError, match=r"run holds a run on other training text: 400 pairs then, 401 now, .*Restore"):
+        fitting.fit(longer, tmp_path / "run")
+    train.write_text(before)
+    fitting.fit(longer, tmp_path / "run")
+    assert metrics(tmp_path / "run")[-1]["step"] == 8
+
+
 def test_progress_keeps_the_best():
     progress = Progress().after(10, 3.0).after(20, 2.0).after(30, 3.0)
     assert (progress.best_step, progress.best_score, progress.stale) == (10, 3.0, 2)

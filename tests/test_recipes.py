@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import math
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -110,6 +111,12 @@ def test_arguments_change_fields_and_leave_the_others():
         (["--model.norm", "between"], "--model.norm"),
         (["--model.heads", "3"], "model.heads 3 does not divide model.d_model"),
         (["--tokenizer.vocabulary", "separate"], "--model.share-embeddings target"),
+        (["--optimizer.factor", "nan"], "optimizer.factor is nan"),
+        (["--optimizer.epsilon", "0"], "optimizer.epsilon is 0"),
+        (["--optimizer.beta2", "1"], "optimizer.beta2 is 1"),
+        (["--optimizer.clip-norm", "-1"], "optimizer.clip_norm is -1"),
+        (["--training.seed", "-1"], "training.seed is -1"),
+        (["--decoding.length-penalty", "20"], "length_penalty 20"),
         (["--config"], "--config"),
         (["surplus"], "surplus"),
     ],
@@ -147,11 +154,14 @@ def test_a_recipe_that_cannot_be_run_is_named(line, tmp_path):
         train_command(["--config", str(tmp_path / "mine.py")])
 
 
-def test_fresh_refuses_a_run_and_names_an_unused_folder(tmp_path):
+def test_fresh_refuses_a_run_and_names_an_unused_folder(tmp_path, monkeypatch):
     for name in ("run", "run-2"):
         (tmp_path / name).mkdir()
     assert train_command(["--fresh", "--workdir", str(tmp_path / "run")]).fresh  # an empty folder holds no run
     (tmp_path / "run" / "config.json").touch()
+    monkeypatch.chdir(tmp_path / "run")
+    with pytest.raises(InputError, match=re.escape(f"--workdir {tmp_path / 'run-3'}")):
+        train_command(["--fresh", "--workdir", "."])
     with pytest.raises(InputError, match=re.escape(f"--workdir {tmp_path / 'run-3'}")):
         train_command(["--fresh", "--workdir", str(tmp_path / "run")])
     assert train_command(["--workdir", str(tmp_path / "run")]).workdir == tmp_path / "run"
@@ -186,7 +196,8 @@ def test_help_shows_every_setting_with_its_value_and_a_sentence(capsys, monkeypa
     assert "(default: 192)" in shown  # the recipe's own d_model, not the paper's
 
 
-def test_training_that_starts_from_a_run_has_its_model(tiny_run):  # noqa: F811
+def test_training_that_starts_from_a_run_has_its_model(tiny_run, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
     settings = train_command(["--training.init", str(tiny_run), "--model.dropout", "0.3"]).settings
     assert settings.model == dataclasses.replace(SETTINGS.model, dropout=0.3)
     assert settings.tokenizer == SETTINGS.tokenizer
@@ -194,7 +205,14 @@ def test_training_that_starts_from_a_run_has_its_model(tiny_run):  # noqa: F811
     assert settings.training.init == str(tiny_run)
 
 
-def test_weights_of_another_model_are_refused(tiny_run, tmp_path):  # noqa: F811
+def test_a_run_that_has_begun_no_longer_needs_the_run_it_started_from(tiny_run, tmp_path):  # noqa: F811
+    begun = shutil.copytree(tiny_run, tmp_path / "begun")
+    settings = train_command(["--training.init", "gone", "--workdir", str(begun)]).settings
+    assert (settings.model, settings.tokenizer, settings.training.init) == (SETTINGS.model, SETTINGS.tokenizer, "gone")
+
+
+def test_weights_of_another_model_are_refused(tiny_run, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"has --model\.d-model 14, not 16\. Leave it out\.$"):
         train_command(["--training.init", str(tiny_run), "--model.d-model", "16"])
     with pytest.raises(InputError, match="is not the folder of a run"):

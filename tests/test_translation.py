@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -504,6 +505,9 @@ def test_the_page_shows_what_the_run_knows_of_its_heads(translate, tiny_run, tmp
         (("a", "--sample", "--temperature", "0"), ["temperature 0.0"]),
         (("a", "--sample", "--temperature", "nan"), ["temperature nan"]),
         (("a", "--sample", "--top-k", "-1"), ["top-k -1"]),
+        (("a", "--sample", "--seed", str(2**63)), ["the seed 9223372036854775808", "from 0 to"]),
+        (("a", "--sample", "--beam", "2"), ["--beam means nothing with --sample"]),
+        (("a", "--top-k", "0"), ["--top-k means nothing without --sample"]),
         (("a", "--input", __file__), ["both TEXT and --input"]),
         (("--input", "none.txt"), ["none.txt is not a file"]),
         (("--input", "."), [". is not a file"]),
@@ -638,8 +642,9 @@ def test_two_runs_that_write_one_file_do_not_spoil_each_other(start, tmp_path):
     assert (tmp_path / "out.txt").read_text().count("\n") == 20_000
 
 
-def test_a_program_whose_reader_leaves_ends_quietly(start):
-    process = start(stdout=subprocess.PIPE)
+@pytest.mark.parametrize("alignments", [False, True])
+def test_a_program_whose_reader_leaves_ends_quietly(start, alignments, tmp_path):
+    process = start(*(["--alignments", tmp_path / "links"] if alignments else []), stdout=subprocess.PIPE)
     assert process.stdout.readline().endswith(b"\n")
     process.stdout.close()
     assert process.wait(timeout=100) == 0
@@ -647,16 +652,24 @@ def test_a_program_whose_reader_leaves_ends_quietly(start):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
-@pytest.mark.parametrize("arguments", [(), ("--output", "/dev/full")])
-def test_a_full_disk_is_one_line(start, tmp_path, arguments):
+@pytest.mark.parametrize("arguments", [(), ("--output", "/dev/full"), ("--alignments", "links")])
+def test_a_full_disk_is_one_line(start, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "in.txt").write_text("a\n" * 3)
     with open("/dev/full", "w") as full:
         process = start(*arguments, stdout=full)
         message = process.communicate(timeout=100)[1].decode()
     assert process.returncode == 1
-    assert message.startswith("error: ")
+    full = "/dev/full" if "/dev/full" in arguments else "standard output"
+    assert message.startswith(f"error: {full} cannot be written: No space left on device")
     assert message.count("\n") == 1
-    assert "No space left on device" in message
+
+
+def test_a_standard_output_that_is_closed_does_not_matter_to_a_file(tiny_run, tmp_path):  # noqa: F811
+    command = [sys.executable, str(ROOT / "translate.py"), "a", "--workdir", str(tiny_run), "--output", "out"]
+    found = subprocess.run(["sh", "-c", f"{shlex.join(command)} >&-"], cwd=tmp_path, capture_output=True, timeout=120)
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert (tmp_path / "out").read_text().endswith("\n")
 
 
 def test_the_program_itself_from_any_folder_and_in_any_locale(tiny_run, tmp_path, expected):  # noqa: F811

@@ -36,7 +36,8 @@ class Progress(NamedTuple):
     best_step, best_score: of validation so far, 0 and -1 before the first; stale: validations since the best one;
     validated: the step of the last validation; seconds: wall time spent on the run, over all its interruptions;
     window: metrics since the last report (``Window.saved``); data: the position in the batches, as grain gives it;
-    divisor: what the rows of these batches are a multiple of, on whatever devices the run goes on.
+    divisor: what the rows of these batches are a multiple of, on whatever devices the run goes on; corpus: the size of
+    the training text.
     """
 
     best_step: int = 0
@@ -47,6 +48,7 @@ class Progress(NamedTuple):
     window: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
     divisor: int = 0
+    corpus: list[int] | None = None
 
     def after(self, step: int, score: float) -> Progress:
         """The progress once ``score``, larger is better, is known for ``step``."""

@@ -37,6 +37,7 @@ def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -
     A message is one line on standard error, unless --debug asks for the traceback, or the error is a fault of ours.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    sys.stdout = sys.stdout or io.StringIO()  # None where a shell has closed it.
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
     for library in CHATTY:
         logging.getLogger(library).setLevel(logging.CRITICAL)

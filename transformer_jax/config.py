@@ -159,6 +159,16 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.warmup < 1:
             raise InputError(f"optimizer.warmup is {self.warmup}. Give at least 1 update.")
+        for name in ("factor", "epsilon"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"optimizer.{name} is {getattr(self, name)}. Give a number above 0.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(
+                    f"optimizer.{name} is {getattr(self, name)}. Give a number from 0 up to, not including, 1."
+                )
+        if not 0 <= self.clip_norm < math.inf:
+            raise InputError(f"optimizer.clip_norm is {self.clip_norm}. Give a number of at least 0.")
 
 
 @dataclass(frozen=True)
@@ -194,6 +204,8 @@ class TrainingConfig:
         for name in ("steps", "accumulate", "log_every", "valid_every", "valid_sentences", "max_skipped"):
             if getattr(self, name) < 1:
                 raise InputError(f"training.{name} is {getattr(self, name)}. Give a number of at least 1.")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"training.seed is {self.seed}. Give a number from 0 to 2**63 - 1.")
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(
@@ -223,10 +235,10 @@ class DecodingConfig:
     """Alpha of Wu et al. 2016, equation 14: scores are divided by ((5 + length) / 6) ** alpha."""
 
     def __post_init__(self) -> None:
-        if self.beam < 1 or self.length_penalty < 0:
+        if self.beam < 1 or not 0 <= self.length_penalty <= 10:
             raise InputError(
                 f"decoding.beam {self.beam} and length_penalty {self.length_penalty} cannot be used. "
-                "Give at least 1 and at least 0."
+                "Give at least 1 and a number from 0 to 10."
             )
 
 

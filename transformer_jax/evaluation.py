@@ -14,6 +14,9 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from transformer_jax.errors import InputError
 
+TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}
+"""sacreBLEU's tokenizers for languages that do not put single words between spaces; 13a is for all others."""
+
 
 class Score(NamedTuple):
     """One metric: value from 0 to 100, and the signature to report with it."""
@@ -26,7 +29,8 @@ def score(translations: Sequence[str], references: Sequence[str], language: str 
     """Corpus BLEU and chrF as sacreBLEU computes them (Post 2018; Popović 2015).
 
     Tokenised references give "BLEU-tokenized" as well, which is that of Moses' multi-bleu.perl; if they are also
-    lower-cased, case does not count, as the signatures say. language: by whose rules tokens become text again.
+    lower-cased, case does not count, as the signatures say. language: by whose rules tokens become text again, and
+    text is cut into words, as the signature says, too.
 
     Raises InputError if the numbers of lines differ or are 0, or if every reference is blank. A blank one of a
     translation that is not is reported.
@@ -39,7 +43,7 @@ def score(translations: Sequence[str], references: Sequence[str], language: str 
         logging.info("the references are tokenised: BLEU and chrF are of the text that Moses' rules make of the tokens")
         text = detokenized(translations, language), detokenized(references, language)
     scores = {
-        "BLEU": _scored(BLEU(lowercase=lowercase), *text),
+        "BLEU": _scored(BLEU(lowercase=lowercase, tokenize=TOKENIZERS.get(language[:2])), *text),
         "chrF": _scored(CHRF(lowercase=lowercase), *text),
     }
     if tokenized:

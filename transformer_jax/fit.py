@@ -33,7 +33,7 @@ from transformer_jax.nans import stops_at_nans
 from transformer_jax.program import Program, prepare, require_rows
 from transformer_jax.results import finish
 from transformer_jax.run_folder import require_contained
-from transformer_jax.sharding import make_mesh, put_batch, row_divisor
+from transformer_jax.sharding import make_mesh, put_batch, row_divisor, row_share
 from transformer_jax.training.journal import Journal, Window, means
 from transformer_jax.training.loss import LossSums
 from transformer_jax.training.optimizer import learning_rate
@@ -75,10 +75,12 @@ def fit(
         require_same_settings(config, workdir)
         mesh = make_mesh(config.mesh)
         corpus = load_corpus(config, workdir)
-        share = Share(jax.process_index(), jax.process_count())
+        share = Share(*row_share(mesh))
         divisor = row_divisor(mesh) * config.training.accumulate
         checkpoints = Checkpoints(workdir / "checkpoints")
-        planned = checkpoints.progress().divisor or divisor  # On other devices than it began on, a run keeps its plan.
+        earlier = checkpoints.progress()
+        require_same_corpus(earlier, corpus, workdir)
+        planned = earlier.divisor or divisor  # On other devices than it began on, a run keeps its plan.
         batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned, share, divisor)
         require_rows(config, divisor, batches.shapes[-1].target)
         program = prepare(config, mesh, *map(len, corpus.tokenizers))
@@ -106,6 +108,21 @@ def require_same_settings(config: Config, workdir: Path) -> None:
         if changed:
             differences = ", ".join(f"{key} {earlier[key]} -> {now[key]}" for key in changed)
             raise InputError(f"{workdir} holds a run with other settings: {differences}. Name another --workdir.")
+
+
+def require_same_corpus(earlier: Progress, corpus: Corpus, workdir: Path) -> None:
+    """Refuse to go on with other training text under the same name: the position in it would mean nothing."""
+    if earlier.corpus is not None and earlier.corpus != size_of(corpus):
+        (before, *_), (now, *_) = earlier.corpus, size_of(corpus)
+        raise InputError(
+            f"{workdir} holds a run on other training text: {before} pairs then, {now} now, or other words in them. "
+            "Restore the text, or name another --workdir."
+        )
+
+
+def size_of(corpus: Corpus) -> list[int]:
+    """Pairs, source tokens and target tokens of the training text."""
+    return [len(corpus.train), *(int(lengths.sum()) for lengths in corpus.train.lengths())]
 
 
 def _flat(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -141,7 +158,7 @@ class Loop:
             self.state = program.initialize()
             if config.training.init:
                 self.state = started_from(Path(config.training.init), self.state)
-        self.progress = checkpoints.progress()._replace(divisor=batches.divisor)
+        self.progress = checkpoints.progress()._replace(divisor=batches.divisor, corpus=size_of(corpus))
         if self.progress.data is not None:
             self.iterator.set_state(self.progress.data)
             logging.info(f"continuing after step {int(self.state.step)}")
@@ -167,7 +184,7 @@ class Loop:
             ) as self.bar,
         ):
             while not self.interruption.requested():
-                at_end = self.step == training.steps
+                at_end = self.step >= training.steps
                 if self.progress.validated < self.step and (self.step % training.valid_every == 0 or at_end):
                     self.validate()
                     continue
@@ -255,7 +272,7 @@ def validate(
 ) -> dict[str, float] | None:
     """Loss over all validation pairs; sacreBLEU of greedy translations of the first ones. None once ``given_up``."""
     encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
-    share = Share(jax.process_index(), jax.process_count())
+    share = Share(*row_share(program.mesh))
     batches = evaluation_batches(encoded, config.data.batch_tokens, row_divisor(program.mesh), share)
     sums = []
     for batch in batches:

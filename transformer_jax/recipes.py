@@ -50,15 +50,19 @@ def train_command(arguments: list[str]) -> TrainCommand:
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--config", type=Path, default=RECIPE)
+    first.add_argument("--workdir", type=Path)
     first.add_argument("--training.init", dest="init")
     try:
         given = first.parse_known_args(arguments)[0]
     except argparse.ArgumentError as error:
         raise InputError(f"{error}. See python train.py --help.") from error
     settings, recipe = load(given.config), given.config
+    workdir = given.workdir or Path("runs") / recipe.stem
     if init := given.init or settings.training.init:
-        settings = with_model_of(settings, Path(init))
-    default = TrainCommand(settings, config=recipe, workdir=Path("runs") / recipe.stem)
+        # A run that has begun has all it needs in its own folder.
+        begun = (workdir / "config.json").is_file()
+        settings = with_model_of(settings, init, workdir if begun else Path(init))
+    default = TrainCommand(settings, config=recipe, workdir=workdir)
     command = parse(default, arguments, "train.py")
     if init:
         require_same_model(command.settings, settings, init)
@@ -83,13 +87,15 @@ def load(path: Path) -> Config:
     return found
 
 
-def with_model_of(settings: Config, folder: Path) -> Config:
-    """The settings with model and tokenizers of the run in ``folder``. Raises InputError if there is none."""
+def with_model_of(settings: Config, init: str, folder: Path) -> Config:
+    """The settings of a run that starts from ``init``, with model and tokenizers of the run in ``folder``. Raises
+    InputError if there is none.
+    """
     if not (folder / "config.json").is_file():
         raise InputError(f"training.init {folder} is not the folder of a run: it has no config.json. Name another.")
     require_contained(folder)
     run = configs.load(folder / "config.json")
-    training = dataclasses.replace(settings.training, init=str(folder))
+    training = dataclasses.replace(settings.training, init=str(Path(init)))
     return dataclasses.replace(settings, model=run.model, tokenizer=run.tokenizer, training=training)
 
 
@@ -106,6 +112,7 @@ def require_same_model(changed: Config, settings: Config, init: str) -> None:
 def _unused(folder: Path) -> Path:
     """The first free name among NAME-2, NAME-3, ..."""
     number = 2
+    folder = folder if folder.name else folder.absolute()  # "." has no name.
     while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
         number += 1
     return candidate

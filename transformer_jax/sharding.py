@@ -104,6 +104,18 @@ def _spec(mesh: Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -> P:
     return P(*(keep(size, axes) for size, axes in zip(shape, spec, strict=False)))
 
 
+def row_share(mesh: Mesh) -> tuple[int, int]:
+    """Which part of every batch's rows this process holds, and of how many parts. Processes that divide a layer among
+    them, over the axis tensor, hold the same rows.
+    """
+    divided = batch_sharding(mesh).devices_indices_map((row_divisor(mesh),))
+    held: dict[int, set[int]] = {}
+    for device, (rows,) in divided.items():
+        held.setdefault(device.process_index, set()).add(rows.start or 0)  # type: ignore[attr-defined]
+    parts = sorted({tuple(sorted(rows)) for rows in held.values()})
+    return parts.index(tuple(sorted(held[jax.process_index()]))), len(parts)
+
+
 def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Hand this process's rows of a batch to its devices; together they are the global batch."""
     sharding = batch_sharding(mesh)

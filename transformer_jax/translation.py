@@ -53,12 +53,12 @@ class TranslateCommand:
     """Translations to print for each text, each as: number of the line, tab, score, tab, translation."""
     sample: bool = False
     """Draw translations at random instead of searching for the best."""
-    temperature: float = 1.0
-    """With --sample: below 1 is more cautious, above 1 more daring."""
-    top_k: int = 0
-    """With --sample: draw from this many most likely tokens, 0 from all."""
-    seed: int = 0
-    """With --sample: another seed, other draws."""
+    temperature: float | None = None
+    """With --sample: below 1 is more cautious, above 1 more daring; 1 unless given."""
+    top_k: int | None = None
+    """With --sample: draw from this many most likely tokens; from all unless given, or 0."""
+    seed: int | None = None
+    """With --sample: another seed, other draws; 0 unless given."""
     jsonl: bool = False
     """Print one JSON object for each translation: line, text, score, tokens, and alignment (for each token, the
     number of the source token with the most cross-attention)."""
@@ -111,13 +111,16 @@ def translate(command: TranslateCommand) -> None:
                 best_attention = attention_of(translator, found[0]) if page or command.jsonl else None
                 if page and command.attention:
                     show_attention(command.attention, page, number, found[0], best_attention)
-                show(command, translator, out, number, found, best_attention)
+                with written(command.output, "--output"):
+                    show(command, translator, out, number, found, best_attention)
                 if references is not None:
                     best.append(found[0].text)
                 number += 1
             if aligned is not None:
-                write_links(aligned, translator, block, [found[0] for found in translations])
-            out.flush()
+                with written(command.alignments, "--alignments"):
+                    write_links(aligned, translator, block, [found[0] for found in translations])
+            with written(command.output, "--output"):
+                out.flush()
     if references is not None:
         from transformer_jax.evaluation import score
 
@@ -142,12 +145,18 @@ def check(command: TranslateCommand) -> None:
 
 
 def sampling(command: TranslateCommand) -> Sampling | None:
-    """How to draw, if at all. Raises InputError for settings that cannot be drawn from."""
+    """How to draw, if at all. Raises InputError for settings that cannot be drawn from, or are of the other way."""
+    other = ("beam", "length_penalty") if command.sample else ("temperature", "top_k", "seed")
+    for name in other:
+        if getattr(command, name) is not None:
+            option, where = f"--{name.replace('_', '-')}", "with" if command.sample else "without"
+            raise InputError(f"{option} means nothing {where} --sample. Leave it out, or change that.")
     if not command.sample:
         return None
     from transformer_jax.decoding.search import Sampling
 
-    return Sampling(command.temperature, command.top_k, command.seed)
+    temperature = 1.0 if command.temperature is None else command.temperature
+    return Sampling(temperature, command.top_k or 0, command.seed or 0)
 
 
 def newest_run(runs: Path = Path("runs"), doing: str = "translating") -> Path:
@@ -349,16 +358,25 @@ def destination(path: Path | None, option: str = "--output") -> Iterator[TextIO]
         yield sys.stdout
         return
     if path.exists() and not path.is_file():  # such as /dev/null, which must not be replaced
-        with path.open("w", encoding="utf-8", newline="\n") as file:
+        with written(path, option), path.open("w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    partial = atomic.own_name(path)
+    with written(path, option), atomic.new_file(path, atomic.own_name(path)) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def written(path: Path | None, option: str) -> Iterator[None]:
+    """Turn what goes wrong while ``path``, or standard output, is written into a RunError that names it."""
+    names = (str(path), str(atomic.own_name(path))) if path else ()
     try:
-        with atomic.new_file(path, partial) as file:
-            yield file
+        yield
+    except BrokenPipeError:  # Who reads standard output has seen enough.
+        raise
     except OSError as error:
-        if error.filename not in (None, str(partial), str(path)):
+        if error.filename not in (None, *names):
             raise  # Another file, such as a picture.
         raise RunError(
-            f"{path} cannot be written: {error.strerror or error}. Free space or name another {option}."
+            f"{path or 'standard output'} cannot be written: {error.strerror or error}. "
+            f"Free space or name another {option}."
         ) from error

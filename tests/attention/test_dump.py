@@ -135,6 +135,20 @@ def test_alternatives_and_their_probabilities_are_known_together(attention: Atte
         dataclasses.replace(attention, alternatives=tuple(row[:2] for row in attention.alternatives))
 
 
+def test_a_file_that_asks_for_what_no_program_of_ours_can_read_is_refused_too(
+    attention: Attention, tmp_path: Path
+) -> None:
+    attention.save(tmp_path / "good.npz")
+    content = (tmp_path / "good.npz").read_bytes()
+    entry = content.rindex(b"PK\x01\x02")
+    for place, what in ((8, "encrypted"), (10, "a compression that there is not"), (6, "a later version of zip")):
+        damaged = bytearray(content)
+        damaged[entry + place] ^= 1 if what == "encrypted" else 99
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"bad\.npz: not an attention file, or a damaged one"):
+            Attention.load(tmp_path / "bad.npz")
+
+
 def test_a_file_of_ours_with_content_of_another_is_refused_too(attention: Attention, tmp_path: Path) -> None:
     attention.save(tmp_path / "good.npz")
     with np.load(tmp_path / "good.npz") as good:

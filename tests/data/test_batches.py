@@ -246,4 +246,12 @@ def test_no_pair_is_lost_or_seen_twice_however_often_training_stops(lengths, bat
 def test_evaluation_sees_every_pair_once_whatever_its_length():
     pairs = corpus([(3, 5), (200, 211), (7, 2), (1, 1)])
     batches = list(evaluation_batches(pairs, batch_tokens=31, divisor=2))
+    batches = list(evaluation_batches(pairs, batch_tokens=31, divisor=2))
     assert sorted(pair for batch in batches for pair in pairs_in(batch)) == sorted(pairs_of(pairs))
+
+
+def test_evaluation_gives_a_long_source_as_few_rows_as_a_long_target():
+    pairs = corpus([(997, 3), (3, 5), (7, 2), (1, 1)])
+    batches = list(evaluation_batches(pairs, batch_tokens=101, divisor=2))
+    assert sorted(pair for batch in batches for pair in pairs_in(batch)) == sorted(pairs_of(pairs))
+    assert {len(batch.source) for batch in batches} == {2}

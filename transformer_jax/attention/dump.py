@@ -168,6 +168,7 @@ class Attention:
             TypeError,
             ValueError,
             AttributeError,
+            RuntimeError,
             zipfile.BadZipFile,
             zlib.error,
         ) as error:

@@ -130,7 +130,10 @@ def evaluation_batches(
     divisor: int,
     share: Share = WHOLE,
 ) -> Iterator[Batch]:
-    """All pairs once, in few shapes, whatever their length."""
-    shapes: Sequence[Shape] = bucket_shapes(pairs, 2, batch_tokens, divisor)
+    """All pairs once, in few shapes, whatever their length: a long source has few rows, too."""
+    shapes: Sequence[Shape] = [
+        shape._replace(rows=max(1, batch_tokens // max(shape.source, shape.target) // divisor) * divisor)
+        for shape in bucket_shapes(pairs, 2, batch_tokens, divisor)
+    ]
     for plan in bucketed(pairs, np.arange(len(pairs)), shapes):
         yield fill(pairs, share.of(plan))

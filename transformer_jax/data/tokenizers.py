@@ -28,6 +28,7 @@ import tokenizers
 from jaxtyping import Int
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
+from transformer_jax import atomic
 from transformer_jax.config import TokenizerConfig
 from transformer_jax.data.sentencepieces import SentencePieces
 from transformer_jax.errors import InputError
@@ -156,13 +157,9 @@ class Tokenizer:
             )
         return cls(tokenizer)
 
-    @property
-    def vocabulary_size(self) -> int:
+    def __len__(self) -> int:
         """Number of entries, special tokens included; ids are below it."""
         return self._tokenizer.get_vocab_size()
-
-    def __len__(self) -> int:
-        return self.vocabulary_size
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy, as worker processes get one, is made by __init__ too: see there.
@@ -218,7 +215,7 @@ class Tokenizer:
 
     def save(self, path: Path) -> None:
         """Write the vocabulary and its rules as one JSON file."""
-        path.write_text(self.to_json(), encoding="utf-8")
+        atomic.write_text(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
@@ -250,7 +247,7 @@ class Tokenizer:
 
     def pieces(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
         """The vocabulary's own name of each id. Raises IndexError for an id that is not below its size."""
-        size = self.vocabulary_size
+        size = len(self)
         if any(one >= size for one in ids):
             raise IndexError(f"An id is not below the vocabulary size {size}: {list(ids)}")
         return [str(self._tokenizer.id_to_token(int(one))) for one in ids]

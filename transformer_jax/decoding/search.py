@@ -40,6 +40,8 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"the seed {self.seed} cannot be drawn with. Give a number from 0 to 2**63 - 1.")
         # Beyond these a quotient of log-probabilities may be no number in float32.
         if not 1e-3 <= self.temperature <= 1e3 or self.top_k < 0:
             raise InputError(

@@ -58,7 +58,7 @@ class Translator:
     def __init__(self, settings: Config, tokenizers: Tokenizers, params: Any) -> None:
         self.settings = settings
         self.tokenizers = tokenizers
-        self.params = params
+        self.params = jax.device_put(params)  # Once, not for each batch.
         self.step: int | None = None  # The update of the training that gave them, if they were loaded.
         self.model = Transformer(settings.model, len(tokenizers.source), len(tokenizers.target))
 
@@ -124,8 +124,7 @@ class Translator:
             for ids in self.tokenizers.source.encode(parts)
             for _ in range(repeats)
         ]
-        special = self.tokenizers.target
-        vocabulary = Vocabulary(special.pad_id, special.unk_id, special.sos_id, special.eos_id)
+        vocabulary = Vocabulary(*self.tokenizers.target.special_ids)
         results = search(self.model, self.params, encoded, vocabulary, beam, alpha, sampling, first, n)
         if not all(results):
             raise RunError(

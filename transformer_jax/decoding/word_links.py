@@ -30,10 +30,12 @@ def word_links(translator: Translator, texts: Sequence[str], translations: Seque
         if not translation.source_ids:
             links[number] = {(word, word) for word in range(len(text.split()))}
     characters, words = [0] * len(texts), [0] * len(texts)  # of the text, and of the translation, before the next part
+    words_at = {number: word_numbers(texts[number]) for number, _ in pieces}
     for place, (number, part) in enumerate(pieces):
         begin = texts[number].index(part.source, characters[number])
         # A part may begin within a word, where none is short enough: that word is then the first of the part, too.
-        first = next((word for word in word_numbers(texts[number])[begin:] if word >= 0), 0)
+        after = (words_at[number][at] for at in range(begin, len(texts[number])))
+        first = next((word for word in after if word >= 0), 0)
         links[number] |= {(first + source, words[number] + target) for source, target in links_of_piece[place]}
         characters[number] = begin + len(part.source)
         words[number] += len(part.text.split())

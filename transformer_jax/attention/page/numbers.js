@@ -65,8 +65,9 @@ function merge(matrix, queryGroups, keyGroups) {
   return { rows, columns, values };
 }
 
-/** The marks that a key may bear. */
-const isSpecial = (token) => token === "[SOS]" || token === "[EOS]";
+/** The marks that a key may bear: ours, and those of imported models. */
+const SPECIAL = new Set(["[SOS]", "[EOS]", "<pad>", "</s>"]);
+const isSpecial = (token) => SPECIAL.has(token);
 const isPunctuation = (token) => /^[\p{P}\p{S}]+$/u.test(unmarked(token)) && !isSpecial(token);
 /** A piece without the mark that says whether it begins a word. */
 const unmarked = (token) => token.replace(/^(▁|##)+/u, "");

@@ -61,6 +61,7 @@ function showAttention(address) {
 
 async function translate(event) {
   event.preventDefault();
+  if (element("translate").disabled) return; // Ctrl-Enter does not ask the button.
   element("error").hidden = element("translate").disabled = true;
   element("translate").textContent = "Translating …";
   try {
