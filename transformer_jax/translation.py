@@ -150,7 +150,7 @@ def sampling(command: TranslateCommand) -> Sampling | None:
     for name in other:
         if getattr(command, name) is not None:
             option, where = f"--{name.replace('_', '-')}", "with" if command.sample else "without"
-            raise InputError(f"{option} means nothing {where} --sample. Leave it out, or change that.")
+            raise InputError(f"{option} means nothing {where} --sample. Leave {option} out.")
     if not command.sample:
         return None
     from transformer_jax.decoding.search import Sampling
