@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import jax
@@ -169,6 +170,31 @@ def test_an_interrupted_run_ends_with_the_same_bytes(recipe, finished, tmp_path,
     monkeypatch.setattr(fitting, "validate", real)
     fitting.fit(config, tmp_path / "run")
     same_run(tmp_path / "run", finished)
+
+
+def test_no_more_than_one_update_waits_for_the_devices(recipe, tmp_path, monkeypatch):
+    real = fitting.prepare
+    given, waiting = [], []
+
+    def prepare(*arguments):
+        program = real(*arguments)
+
+        def train_step(state, batch):
+            waiting.append(sum(not loss.is_ready() for loss in given))
+            state, metrics = program.train_step(state, batch)
+            metrics["loss"] = late(metrics["loss"])
+            given.append(metrics["loss"])
+            return state, metrics
+
+        return program._replace(train_step=train_step)
+
+    @jax.jit
+    def late(loss):
+        return jax.pure_callback(lambda value: (time.sleep(0.1), value)[1], loss, loss)
+
+    monkeypatch.setattr(fitting, "prepare", prepare)
+    fitting.fit(recipe(log_every=12, valid_every=12), tmp_path / "run")
+    assert max(waiting) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

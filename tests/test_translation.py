@@ -602,7 +602,10 @@ def start(tiny_run, tmp_path):  # noqa: F811
         )
         return processes[-1]
 
+    # Where a shell started these tests with `&`, SIGINT is ignored, and programs inherit that.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield start
+    signal.signal(signal.SIGINT, handler)
     for process in processes:
         process.kill()
         process.communicate()

@@ -218,6 +218,8 @@ class Loop:
             jax.profiler.stop_trace()
             self.bar.write(f"{self.profile}: a trace of updates {self.first + PROFILED.start} to {self.step}")
         self.window.add(metrics)
+        # A device has its next step when it is done with one, and no more: a signal waits for all of them to end.
+        jax.block_until_ready(self.window.metrics[-2:-1])
         self.bar.update()
 
     def report(self) -> None:
