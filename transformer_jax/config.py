@@ -179,6 +179,8 @@ class TrainingConfig:
     """Optimizer updates."""
     label_smoothing: float = 0.1
     """Share of the target probability spread over the whole vocabulary (section 5.4)."""
+    r_drop: float = 0.0
+    """Weight of the divergence between two passes of a batch, which dropout makes differ (R-Drop); 0 passes it once."""
     accumulate: int = 1
     """Batches whose gradients are summed, weighted by tokens, into one update; divides batch_tokens on the device."""
     ema: float = 0.0
@@ -206,6 +208,8 @@ class TrainingConfig:
                 raise InputError(f"training.{name} is {getattr(self, name)}. Give a number of at least 1.")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"training.seed is {self.seed}. Give a number from 0 to 2**63 - 1.")
+        if self.r_drop < 0:
+            raise InputError(f"training.r_drop is {self.r_drop}. Give a weight of at least 0.")
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(

@@ -119,7 +119,9 @@ def compile_step(config: Config, mesh: Mesh) -> Report:
         mesh,
         shape,
         sum(leaf.size for leaf in jax.tree.leaves(program.state.params)),
-        shape.rows * training_flops(config.model, words, shape.source, shape.target),
+        (2 if config.training.r_drop else 1)
+        * shape.rows
+        * training_flops(config.model, words, shape.source, shape.target),
         {**held, "gradients and activations": compiled.memory_analysis().temp_size_in_bytes},
         collectives(compiled.as_text()),
     )

@@ -10,12 +10,13 @@ from numpy.testing import assert_allclose
 from transformer_jax.training.loss import smoothed_cross_entropy
 
 B, T, D, V = 5, 7, 3, 11
+R_DROP = 3.0
 
 
-@pytest.fixture
-def example():
+@pytest.fixture(params=[1, 2], ids=["one pass", "two passes"])
+def example(request):
     random = np.random.default_rng(0)
-    features, table = random.standard_normal((B, T, D)), random.standard_normal((V, D))
+    features, table = random.standard_normal((B, T, request.param, D)), random.standard_normal((V, D))
     counted = random.random((B, T)) < 0.7
     targets = random.integers(0, V, (B, T))
     return (
@@ -26,16 +27,21 @@ def example():
 
 
 def by_definition(features, table, targets, counted, smoothing):
-    logits = jnp.einsum("BTD,VD->BTV", features, table)
+    logits = jnp.einsum("BTPD,VD->PBTV", features, table)
     labels = optax.smooth_labels(jax.nn.one_hot(targets, V), smoothing)
-    return (optax.softmax_cross_entropy(logits, labels) * counted).sum()
+    loss = optax.softmax_cross_entropy(logits, labels).mean(axis=0)
+    if len(logits) == 2:
+        one, other = jax.nn.log_softmax(logits)
+        both = optax.kl_divergence_with_log_targets(one, other) + optax.kl_divergence_with_log_targets(other, one)
+        loss += R_DROP / 4 * both
+    return (loss * counted).sum()
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 35, 1000])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_chunks_give_the_loss_and_gradients_of_the_definition(example, chunk, smoothing):
     def ours(features, table):
-        return smoothed_cross_entropy(features, table, *example[2:], smoothing, chunk).loss
+        return smoothed_cross_entropy(features, table, *example[2:], smoothing, chunk, R_DROP).loss
 
     def theirs(features, table):
         return by_definition(features, table, *example[2:], smoothing)
@@ -61,19 +67,19 @@ def test_the_gradient_scales_with_what_follows_the_loss(example):
 def test_the_reports_are_counts_and_the_plain_cross_entropy(example):
     features, table, targets, counted = example
     sums = smoothed_cross_entropy(*example, 0.1, 8)
-    logits = jnp.einsum("BTD,VD->BTV", features, table)
-    plain = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-    assert_allclose(sums.cross_entropy, (plain * counted).sum(), rtol=1e-5)
-    assert_allclose(sums.correct, ((logits.argmax(-1) == targets) * counted).sum())
+    logits = jnp.einsum("BTPD,VD->PBTV", features, table)
+    plain = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.broadcast_to(targets, logits.shape[:3]))
+    assert_allclose(sums.cross_entropy, (plain * counted).sum() / len(logits), rtol=1e-5)
+    assert_allclose(sums.correct, ((logits.argmax(-1) == targets) * counted).sum() / len(logits))
     assert_allclose(sums.tokens, counted.sum())
 
 
 def test_padding_counts_nowhere(example):
     features, table, targets, counted = example
-    changed = jnp.where(counted[..., None] == 0, features + 5, features)
+    changed = jnp.where(counted[..., None, None] == 0, features + 5, features)
     other_targets = jnp.where(counted == 0, (targets + 1) % V, targets)
-    before = smoothed_cross_entropy(features, table, targets, counted, 0.1, 8)
-    after = smoothed_cross_entropy(changed, table, other_targets, counted, 0.1, 8)
+    before = smoothed_cross_entropy(features, table, targets, counted, 0.1, 8, R_DROP)
+    after = smoothed_cross_entropy(changed, table, other_targets, counted, 0.1, 8, R_DROP)
     for a, b in zip(before, after, strict=True):
         assert_allclose(a, b, rtol=1e-6)
 

@@ -87,6 +87,24 @@ def test_dropout_differs_from_step_to_step_and_repeats_with_the_seed():
     assert evaluate(model, state.params, batch, 0.1).loss == evaluate(model, once.params, batch, 0.1).loss
 
 
+def test_two_passes_differ_by_dropout_alone():
+    dropped = ModelConfig(**{**vars(MODEL), "dropout": 0.5})
+    batch, key = batch_of(), jax.random.key(1)
+    for config, apart in ((MODEL, False), (dropped, True)):
+        model, _, _, state = setup(config)
+        once = evaluate(model, state.params, batch, 0.1, key)
+        twice, more = (evaluate(model, state.params, batch, 0.1, key, r_drop=weight) for weight in (1e-9, 4.0))
+        assert twice.tokens == more.tokens == once.tokens
+        assert (not np.isclose(twice.loss, more.loss)) == apart
+        assert np.isclose(twice.loss, once.loss) == (not apart)
+    results = []
+    for weight in (0.0, 4.0):
+        training = TrainingConfig(seed=3, r_drop=weight)
+        model, optimizer, _, state = setup(dropped, training)
+        results.append(jax.jit(make_train_step(model, optimizer, training))(state, batch)[1])
+    assert results[1]["loss"] > results[0]["loss"] * 1.01
+
+
 def test_an_update_that_is_no_finite_number_is_skipped_and_counted():
     model, optimizer, training, state = setup(training=TrainingConfig(ema=0.5), optimizer=optax.adam(0.1))
     step = jax.jit(make_train_step(model, optimizer, training))

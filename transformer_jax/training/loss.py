@@ -4,7 +4,7 @@ All logits of a batch at once would be the largest array of the step by far (164
 words), written and read several times. A chunk's logits stay in the cache, and its gradients are computed while they
 are there.
 
-Axes: B rows, T target positions, N tokens, D model width, V target vocabulary.
+Axes: B rows, T target positions, P passes (1, or 2 for R-Drop), N tokens, D model width, V target vocabulary.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LossSums(NamedTuple):
 class _Tokens(NamedTuple):
     """A chunk of positions: features, the word to predict, and 1 where it counts or 0 on padding."""
 
-    features: Float[Array, "N D"]
+    features: Float[Array, "N P D"]
     targets: Int[Array, "N"]
     counted: Float[Array, "N"]
 
@@ -47,52 +47,57 @@ def chunk_size() -> int:
     return CHUNKS["cpu" if jax.default_backend() == "cpu" else "accelerator"]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def smoothed_cross_entropy(
-    features: Float[Array, "B T D"],
+    features: Float[Array, "B T P D"],
     table: Float[Array, "V D"],
     targets: Int[Array, "B T"],
     counted: Float[Array, "B T"],
     smoothing: float,
     chunk: int,
+    r_drop: float = 0.0,
 ) -> LossSums:
-    """Cross-entropy of softmax(features table^T) against 1 - smoothing on the target and smoothing / V on every word.
+    """Cross-entropy of softmax(features table^T) against 1 - smoothing on the target and smoothing / V on every word;
+    of two passes the mean, and r_drop / 4 times the sum of the divergences of each from the other.
 
     counted: 1 where a position holds a token, 0 on padding; chunk: tokens at a time.
-    Source: Szegedy et al. 2015, section 7; Vaswani et al. 2017, section 5.4.
+    Source: Szegedy et al. 2015, section 7; Vaswani et al. 2017, section 5.4; Liang et al. 2021, section 2.1, halved.
     """
 
     def add(total: LossSums, tokens: _Tokens) -> tuple[LossSums, None]:
-        return jax.tree.map(jnp.add, total, _chunk_sums(tokens, table, smoothing)[0]), None
+        return jax.tree.map(jnp.add, total, _chunk_sums(tokens, table, smoothing, r_drop)[0]), None
 
     return jax.lax.scan(add, LossSums(*jnp.zeros(4)), _in_chunks(features, targets, counted, chunk))[0]
 
 
 def _forward(
-    features: Float[Array, "B T D"],
+    features: Float[Array, "B T P D"],
     table: Float[Array, "V D"],
     targets: Int[Array, "B T"],
     counted: Float[Array, "B T"],
     smoothing: float,
     chunk: int,
+    r_drop: float,
 ) -> tuple[LossSums, Any]:
     """The sums, and the gradients of the loss, which cost least while a chunk's logits are at hand."""
 
     def add(total: Any, tokens: _Tokens) -> Any:
         sums, table_gradient = total
-        chunk_sums, logit_gradient = _chunk_sums(tokens, table, smoothing)
+        chunk_sums, logit_gradient = _chunk_sums(tokens, table, smoothing, r_drop)
         logit_gradient = logit_gradient.astype(features.dtype)
         feature_gradient = logit_gradient @ table.astype(features.dtype)
-        table_gradient += jnp.einsum("NV,ND->VD", logit_gradient, tokens.features, preferred_element_type=table.dtype)
+        table_gradient += jnp.einsum(
+            "NV,ND->VD", logit_gradient, _rows(tokens.features), preferred_element_type=table.dtype
+        )
         return (jax.tree.map(jnp.add, sums, chunk_sums), table_gradient), feature_gradient
 
     start = LossSums(*jnp.zeros(4)), jnp.zeros_like(table)
     (sums, table_gradient), chunks = jax.lax.scan(add, start, _in_chunks(features, targets, counted, chunk))
-    tokens = chunks.swapaxes(0, 1).reshape(-1, features.shape[-1])
+    tokens = chunks.reshape(*chunks.shape[:1], -1, *features.shape[2:]).swapaxes(0, 1).reshape(-1, *features.shape[2:])
     return sums, (tokens[: targets.size].reshape(features.shape), table_gradient)
 
 
-def _backward(smoothing: float, chunk: int, gradients: Any, cotangents: LossSums) -> tuple[Any, ...]:
+def _backward(smoothing: float, chunk: int, r_drop: float, gradients: Any, cotangents: LossSums) -> tuple[Any, ...]:
     """Only the loss is differentiated; the other sums are reports."""
     return *jax.tree.map(lambda gradient: (gradient * cotangents.loss).astype(gradient.dtype), gradients), None, None
 
@@ -100,9 +105,20 @@ def _backward(smoothing: float, chunk: int, gradients: Any, cotangents: LossSums
 smoothed_cross_entropy.defvjp(_forward, _backward)
 
 
-def _chunk_sums(tokens: _Tokens, table: Float[Array, "V D"], smoothing: float) -> tuple[LossSums, Float[Array, "N V"]]:
-    """The sums of one chunk, and the gradient of its loss by its logits: softmax minus the smoothed target."""
-    features, targets, counted = tokens
+def _rows(features: Float[Array, "N P D"]) -> Float[Array, "N*P D"]:
+    """All passes of all tokens, the passes of a token one after the other."""
+    return features.reshape(-1, features.shape[-1])
+
+
+def _chunk_sums(
+    tokens: _Tokens, table: Float[Array, "V D"], smoothing: float, r_drop: float
+) -> tuple[LossSums, Float[Array, "N*P V"]]:
+    """The sums of one chunk, and the gradient of its loss by its logits: softmax minus the smoothed target, and what
+    the divergence adds.
+    """
+    passes = tokens.features.shape[1]
+    features, targets = _rows(tokens.features), jnp.repeat(tokens.targets, passes)
+    counted = jnp.repeat(tokens.counted, passes) / passes
     logits = jnp.einsum("ND,VD->NV", features, table.astype(features.dtype), preferred_element_type=jnp.float32)
     largest = logits.max(axis=-1, keepdims=True)
     exponentials = jnp.exp(logits - largest)
@@ -117,7 +133,24 @@ def _chunk_sums(tokens: _Tokens, table: Float[Array, "V D"], smoothing: float) -
     smoothed = jnp.where(
         jnp.arange(words)[None] == targets[:, None], 1 - smoothing + smoothing / words, smoothing / words
     )
-    return sums, (exponentials / normalizer - smoothed) * counted[:, None]
+    probabilities = exponentials / normalizer
+    gradient = (probabilities - smoothed) * counted[:, None]
+    if passes == 1:
+        return sums, gradient
+    divergences, by_logits = _divergences(logits - log_z[:, None], probabilities)
+    weights = r_drop / 4 * tokens.counted
+    sums = sums._replace(loss=sums.loss + jnp.vdot(divergences, weights))
+    return sums, gradient + (by_logits * weights[:, None, None]).reshape(gradient.shape)
+
+
+def _divergences(
+    log_p: Float[Array, "N*2 V"], p: Float[Array, "N*2 V"]
+) -> tuple[Float[Array, "N"], Float[Array, "N 2 V"]]:
+    """KL(first || second) + KL(second || first) of the passes of each token, and its gradient by their logits."""
+    log_p, p = (x.reshape(-1, 2, x.shape[-1]) for x in (log_p, p))
+    difference, log_ratio = p - p[:, ::-1], log_p - log_p[:, ::-1]
+    to_other = (p * log_ratio).sum(axis=-1)  # KL of each from the other.
+    return to_other.sum(axis=-1), p * (log_ratio - to_other[..., None]) + difference
 
 
 def _in_chunks(

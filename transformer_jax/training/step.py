@@ -24,22 +24,34 @@ Metrics = dict[str, jax.Array]
 
 
 def evaluate(
-    model: Transformer, params: Any, batch: Batch, smoothing: float, dropout: Any = None, chunk: int | None = None
+    model: Transformer,
+    params: Any,
+    batch: Batch,
+    smoothing: float,
+    dropout: Any = None,
+    chunk: int | None = None,
+    r_drop: float = 0.0,
 ) -> LossSums:
-    """Sums of the loss over a batch; with a key for ``dropout``, as training sees it. chunk: see ``chunk_size``."""
+    """Sums of the loss over a batch; with a key for ``dropout``, as training sees it. chunk: see ``chunk_size``;
+    r_drop: other than 0, every row is passed twice and the divergence of both passes weighs so much.
+    """
+    passes = 2 if r_drop else 1
+    rows = jax.tree.map(lambda x: jnp.concatenate([x] * passes), batch)
     features, table = model.apply(
         {"params": params},
-        batch.source,
-        batch.target_input,
-        batch.source_segments,
-        batch.target_segments,
-        batch.source_positions,
-        batch.target_positions,
+        rows.source,
+        rows.target_input,
+        rows.source_segments,
+        rows.target_segments,
+        rows.source_positions,
+        rows.target_positions,
         rngs=None if dropout is None else {"dropout": dropout},
         method="features_and_table",
     )
     counted = (batch.target_segments != 0).astype(jnp.float32)
-    return smoothed_cross_entropy(features, table, batch.target_output, counted, smoothing, chunk or chunk_size())
+    features = jnp.stack(jnp.split(features, passes), axis=2)
+    chunk = (chunk or chunk_size()) // passes
+    return smoothed_cross_entropy(features, table, batch.target_output, counted, smoothing, chunk, r_drop)
 
 
 def make_train_step(
@@ -61,7 +73,7 @@ def make_train_step(
     def gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
         def total(params: Any) -> tuple[jax.Array, LossSums]:
             whole = gather_over_fsdp(mesh, params) if mesh else params
-            sums = evaluate(model, whole, batch, config.label_smoothing, key, chunk)
+            sums = evaluate(model, whole, batch, config.label_smoothing, key, chunk, config.r_drop)
             return sums.loss, sums
 
         summed, sums = jax.grad(total, has_aux=True)(params)
