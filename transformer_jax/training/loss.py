@@ -4,7 +4,8 @@ All logits of a batch at once would be the largest array of the step by far (164
 words), written and read several times. A chunk's logits stay in the cache, and its gradients are computed while they
 are there.
 
-Axes: B rows, T target positions, P passes (1, or 2 for R-Drop), N tokens, D model width, V target vocabulary.
+Axes: B rows, T target positions, P passes (1, or 2 for R-Drop), N tokens, M = N P, the passes of a token in a row,
+D model width, V target vocabulary.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _forward(
         sums, table_gradient = total
         chunk_sums, logit_gradient = _chunk_sums(tokens, table, smoothing, r_drop)
         logit_gradient = logit_gradient.astype(features.dtype)
-        feature_gradient = logit_gradient @ table.astype(features.dtype)
+        feature_gradient = (logit_gradient @ table.astype(features.dtype)).reshape(tokens.features.shape)
         table_gradient += jnp.einsum(
             "NV,ND->VD", logit_gradient, _rows(tokens.features), preferred_element_type=table.dtype
         )
@@ -93,7 +94,7 @@ def _forward(
 
     start = LossSums(*jnp.zeros(4)), jnp.zeros_like(table)
     (sums, table_gradient), chunks = jax.lax.scan(add, start, _in_chunks(features, targets, counted, chunk))
-    tokens = chunks.reshape(*chunks.shape[:1], -1, *features.shape[2:]).swapaxes(0, 1).reshape(-1, *features.shape[2:])
+    tokens = chunks.swapaxes(0, 1).reshape(-1, *features.shape[2:])
     return sums, (tokens[: targets.size].reshape(features.shape), table_gradient)
 
 
@@ -105,14 +106,14 @@ def _backward(smoothing: float, chunk: int, r_drop: float, gradients: Any, cotan
 smoothed_cross_entropy.defvjp(_forward, _backward)
 
 
-def _rows(features: Float[Array, "N P D"]) -> Float[Array, "N*P D"]:
-    """All passes of all tokens, the passes of a token one after the other."""
+def _rows(features: Float[Array, "N P D"]) -> Float[Array, "M D"]:
+    """All passes of all tokens."""
     return features.reshape(-1, features.shape[-1])
 
 
 def _chunk_sums(
     tokens: _Tokens, table: Float[Array, "V D"], smoothing: float, r_drop: float
-) -> tuple[LossSums, Float[Array, "N*P V"]]:
+) -> tuple[LossSums, Float[Array, "M V"]]:
     """The sums of one chunk, and the gradient of its loss by its logits: softmax minus the smoothed target, and what
     the divergence adds.
     """
@@ -143,9 +144,7 @@ def _chunk_sums(
     return sums, gradient + (by_logits * weights[:, None, None]).reshape(gradient.shape)
 
 
-def _divergences(
-    log_p: Float[Array, "N*2 V"], p: Float[Array, "N*2 V"]
-) -> tuple[Float[Array, "N"], Float[Array, "N 2 V"]]:
+def _divergences(log_p: Float[Array, "M V"], p: Float[Array, "M V"]) -> tuple[Float[Array, "N"], Float[Array, "N 2 V"]]:
     """KL(first || second) + KL(second || first) of the passes of each token, and its gradient by their logits."""
     log_p, p = (x.reshape(-1, 2, x.shape[-1]) for x in (log_p, p))
     difference, log_ratio = p - p[:, ::-1], log_p - log_p[:, ::-1]
@@ -154,7 +153,7 @@ def _divergences(
 
 
 def _in_chunks(
-    features: Float[Array, "B T D"], targets: Int[Array, "B T"], counted: Float[Array, "B T"], chunk: int
+    features: Float[Array, "B T P D"], targets: Int[Array, "B T"], counted: Float[Array, "B T"], chunk: int
 ) -> _Tokens:
     """Chunks along a new first axis; the last is filled with positions that do not count.
 
