@@ -10,7 +10,7 @@ Put train, val and test_2016_flickr (.en.gz, .de.gz) into ``data/multi30k/``, or
 from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
 
 config = Config(
-    model=ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.25, norm="pre"),
+    model=ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.2, norm="pre"),
     data=DataConfig(
         train="data/multi30k/train.{lang}.gz",
         valid="data/multi30k/val.{lang}.gz",
@@ -20,6 +20,6 @@ config = Config(
         row_length=40,
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=6000),
-    optimizer=OptimizerConfig(schedule="cosine", factor=0.7, warmup=400),
-    training=TrainingConfig(steps=10_000, ema=0.997, valid_every=1000, valid_sentences=1014, save_every=250),
+    optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=500),
+    training=TrainingConfig(steps=3200, r_drop=4.0, ema=0.998, valid_every=800, valid_sentences=1014, save_every=100),
 )
