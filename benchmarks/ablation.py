@@ -46,6 +46,7 @@ VARIANTS = {
     "no average of weights": "--training.ema 0",
     "dropout 0.05": "--model.dropout 0.05",
     "dropout 0.3": "--model.dropout 0.3",
+    "R-Drop, half the sentences": "--training.r-drop 4 --data.batch-tokens 1024",
     "no label smoothing": "--training.label-smoothing 0",
     "label smoothing 0.2": "--training.label-smoothing 0.2",
     "10,000 pieces": "--tokenizer.size 10000",
