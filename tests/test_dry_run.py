@@ -31,9 +31,9 @@ CONFIG = Config(
 
 
 @lru_cache
-def report(data, fsdp, tensor, accumulate=3):
+def report(data, fsdp, tensor, accumulate=3, r_drop=0.0):
     """The step as it is really compiled, with loops over accumulated batches and over chunks of the loss."""
-    config = dataclasses.replace(CONFIG, training=TrainingConfig(accumulate=accumulate, ema=0.9))
+    config = dataclasses.replace(CONFIG, training=TrainingConfig(accumulate=accumulate, ema=0.9, r_drop=r_drop))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(dry_run.CHUNKS, "accelerator", 7)
         jax.config.update("jax_disable_most_optimizations", False)
@@ -55,9 +55,9 @@ def parameter_shapes():
 # What is sent.
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_with_data_alone_every_gradient_is_summed_once_and_nothing_else_is_sent(accumulate):
-    step = report(8, 1, 1, accumulate)
+@pytest.mark.parametrize(("accumulate", "r_drop"), [(1, 0.0), (3, 0.0), (1, 4.0)])
+def test_with_data_alone_every_gradient_is_summed_once_and_nothing_else_is_sent(accumulate, r_drop):
+    step = report(8, 1, 1, accumulate, r_drop)
     assert {each.kind for each in step.collectives} == {"all-reduce"}
     assert not any(each.looped for each in step.collectives)
     scalars = 4  # of LossSums
@@ -110,7 +110,8 @@ def test_a_batch_is_as_large_as_the_settings_allow_and_divided_over_data_and_fsd
     assert report(8, 1, 1).shape == (24, LENGTH, LENGTH)
     inputs = 7 * 24 * LENGTH * 4  # arrays, rows, positions, bytes
     assert [report(*mesh).memory["batch"] for mesh in [(8, 1, 1), (2, 2, 2)]] == [inputs / 8, inputs / 4]
-    assert report(8, 1, 1).flops == 24 * training_flops(CONFIG.model, V, LENGTH, LENGTH)
+    flops = 24 * training_flops(CONFIG.model, V, LENGTH, LENGTH)
+    assert [report(8, 1, 1).flops, report(8, 1, 1, 1, 4.0).flops] == [flops, 2 * flops]
 
 
 def test_a_batch_that_cannot_be_divided_is_refused():

@@ -251,7 +251,7 @@ def test_training_and_translating_use_no_network_no_pickle_and_no_other_program(
     # The test set of the phrasebook would take a minute to translate with a model that knows nothing.
     (tmp_path / "test.tsv").write_text("Good morning.\tGuten Morgen.\n")
     (tmp_path / "recipe.py").write_text(TINY)
-    settings = {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    settings = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | settings
     folder = ["--workdir", str(tmp_path / "run")]
     data = ["--data.valid", str(tmp_path / "test.tsv"), "--data.test", str(tmp_path / "test.tsv")]

@@ -11,15 +11,13 @@ SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0",
-    "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
 }
-"""What glibc's malloc and JAX read, once, when a process starts.
+"""What glibc's malloc reads, once, when a process starts.
 
 By default malloc maps each large array afresh and gives it back at once, so every step pays a page fault for each 4 KiB
 that it writes. The tunables ask for transparent huge pages; for one heap, since those of further threads hold no array
 above 64 MiB; and for no small blocks kept aside, which part the free memory so that the next step's array, of the
-same size but aligned, does not fit where the last was. JAX by default begins a step while the one before is running,
-with memory of its own beside that of the other.
+same size but aligned, does not fit where the last was.
 """
 
 

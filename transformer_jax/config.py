@@ -208,7 +208,7 @@ class TrainingConfig:
                 raise InputError(f"training.{name} is {getattr(self, name)}. Give a number of at least 1.")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"training.seed is {self.seed}. Give a number from 0 to 2**63 - 1.")
-        if self.r_drop < 0:
+        if not 0 <= self.r_drop < math.inf:
             raise InputError(f"training.r_drop is {self.r_drop}. Give a weight of at least 0.")
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
@@ -263,6 +263,11 @@ class Config:
             raise InputError(
                 "model.share_embeddings all needs one vocabulary for both languages. "
                 "Use --tokenizer.vocabulary joint or --model.share-embeddings target."
+            )
+        if self.training.r_drop and not self.model.dropout:
+            raise InputError(
+                f"training.r_drop is {self.training.r_drop}, but without dropout both passes of a batch are the same. "
+                "Set --model.dropout above 0, or --training.r-drop 0."
             )
 
 

@@ -20,7 +20,7 @@ from transformer_jax.memory import bytes_on_a_device, device_memory
 from transformer_jax.model.flops import training_flops
 from transformer_jax.program import prepare, require_rows
 from transformer_jax.sharding import batch_sharding, make_mesh, row_divisor
-from transformer_jax.training.loss import CHUNKS
+from transformer_jax.training.loss import CHUNKS, passes
 
 MIB = 2**20
 
@@ -119,9 +119,7 @@ def compile_step(config: Config, mesh: Mesh) -> Report:
         mesh,
         shape,
         sum(leaf.size for leaf in jax.tree.leaves(program.state.params)),
-        (2 if config.training.r_drop else 1)
-        * shape.rows
-        * training_flops(config.model, words, shape.source, shape.target),
+        passes(config.training.r_drop) * shape.rows * training_flops(config.model, words, shape.source, shape.target),
         {**held, "gradients and activations": compiled.memory_analysis().temp_size_in_bytes},
         collectives(compiled.as_text()),
     )

@@ -56,10 +56,10 @@ def test_chunks_give_the_loss_and_gradients_of_the_definition(example, chunk, sm
 
 def test_the_gradient_scales_with_what_follows_the_loss(example):
     def scaled(features):
-        return 3.0 * smoothed_cross_entropy(features, *example[1:], 0.1, 8).loss
+        return 3.0 * smoothed_cross_entropy(features, *example[1:], 0.1, 8, R_DROP).loss
 
     def plain(features):
-        return smoothed_cross_entropy(features, *example[1:], 0.1, 8).loss
+        return smoothed_cross_entropy(features, *example[1:], 0.1, 8, R_DROP).loss
 
     assert_allclose(jax.grad(scaled)(example[0]), 3 * jax.grad(plain)(example[0]), rtol=1e-5)
 
@@ -93,6 +93,6 @@ def test_a_uniform_model_has_the_entropy_of_its_vocabulary(example):
 
 def test_bfloat16_features_give_a_close_loss_in_float32(example):
     features, *rest = example
-    half = smoothed_cross_entropy(features.astype(jnp.bfloat16), *rest, 0.1, 8).loss
+    half = smoothed_cross_entropy(features.astype(jnp.bfloat16), *rest, 0.1, 8, R_DROP).loss
     assert half.dtype == jnp.float32
-    assert_allclose(half, smoothed_cross_entropy(features, *rest, 0.1, 8).loss, rtol=2e-2)
+    assert_allclose(half, smoothed_cross_entropy(features, *rest, 0.1, 8, R_DROP).loss, rtol=2e-2)

@@ -152,10 +152,10 @@ def test_bfloat16_keeps_parameters_and_loss_in_float32_and_stays_close():
     [MeshConfig(8, 1, 1), MeshConfig(1, 8, 1), MeshConfig(1, 1, 8), MeshConfig(2, 1, 4), MeshConfig(2, 2, 2)],
     ids=lambda mesh: f"{mesh.data}-{mesh.fsdp}-{mesh.tensor}",
 )
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_any_mesh_trains_as_one_device_does(mesh, accumulate):
+@pytest.mark.parametrize(("accumulate", "r_drop"), [(1, 0.0), (2, 0.0), (1, 4.0)])
+def test_any_mesh_trains_as_one_device_does(mesh, accumulate, r_drop):
     config = ModelConfig(**{**vars(MODEL), "dropout": 0.3})  # the masks do not depend on the mesh
-    training = TrainingConfig(seed=3, accumulate=accumulate)
+    training = TrainingConfig(seed=3, accumulate=accumulate, r_drop=r_drop)
     model, optimizer, training, state = setup(config, training)
     expected, expected_losses = state, []
     plain = jax.jit(make_train_step(model, optimizer, training))

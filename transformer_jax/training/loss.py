@@ -4,8 +4,8 @@ All logits of a batch at once would be the largest array of the step by far (164
 words), written and read several times. A chunk's logits stay in the cache, and its gradients are computed while they
 are there.
 
-Axes: B rows, T target positions, P passes (1, or 2 for R-Drop), N tokens, M = N P, the passes of a token in a row,
-D model width, V target vocabulary.
+Axes: B rows, T target positions, P passes (2 with R-Drop, else 1), N tokens, M = N P, D model width, V target
+vocabulary.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, Int
 class LossSums(NamedTuple):
     """Sums over target tokens, so that batches and devices add up to an exact mean over tokens.
 
-    loss: with label smoothing, in nats; cross_entropy: without; correct: tokens whose most likely prediction was right;
-    tokens: how many were counted, padding excluded.
+    loss: what is minimized, with label smoothing and R-Drop's divergence, in nats; cross_entropy: without them;
+    correct: tokens whose most likely prediction was right; tokens: how many were counted, padding excluded.
     """
 
     loss: Float[Array, ""]
@@ -37,6 +37,11 @@ class _Tokens(NamedTuple):
     features: Float[Array, "N P D"]
     targets: Int[Array, "N"]
     counted: Float[Array, "N"]
+
+
+def passes(r_drop: float) -> int:
+    """How often R-Drop of this weight passes a batch."""
+    return 2 if r_drop else 1
 
 
 CHUNKS = {"cpu": 256, "accelerator": 8192}
@@ -85,11 +90,9 @@ def _forward(
     def add(total: Any, tokens: _Tokens) -> Any:
         sums, table_gradient = total
         chunk_sums, logit_gradient = _chunk_sums(tokens, table, smoothing, r_drop)
-        logit_gradient = logit_gradient.astype(features.dtype)
+        logit_gradient, rows = _matrix(logit_gradient.astype(features.dtype)), _matrix(tokens.features)
         feature_gradient = (logit_gradient @ table.astype(features.dtype)).reshape(tokens.features.shape)
-        table_gradient += jnp.einsum(
-            "NV,ND->VD", logit_gradient, _rows(tokens.features), preferred_element_type=table.dtype
-        )
+        table_gradient += jnp.einsum("MV,MD->VD", logit_gradient, rows, preferred_element_type=table.dtype)
         return (jax.tree.map(jnp.add, sums, chunk_sums), table_gradient), feature_gradient
 
     start = LossSums(*jnp.zeros(4)), jnp.zeros_like(table)
@@ -106,48 +109,50 @@ def _backward(smoothing: float, chunk: int, r_drop: float, gradients: Any, cotan
 smoothed_cross_entropy.defvjp(_forward, _backward)
 
 
-def _rows(features: Float[Array, "N P D"]) -> Float[Array, "M D"]:
-    """All passes of all tokens."""
-    return features.reshape(-1, features.shape[-1])
+def _matrix(x: Float[Array, "N P X"]) -> Float[Array, "M X"]:
+    """All passes of all tokens below each other: products with an axis more take 10% longer on a CPU."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def _chunk_sums(
     tokens: _Tokens, table: Float[Array, "V D"], smoothing: float, r_drop: float
-) -> tuple[LossSums, Float[Array, "M V"]]:
+) -> tuple[LossSums, Float[Array, "N P V"]]:
     """The sums of one chunk, and the gradient of its loss by its logits: softmax minus the smoothed target, and what
     the divergence adds.
     """
-    passes = tokens.features.shape[1]
-    features, targets = _rows(tokens.features), jnp.repeat(tokens.targets, passes)
-    counted = jnp.repeat(tokens.counted, passes) / passes
-    logits = jnp.einsum("ND,VD->NV", features, table.astype(features.dtype), preferred_element_type=jnp.float32)
+    features, targets, counted = tokens
+    rows, columns = _matrix(features), table.astype(features.dtype)
+    logits = jnp.einsum("MD,VD->MV", rows, columns, preferred_element_type=jnp.float32)
+    logits = logits.reshape(*features.shape[:2], -1)
     largest = logits.max(axis=-1, keepdims=True)
     exponentials = jnp.exp(logits - largest)
     normalizer = exponentials.sum(axis=-1, keepdims=True)
-    log_z = (jnp.log(normalizer) + largest)[:, 0]
-    of_target = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+    log_z = (jnp.log(normalizer) + largest)[..., 0]
+    of_target = jnp.take_along_axis(logits, targets[:, None, None], axis=-1)[..., 0]
     cross_entropy = log_z - of_target
     loss = (1 - smoothing) * cross_entropy + smoothing * (log_z - logits.mean(axis=-1))
-    correct = of_target >= largest[:, 0]
-    sums = LossSums(*(jnp.vdot(x, counted) for x in (loss, cross_entropy, correct, jnp.ones_like(counted))))
+    correct = of_target >= largest[..., 0]
+    weights = jnp.broadcast_to(counted[:, None], loss.shape) / features.shape[1]
+    sums = LossSums(*(jnp.vdot(x, weights) for x in (loss, cross_entropy, correct, jnp.ones_like(loss))))
     words = table.shape[0]
     smoothed = jnp.where(
-        jnp.arange(words)[None] == targets[:, None], 1 - smoothing + smoothing / words, smoothing / words
+        jnp.arange(words)[None, None] == targets[:, None, None], 1 - smoothing + smoothing / words, smoothing / words
     )
     probabilities = exponentials / normalizer
-    gradient = (probabilities - smoothed) * counted[:, None]
-    if passes == 1:
+    gradient = (probabilities - smoothed) * weights[..., None]
+    if features.shape[1] == 1:
         return sums, gradient
-    divergences, by_logits = _divergences(logits - log_z[:, None], probabilities)
-    weights = r_drop / 4 * tokens.counted
-    sums = sums._replace(loss=sums.loss + jnp.vdot(divergences, weights))
-    return sums, gradient + (by_logits * weights[:, None, None]).reshape(gradient.shape)
+    divergences, by_logits = _divergences(logits - log_z[..., None], probabilities)
+    weights = r_drop / 4 * counted
+    return sums._replace(loss=sums.loss + jnp.vdot(divergences, weights)), gradient + by_logits * weights[:, None, None]
 
 
-def _divergences(log_p: Float[Array, "M V"], p: Float[Array, "M V"]) -> tuple[Float[Array, "N"], Float[Array, "N 2 V"]]:
+def _divergences(
+    log_p: Float[Array, "N P V"], p: Float[Array, "N P V"]
+) -> tuple[Float[Array, "N"], Float[Array, "N P V"]]:
     """KL(p || q) + KL(q || p) of the passes p and q of each token, and its gradient by their logits."""
-    (log_p, log_q), (p, q) = (x.reshape(-1, 2, x.shape[-1]).swapaxes(0, 1) for x in (log_p, p))
-    log_ratio = log_p - log_q  # Once for both: what the CPU reads and writes here takes longer than the arithmetic.
+    log_ratio = log_p[:, 0] - log_p[:, 1]  # Once for both: to read and write here takes longer than the arithmetic.
+    p, q = p[:, 0], p[:, 1]
     p_from_q, q_from_p = ((x * log_ratio).sum(axis=-1, keepdims=True) for x in (p, -q))
     by_logits = p * (log_ratio - p_from_q + 1) - q, q * (1 - log_ratio - q_from_p) - p
     return (p_from_q + q_from_p)[:, 0], jnp.stack(by_logits, axis=1)

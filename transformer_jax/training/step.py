@@ -17,7 +17,7 @@ from transformer_jax.config import TrainingConfig
 from transformer_jax.data.batches import Batch
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.sharding import ROWS, gather_over_fsdp, row_divisor
-from transformer_jax.training.loss import LossSums, chunk_size, smoothed_cross_entropy
+from transformer_jax.training.loss import LossSums, chunk_size, passes, smoothed_cross_entropy
 from transformer_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -35,8 +35,8 @@ def evaluate(
     """Sums of the loss over a batch; with a key for ``dropout``, as training sees it. chunk: see ``chunk_size``;
     r_drop: other than 0, every row is passed twice and the divergence of both passes weighs so much.
     """
-    passes = 2 if r_drop else 1
-    rows = jax.tree.map(lambda x: jnp.concatenate([x] * passes), batch)
+    # The passes of a row side by side: so the masks, which go by the place in the batch, do not depend on the mesh.
+    rows = jax.tree.map(lambda x: jnp.repeat(x, passes(r_drop), axis=0), batch)
     features, table = model.apply(
         {"params": params},
         rows.source,
@@ -49,8 +49,8 @@ def evaluate(
         method="features_and_table",
     )
     counted = (batch.target_segments != 0).astype(jnp.float32)
-    features = jnp.stack(jnp.split(features, passes), axis=2)
-    chunk = (chunk or chunk_size()) // passes
+    features = features.reshape(len(counted), passes(r_drop), *features.shape[1:]).swapaxes(1, 2)
+    chunk = max((chunk or chunk_size()) // passes(r_drop), 1)
     return smoothed_cross_entropy(features, table, batch.target_output, counted, smoothing, chunk, r_drop)
 
 
