@@ -1,6 +1,6 @@
 """Decoding speed beside CTranslate2 and Hugging Face's ``generate``, in one run and with the same weights.
 
-    python -m benchmarks.decoding --workdir runs/multi30k_tiny --source data/multi30k/test_2016_flickr.lc.norm.tok.en.gz
+    python -m benchmarks.decoding --workdir runs/NAME --source data/multi30k/test_2016_flickr.lc.norm.tok.en.gz
 
 Token ids in, token ids out, on CPU in float32: sentences a second in batches of 64 sorted by length, and milliseconds
 for one sentence at a time. Each system has a process of its own, and their repeats alternate. Needs a trained run with
