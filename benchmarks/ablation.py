@@ -8,6 +8,7 @@ that were not worth keeping.
     python -m benchmarks.ablation                           # all: hours
     python -m benchmarks.ablation --only recipe post-norm
     taskset -c 1 python -m benchmarks.ablation --seeds 1    # on one core; another seed on another
+    python -m benchmarks.ablation --machine h100            # records of a machine that the table shows by itself
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ BASE = "recipe"
 VARIANTS = {
     BASE: "",
     "post-norm": "--model.norm post",
+    "post-norm, half the rate": "--model.norm post --optimizer.warmup 800",
     "learning rate x 2": "--optimizer.factor 1.2",
     "learning rate x 0.5": "--optimizer.factor 0.3",
     "warm-up x 2, same peak": "--optimizer.factor 0.85 --optimizer.warmup 400",
@@ -65,6 +67,8 @@ class AblationCommand:
     """One run each."""
     steps: int = 2000
     """Updates of every run."""
+    machine: str = "cpu"
+    """Folder of the records: only runs of one machine are compared."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -78,16 +82,17 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     for seed in command.seeds:
         for variant in command.only:
             name = f"{variant.replace(' ', '-').replace(',', '')}.{seed}"
-            record, budget = root / RECORDED / f"{name}.json", f"--training.steps {command.steps}"
+            record = root / RECORDED / command.machine / f"{name}.json"
+            budget = f"--training.steps {command.steps}"
             if not record.exists():
-                train(variant, seed, name, budget, root)
+                train(variant, seed, budget, root, record)
             elif (known := json.loads(record.read_text(encoding="utf-8"))["budget"]) != budget:
                 raise InputError(f"{record} has the budget {known}. Delete it, or give {known}.")
 
 
-def train(variant: str, seed: int, name: str, budget: str, root: Path) -> None:
+def train(variant: str, seed: int, budget: str, root: Path, record: Path) -> None:
     """One run, and its record. budget: options of train.py, which those of the variant may overrule."""
-    folder = Path("runs/ablation") / name
+    folder = Path("runs/ablation") / record.stem
     valid = recipes.load(root / RECIPE).data.valid
     options = [*shlex.split(f"{budget} {VARIANTS[variant]}"), "--training.seed", str(seed), "--data.test", valid]
     arguments = ["train.py", "--config", str(RECIPE), "--workdir", str(folder), *options]
@@ -95,17 +100,19 @@ def train(variant: str, seed: int, name: str, budget: str, root: Path) -> None:
         raise RunError(f"{shlex.join(['python', *arguments])} failed: see above. The runs before it are recorded.")
     results = json.loads((root / folder / "results.json").read_text(encoding="utf-8"))
     found = {"variant": variant, "options": VARIANTS[variant], "budget": budget, **results}
-    (root / RECORDED).mkdir(parents=True, exist_ok=True)
-    atomic.write_text(root / RECORDED / f"{name}.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(record, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
-def table(root: Path) -> str:
-    """The records as a table, the best variant first: scores of the seeds, their mean, and what it is above the
-    recipe's.
-    """
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / RECORDED).glob("*.json"))]
-    if not records:
-        return "No run is recorded yet.\n"
+def tables(root: Path) -> str:
+    """The records of each machine as a table."""
+    machines = sorted({path.parent for path in (root / RECORDED).glob("*/*.json")})
+    return "\n".join(map(table, machines)) or "No run is recorded yet.\n"
+
+
+def table(folder: Path) -> str:
+    """Records, the best variant first: scores of the seeds, their mean, and what it is above the recipe's."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     by_variant: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         by_variant.setdefault(record["variant"], []).append(record)

@@ -82,7 +82,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         text = document.read_text(encoding="utf-8")
         rebuilt = replaced(text, BEGIN, END, tables(document, runs, root), document)
         for begin, end, more in (
-            (ablation.BEGIN, ablation.END, ablation.table),
+            (ablation.BEGIN, ablation.END, ablation.tables),
             (search_settings.BEGIN, search_settings.END, search_settings.tables),
         ):
             if begin in text:

@@ -39,15 +39,15 @@ def root(tmp_path, monkeypatch):
 def test_variants_are_trained_on_nothing_but_training_and_validation_text_and_recorded(root):
     (root / "test.en").unlink()
     ablation.main(["--only", "recipe", "post-norm", "--seeds", "3", "--steps", "2"], root)
-    records = {path.name: json.loads(path.read_text()) for path in (root / ablation.RECORDED).iterdir()}
+    records = {path.name: json.loads(path.read_text()) for path in (root / ablation.RECORDED / "cpu").iterdir()}
     assert records.keys() == {"recipe.3.json", "post-norm.3.json"}
     assert [record["config"]["model"]["norm"] for _, record in sorted(records.items())] == ["post", "pre"]
     assert {record["test"] for record in records.values()} == {"valid.{lang}"}
     assert {record["seed"] for record in records.values()} == {3}
 
-    before = (root / ablation.RECORDED / "recipe.3.json").stat()
+    before = (root / ablation.RECORDED / "cpu/recipe.3.json").stat()
     ablation.main(["--only", "recipe", "--seeds", "3", "--steps", "2"], root)
-    assert (root / ablation.RECORDED / "recipe.3.json").stat() == before
+    assert (root / ablation.RECORDED / "cpu/recipe.3.json").stat() == before
     with pytest.raises(InputError, match=r"recipe\.3\.json has the budget --training\.steps 2\. Delete it, or give "):
         ablation.main(["--only", "recipe", "--seeds", "3", "--steps", "3"], root)
 
@@ -55,9 +55,13 @@ def test_variants_are_trained_on_nothing_but_training_and_validation_text_and_re
     assert "| recipe |" in (root / "docs/results/multi30k.md").read_text()
 
 
-def test_the_table_has_the_mean_of_the_seeds_and_the_best_variant_first(root):
-    (root / ablation.RECORDED).mkdir(parents=True)
-    for variant, options, seeds in (("recipe", "", (31.0, 32.0)), ("better", "--model.gone 1", (34.0, 33.0))):
+def test_the_table_of_a_machine_has_the_mean_of_the_seeds_and_the_best_variant_first(root):
+    for machine, variant, options, seeds in (
+        ("cpu", "recipe", "", (31.0, 32.0)),
+        ("cpu", "better", "--model.gone 1", (34.0, 33.0)),
+        ("gpu", "recipe", "", (29.0,)),
+    ):
+        (root / ablation.RECORDED / machine).mkdir(parents=True, exist_ok=True)
         for seed, value in enumerate(seeds):
             record = {
                 "variant": variant,
@@ -65,9 +69,9 @@ def test_the_table_has_the_mean_of_the_seeds_and_the_best_variant_first(root):
                 "budget": "--steps 2",
                 "scores": {"BLEU-tokenized": {"value": value, "signature": ""}},
                 "wall_seconds": 660,
-                "hardware": {"processor": "A chip", "cores": 2, "devices": ["cpu"]},
+                "hardware": {"processor": "A chip", "cores": 2, "devices": [machine]},
             }
-            (root / ablation.RECORDED / f"{variant}.{seed}.json").write_text(json.dumps(record))
+            (root / ablation.RECORDED / machine / f"{variant}.{seed}.json").write_text(json.dumps(record))
     results.main([], root)
     page = (root / "docs/results/multi30k.md").read_text()
     assert page.endswith(
@@ -76,7 +80,11 @@ def test_the_table_has_the_mean_of_the_seeds_and_the_best_variant_first(root):
         "| --- | --- | --- | --- | --- | --- |\n"
         "| better | `--model.gone 1` | 34.00, 33.00 | 33.50 | +2.00 | 11.0 min |\n"
         "| recipe |  | 31.00, 32.00 | 31.50 |  | 11.0 min |\n"
-        f"\nBudget: `--steps 2`. Hardware: 2 cores, A chip, cpu.\n"
+        "\nBudget: `--steps 2`. Hardware: 2 cores, A chip, cpu.\n\n"
+        "| variant | options | each seed | mean | above the recipe | wall time |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+        "| recipe |  | 29.00 | 29.00 |  | 11.0 min |\n"
+        "\nBudget: `--steps 2`. Hardware: 2 cores, A chip, gpu.\n"
         f"{ablation.END}\nafter\n"
     )
 

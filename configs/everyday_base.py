@@ -1,0 +1,34 @@
+"""English to German, the paper's base model on 193,151 pairs: Tatoeba's everyday sentences and Multi30k's captions.
+
+The files of ``tatoeba.py`` and ``multi30k.py`` as one, a line for each pair:
+
+    mkdir -p data/everyday
+    for split in train val; do
+      cp data/tatoeba-en-de/$split.tsv.gz data/everyday/
+      paste <(zcat data/multi30k/$split.en.gz) <(zcat data/multi30k/$split.de.gz) | gzip >> data/everyday/$split.tsv.gz
+    done
+
+For a GPU: sacreBLEU 40.95 on captions and 44.95 on Tatoeba's test sentences after 4.6 minutes on an H100
+(docs/results/everyday.md). 52.3 M parameters. Widths, layers and heads are the base model's (Vaswani et al. 2017, table
+3); normalization comes first and dropout is higher, since the text is a twentieth of the paper's.
+
+    python train.py --config configs/everyday_base.py
+"""
+
+from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
+
+config = Config(
+    model=ModelConfig(dropout=0.3, norm="pre", dtype="bfloat16"),
+    data=DataConfig(
+        train="data/everyday/train.tsv.gz",
+        valid="data/everyday/val.tsv.gz",
+        test="data/multi30k/test_2016_flickr.{lang}.gz",
+        batch_tokens=8192,
+        on_error="skip",  # One caption holds a tab.
+        max_length=64,
+        row_length=40,
+    ),
+    tokenizer=TokenizerConfig(kind="bpe", size=16_000),
+    optimizer=OptimizerConfig(schedule="cosine", factor=0.7, warmup=1000),
+    training=TrainingConfig(steps=3000, r_drop=4.0, ema=0.998, valid_every=1000, valid_sentences=2714),
+)
