@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import gzip
 import io
 import itertools
 import json
 import logging
+import lzma
 import os
 import re
 import runpy
@@ -332,6 +334,38 @@ def test_references_of_another_number_are_refused_before_anything_is_written(tra
     assert not (tmp_path / "out.txt").exists()
     # Without a model too: nothing is loaded before the files are known to fit.
     assert translate(TEXTS[0], "--reference", reference, workdir=tmp_path / "none").is_refusal("2 lines for 1 texts")
+
+
+def test_references_that_are_all_blank_are_refused_before_anything_is_translated(translate, file, tmp_path):
+    reference = file(" \n\n\n", "blank.txt")
+    assert translate(*TEXTS, "--reference", reference, workdir=tmp_path / "none").is_refusal(f"{reference} is blank")
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [("gz", gzip.compress), ("xz", lzma.compress)])
+def test_compressed_files_are_read(suffix, compress, translate, tmp_path):
+    plain = translate(*TEXTS)
+    source, reference = tmp_path / f"text.{suffix}", tmp_path / f"reference.{suffix}"
+    source.write_bytes(compress("\n".join(TEXTS).encode()))
+    reference.write_bytes(compress(plain.out.encode()))
+    found = translate("--input", source, "--reference", reference)
+    assert found.out == plain.out
+    assert "chrF 100.00" in found.err
+    source.write_bytes(compress("\n".join(TEXTS * 100).encode())[:-9])
+    assert translate("--input", source, "--output", tmp_path / "out.txt").is_refusal(
+        f"{source} cannot be read after line "
+    )
+    assert not (tmp_path / "out.txt").exists()
+    source.write_bytes(b"plain\n")
+    assert translate("--input", source).is_refusal(f"{source} cannot be read after line 0")
+
+
+def test_a_pipe_may_be_named_as_a_file(translate, tmp_path):
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_text, args=("\n".join(TEXTS),))
+    writer.start()
+    assert translate("--input", fifo).out == translate(*TEXTS).out
+    writer.join()
 
 
 def test_n_best_names_line_and_score(translate, tiny_run):  # noqa: F811

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 import tyro
 
 from transformer_jax import atomic
+from transformer_jax.data.sources import DAMAGE, open_file
 from transformer_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ class TranslateCommand:
     workdir: Path | None = None
     """The run folder; the newest finished run under runs/ unless given."""
     input: Path | None = None
-    """A file to translate, one text a line."""
+    """A file to translate, plain, .gz or .xz, one text a line."""
     output: Path | None = None
     """Where to write; it appears when it is whole."""
     reference: Path | None = None
-    """Reference translations, one a line: prints sacreBLEU and chrF with their signatures to standard error."""
+    """Reference translations, a file like that of --input: prints sacreBLEU and chrF with their signatures to standard
+    error.
+    """
     beam: int | None = None
     """Hypotheses kept a sentence, 1 for greedy; the run's own setting unless given."""
     length_penalty: float | None = None
@@ -75,7 +78,7 @@ class TranslateCommand:
 def translate(command: TranslateCommand) -> None:
     """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
     check(command)
-    references = None if command.reference is None else list(read(command.reference.open("rb"), str(command.reference)))
+    references = None if command.reference is None else list(read(open_file(command.reference), str(command.reference)))
     lines, size = texts(command), 1 if is_typed(command) else BLOCK
     first = next(lines, None)
     if first is None:
@@ -87,6 +90,8 @@ def translate(command: TranslateCommand) -> None:
             raise InputError(
                 f"{command.reference} has {len(references)} lines for {len(every)} texts. Give one for each."
             )
+        if not any(line.strip() for line in references):
+            raise InputError(f"{command.reference} is blank. Give the translations to compare with.")
 
     from transformer_jax.decoding.translator import Translator
 
@@ -133,7 +138,7 @@ def check(command: TranslateCommand) -> None:
     if command.text and command.input:
         raise InputError("both TEXT and --input are given. Choose one.")
     for path in (command.input, command.reference):
-        if path is not None and not path.is_file():
+        if path is not None and (not path.exists() or path.is_dir()):  # It may be a pipe: <(command).
             raise InputError(f"{path} is not a file. Check the path.")
     check_destination(command.output)
     check_destination(command.alignments, "--alignments")
@@ -173,7 +178,7 @@ def texts(command: TranslateCommand) -> Iterator[str]:
     if command.text:
         return itertools.chain.from_iterable(text.split("\n") for text in command.text)
     if command.input:
-        return read(command.input.open("rb"), str(command.input))
+        return read(open_file(command.input), str(command.input))
     if is_typed(command):
         return typed()
     return iter(()) if sys.stdin is None else read(sys.stdin.buffer, "standard input")
@@ -194,21 +199,25 @@ def typed() -> Iterator[str]:
         yield line.rstrip("\n")
 
 
-def read(file: BinaryIO, name: str) -> Iterator[str]:
+def read(file: BinaryIO | io.BufferedIOBase, name: str) -> Iterator[str]:
     """Lines end at "\\n" alone. Bytes that are no UTF-8 become U+FFFD, and the line is named: one line out for each
-    in.
+    in. Raises InputError where the file is damaged.
     """
-    with file:
-        for number, raw in enumerate(file, start=1):
-            line = raw.removesuffix(b"\n").removesuffix(b"\r")
-            try:
-                text = line.decode()
-            except UnicodeDecodeError:
-                logging.warning(
-                    f"{name}:{number} is not UTF-8: what cannot be read is translated as U+FFFD. Convert the file."
-                )
-                text = line.decode(errors="replace")
-            yield text.removeprefix("\ufeff") if number == 1 else text
+    number = 0
+    try:
+        with file:
+            for number, raw in enumerate(file, start=1):
+                line = raw.removesuffix(b"\n").removesuffix(b"\r")
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError:
+                    logging.warning(
+                        f"{name}:{number} is not UTF-8: what cannot be read becomes U+FFFD. Convert the file."
+                    )
+                    text = line.decode(errors="replace")
+                yield text.removeprefix("\ufeff") if number == 1 else text
+    except DAMAGE as error:
+        raise InputError(f"{name} cannot be read after line {number} ({error}). Make or download it again.") from error
 
 
 Line = TypeVar("Line")
