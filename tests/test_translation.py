@@ -31,6 +31,7 @@ from transformer_jax.attention.ablation import Ablation, Changes
 from transformer_jax.attention.dump import Attention
 from transformer_jax.attention.error_rate import as_text
 from transformer_jax.command import run
+from transformer_jax.data import sources
 from transformer_jax.decoding.word_links import word_links
 from transformer_jax.translation import TranslateCommand
 
@@ -351,12 +352,16 @@ def test_compressed_files_are_read(suffix, compress, translate, tmp_path):
     assert found.out == plain.out
     assert "chrF 100.00" in found.err
     source.write_bytes(compress("\n".join(TEXTS * 100).encode())[:-9])
-    assert translate("--input", source, "--output", tmp_path / "out.txt").is_refusal(
-        f"{source} cannot be read after line "
-    )
+    assert translate("--input", source, "--output", tmp_path / "out.txt").is_refusal(f"{source} is damaged after line ")
     assert not (tmp_path / "out.txt").exists()
     source.write_bytes(b"plain\n")
-    assert translate("--input", source).is_refusal(f"{source} cannot be read after line 0")
+    assert translate("--input", source).is_refusal(f"{source} is damaged after line 0")
+
+
+def test_nothing_of_a_line_is_left_out(translate, file, monkeypatch):
+    monkeypatch.setattr(sources, "LONGEST", 2**20)
+    path = file("x" * (2**20 + 1), "long.txt")
+    assert translate("--input", path).is_refusal(f"{path}:1 has over 1 MiB. Split the line.")
 
 
 def test_a_pipe_may_be_named_as_a_file(translate, tmp_path):

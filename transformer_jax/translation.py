@@ -14,12 +14,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import tyro
 
 from transformer_jax import atomic
-from transformer_jax.data.sources import DAMAGE, open_file
+from transformer_jax.data import sources
 from transformer_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ class TranslateCommand:
 def translate(command: TranslateCommand) -> None:
     """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
     check(command)
-    references = None if command.reference is None else list(read(open_file(command.reference), str(command.reference)))
+    references = (
+        None if command.reference is None else list(read(sources.read_lines(command.reference), str(command.reference)))
+    )
     lines, size = texts(command), 1 if is_typed(command) else BLOCK
     first = next(lines, None)
     if first is None:
@@ -178,7 +180,7 @@ def texts(command: TranslateCommand) -> Iterator[str]:
     if command.text:
         return itertools.chain.from_iterable(text.split("\n") for text in command.text)
     if command.input:
-        return read(open_file(command.input), str(command.input))
+        return read(sources.read_lines(command.input), str(command.input))
     if is_typed(command):
         return typed()
     return iter(()) if sys.stdin is None else read(sys.stdin.buffer, "standard input")
@@ -199,25 +201,20 @@ def typed() -> Iterator[str]:
         yield line.rstrip("\n")
 
 
-def read(file: BinaryIO | io.BufferedIOBase, name: str) -> Iterator[str]:
+def read(lines: Iterable[bytes], name: str) -> Iterator[str]:
     """Lines end at "\\n" alone. Bytes that are no UTF-8 become U+FFFD, and the line is named: one line out for each
-    in. Raises InputError where the file is damaged.
+    in. Raises InputError for a line that ``read_lines`` has cut.
     """
-    number = 0
-    try:
-        with file:
-            for number, raw in enumerate(file, start=1):
-                line = raw.removesuffix(b"\n").removesuffix(b"\r")
-                try:
-                    text = line.decode()
-                except UnicodeDecodeError:
-                    logging.warning(
-                        f"{name}:{number} is not UTF-8: what cannot be read becomes U+FFFD. Convert the file."
-                    )
-                    text = line.decode(errors="replace")
-                yield text.removeprefix("\ufeff") if number == 1 else text
-    except DAMAGE as error:
-        raise InputError(f"{name} cannot be read after line {number} ({error}). Make or download it again.") from error
+    for number, raw in enumerate(lines, start=1):
+        if len(raw) == sources.LONGEST:
+            raise InputError(f"{name}:{number} has over {sources.LONGEST // 2**20} MiB. Split the line.")
+        line = raw.removesuffix(b"\n").removesuffix(b"\r")
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            logging.warning(f"{name}:{number} is not UTF-8: what cannot be read becomes U+FFFD. Convert the file.")
+            text = line.decode(errors="replace")
+        yield text.removeprefix("\ufeff") if number == 1 else text
 
 
 Line = TypeVar("Line")

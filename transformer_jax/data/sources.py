@@ -272,22 +272,17 @@ def open_parquet(path: Path, source: str, target: str) -> Rows:
     return Rows(read, parse)
 
 
-def open_file(path: Path) -> io.BufferedReader:
-    """The bytes of a plain, .gz or .xz file."""
-    return io.BufferedReader(OPENERS.get(path.suffix, io.FileIO)(path, "rb"), 2**20)
-
-
 def read_lines(path: Path) -> Iterator[bytes]:
     """The lines of a plain, .gz or .xz file, with their ends; those of over LONGEST bytes are cut there."""
     number = 0
     try:
-        with open_file(path) as file:
+        with io.BufferedReader(OPENERS.get(path.suffix, io.FileIO)(path, "rb"), 2**20) as file:
             while line := file.readline(LONGEST):
                 number += 1
                 yield line
                 while len(line) == LONGEST and not line.endswith(b"\n"):
                     line = file.readline(LONGEST)
-    except DAMAGE as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         problem = f"{path} is damaged after line {number} ({one_line(error)})."
         raise InputError(f"{problem} Make or download it again.") from error
 
@@ -455,7 +450,5 @@ def one_line(error: BaseException) -> str:
 
 
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
-"""What reading a file raises that is cut short, or not what its name says."""
 FILES: dict[str, Callable[[Path, str, str], Rows]] = {".tsv": open_tsv, ".jsonl": open_jsonl, ".parquet": open_parquet}
 LIBRARIES: dict[str, Callable[[str, str, str, Split], Rows]] = {"hf": open_hf, "tfds": open_tfds}
