@@ -8,11 +8,13 @@ that were not worth keeping.
     python -m benchmarks.ablation                           # all: hours
     python -m benchmarks.ablation --only recipe post-norm
     taskset -c 1 python -m benchmarks.ablation --seeds 1    # on one core; another seed on another
-    python -m benchmarks.ablation --machine h100            # records of a machine that the table shows by itself
+    python -m benchmarks.ablation --machine h100            # records of another machine, for a table of their own
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import shlex
 import statistics
@@ -23,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import stored
 from transformer_jax import atomic, recipes
 from transformer_jax.command import parse
 from transformer_jax.command import run as run_command
-from transformer_jax.errors import InputError, RunError
+from transformer_jax.errors import InputError, RunError, Stopped
 
 ROOT = Path(__file__).parent.parent
 RECORDED = Path("benchmarks/results/ablation")
@@ -57,6 +60,10 @@ VARIANTS = {
 """Name -> what is changed."""
 
 
+STEPS = 2000
+"""Updates of every run, half of the recipe's, unless the variant has others."""
+
+
 @dataclass(frozen=True)
 class AblationCommand:
     """Train variants of a recipe, and record what they score on the validation set."""
@@ -65,8 +72,6 @@ class AblationCommand:
     """Which variants."""
     seeds: tuple[int, ...] = (0, 1)
     """One run each."""
-    steps: int = 2000
-    """Updates of every run."""
     machine: str = "cpu"
     """Folder of the records: only runs of one machine are compared."""
     debug: bool = False
@@ -82,26 +87,40 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     for seed in command.seeds:
         for variant in command.only:
             name = f"{variant.replace(' ', '-').replace(',', '')}.{seed}"
-            record = root / RECORDED / command.machine / f"{name}.json"
-            budget = f"--training.steps {command.steps}"
-            if not record.exists():
-                train(variant, seed, budget, root, record)
-            elif (known := json.loads(record.read_text(encoding="utf-8"))["budget"]) != budget:
-                raise InputError(f"{record} has the budget {known}. Delete it, or give {known}.")
+            train(variant, seed, root / RECORDED / command.machine / f"{name}.json", root)
 
 
-def train(variant: str, seed: int, budget: str, root: Path, record: Path) -> None:
-    """One run, and its record. budget: options of train.py, which those of the variant may overrule."""
-    folder = Path("runs/ablation") / record.stem
-    valid = recipes.load(root / RECIPE).data.valid
+def train(variant: str, seed: int, record: Path, root: Path) -> None:
+    """One run, and its record; nothing if it is recorded. Raises InputError if that is of other settings."""
+    folder = Path("runs/ablation") / record.parent.name / record.stem
+    budget, valid = f"--training.steps {STEPS}", recipes.load(root / RECIPE).data.valid
     options = [*shlex.split(f"{budget} {VARIANTS[variant]}"), "--training.seed", str(seed), "--data.test", valid]
+    if record.exists():
+        known = stored(record)["config"]
+        wanted = dataclasses.asdict(recipes.train_command(["--config", str(root / RECIPE), *options]).settings)
+        changed = [f"{s}.{name}" for s in wanted for name, value in wanted[s].items() if known[s].get(name) != value]
+        if changed:
+            raise InputError(f"{record} is of other settings: {', '.join(changed)}. Delete it and {root / folder}.")
+        return
     arguments = ["train.py", "--config", str(RECIPE), "--workdir", str(folder), *options]
-    if subprocess.run([sys.executable, *arguments], cwd=root, check=False).returncode:
-        raise RunError(f"{shlex.join(['python', *arguments])} failed: see above. The runs before it are recorded.")
+    command = shlex.join(["python", *arguments])
+    status = finished([sys.executable, *arguments], root)
+    if status > 128:
+        raise Stopped(f"{command} was interrupted. Give the same command again to go on.", status - 128)
+    if status:
+        raise RunError(f"{command} failed: see above. The runs before it are recorded.")
     results = json.loads((root / folder / "results.json").read_text(encoding="utf-8"))
     found = {"variant": variant, "options": VARIANTS[variant], "budget": budget, **results}
     record.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(record, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+def finished(arguments: Sequence[str], folder: Path) -> int:
+    """The exit status of a command. Ctrl-C reaches it, too, and it is waited for: train.py then saves."""
+    with subprocess.Popen(arguments, cwd=folder) as process:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                return process.wait()
 
 
 def tables(root: Path) -> str:
@@ -111,32 +130,47 @@ def tables(root: Path) -> str:
 
 
 def table(folder: Path) -> str:
-    """Records, the best variant first: scores of the seeds, their mean, and what it is above the recipe's."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    by_variant: dict[str, list[dict[str, Any]]] = {}
+    """Records, the best variant first: scores of the seeds, their mean, and the mean of what each is above the
+    recipe's of the same seed.
+    """
+    records = [stored(path) for path in sorted(folder.glob("*.json"))]
+    machines = sorted({_hardware(record) for record in records})
+    if len(machines) > 1:
+        raise InputError(f"{folder} holds runs of {' and '.join(machines)}. Put those of each in a folder of its own.")
+    seeds = sorted({record["seed"] for record in records})
+    by_variant: dict[str, dict[int, dict[str, Any]]] = {}
     for record in records:
-        by_variant.setdefault(record["variant"], []).append(record)
-    means = {variant: statistics.mean(map(_score, runs)) for variant, runs in by_variant.items()}
-    rows = [["variant", "options", "each seed", "mean", "above the recipe", "wall time"], ["---"] * 6]
-    for variant in sorted(by_variant, key=lambda variant: -means[variant]):
-        runs = by_variant[variant]
-        above = f"{means[variant] - means[BASE]:+.2f}" if BASE in means and variant != BASE else ""
-        minutes = statistics.mean(run["wall_seconds"] for run in runs) / 60
-        scores = ", ".join(f"{_score(run):.2f}" for run in runs)
-        options = f"`{runs[0]['options']}`" if runs[0]["options"] else ""
-        rows.append([variant, options, scores, f"{means[variant]:.2f}", above, f"{minutes:.1f} min"])
-    budgets = sorted({record["budget"] for record in records})
+        by_variant.setdefault(record["variant"], {})[record["seed"]] = record
+    scores = {variant: {seed: _score(run) for seed, run in runs.items()} for variant, runs in by_variant.items()}
+    header = ["variant", "options", *(f"seed {seed}" for seed in seeds), "mean", "above the recipe", "wall time"]
+    rows = [header, ["---"] * len(header)]
+    for variant in sorted(scores, key=lambda variant: -statistics.mean(scores[variant].values())):
+        runs, found, recipe = by_variant[variant], scores[variant], scores.get(BASE, {})
+        above = [value - recipe[seed] for seed, value in found.items() if seed in recipe and variant != BASE]
+        options = next(iter(runs.values()))["options"]
+        minutes = statistics.mean(run["wall_seconds"] for run in runs.values()) / 60
+        rows.append(
+            [
+                variant,
+                f"`{options}`" if options else "",
+                *(f"{found[seed]:.2f}" if seed in found else "" for seed in seeds),
+                f"{statistics.mean(found.values()):.2f}",
+                f"{statistics.mean(above):+.2f}" if above else "",
+                f"{minutes:.1f} min",
+            ]
+        )
     lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return f"{lines}\nBudget: {', '.join(f'`{budget}`' for budget in budgets)}. Hardware: {_hardware(records)}.\n"
+    budgets = ", ".join(f"`{budget}`" for budget in sorted({record["budget"] for record in records}))
+    return f"{lines}\nBudget: {budgets}. Hardware: {machines[0]}.\n"
 
 
 def _score(record: dict[str, Any]) -> float:
     return float(record["scores"]["BLEU-tokenized"]["value"])
 
 
-def _hardware(records: Sequence[dict[str, Any]]) -> str:
-    found = [record["hardware"] for record in records]
-    return "; ".join(sorted({f"{one['cores']} cores, {one['processor']}, {one['devices'][0]}" for one in found}))
+def _hardware(record: dict[str, Any]) -> str:
+    hardware = record["hardware"]
+    return f"{hardware['cores']} cores, {hardware['processor']}, {hardware['devices'][0]}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transformer_jax.errors import InputError
 from transformer_jax.results import hardware
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transformers")
@@ -92,6 +93,15 @@ def machine() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue  # A peer that is not measured here.
     return {"hardware": hardware(), "python": platform.python_version(), "versions": versions}
+
+
+def stored(path: Path) -> dict[str, Any]:
+    """What a record holds. Raises InputError if it is damaged."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}). Restore the file, or delete it and measure again.") from error
+    return found
 
 
 def report(measured: dict[str, Spread], unit: str, output: Path | None, against: Path | None) -> None:

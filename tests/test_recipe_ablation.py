@@ -3,6 +3,10 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -36,9 +40,10 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_variants_are_trained_on_nothing_but_training_and_validation_text_and_recorded(root):
+def test_variants_are_trained_on_nothing_but_training_and_validation_text_and_recorded(root, monkeypatch):
+    monkeypatch.setattr(ablation, "STEPS", 2)
     (root / "test.en").unlink()
-    ablation.main(["--only", "recipe", "post-norm", "--seeds", "3", "--steps", "2"], root)
+    ablation.main(["--only", "recipe", "post-norm", "--seeds", "3"], root)
     records = {path.name: json.loads(path.read_text()) for path in (root / ablation.RECORDED / "cpu").iterdir()}
     assert records.keys() == {"recipe.3.json", "post-norm.3.json"}
     assert [record["config"]["model"]["norm"] for _, record in sorted(records.items())] == ["post", "pre"]
@@ -46,47 +51,88 @@ def test_variants_are_trained_on_nothing_but_training_and_validation_text_and_re
     assert {record["seed"] for record in records.values()} == {3}
 
     before = (root / ablation.RECORDED / "cpu/recipe.3.json").stat()
-    ablation.main(["--only", "recipe", "--seeds", "3", "--steps", "2"], root)
+    ablation.main(["--only", "recipe", "--seeds", "3"], root)
     assert (root / ablation.RECORDED / "cpu/recipe.3.json").stat() == before
-    with pytest.raises(InputError, match=r"recipe\.3\.json has the budget --training\.steps 2\. Delete it, or give "):
-        ablation.main(["--only", "recipe", "--seeds", "3", "--steps", "3"], root)
+    (root / ablation.RECIPE).write_text(RECIPE.replace("heads=2", "heads=4"))
+    with pytest.raises(
+        InputError, match=r"recipe\.3\.json is of other settings: model\.heads\. Delete it and .*/cpu/rec"
+    ):
+        ablation.main(["--only", "recipe", "--seeds", "3"], root)
 
     results.main([], root)
     assert "| recipe |" in (root / "docs/results/multi30k.md").read_text()
 
 
-def test_the_table_of_a_machine_has_the_mean_of_the_seeds_and_the_best_variant_first(root):
-    for machine, variant, options, seeds in (
-        ("cpu", "recipe", "", (31.0, 32.0)),
-        ("cpu", "better", "--model.gone 1", (34.0, 33.0)),
-        ("gpu", "recipe", "", (29.0,)),
-    ):
-        (root / ablation.RECORDED / machine).mkdir(parents=True, exist_ok=True)
-        for seed, value in enumerate(seeds):
-            record = {
-                "variant": variant,
-                "options": options,
-                "budget": "--steps 2",
-                "scores": {"BLEU-tokenized": {"value": value, "signature": ""}},
-                "wall_seconds": 660,
-                "hardware": {"processor": "A chip", "cores": 2, "devices": [machine]},
-            }
-            (root / ablation.RECORDED / machine / f"{variant}.{seed}.json").write_text(json.dumps(record))
+def record(root, machine, variant, seed, value, **changes):
+    """Write a record."""
+    path = root / ablation.RECORDED / machine / f"{variant}.{seed}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = {
+        "variant": variant,
+        "options": "" if variant == "recipe" else "--model.gone 1",
+        "budget": "--steps 2",
+        "seed": seed,
+        "scores": {"BLEU-tokenized": {"value": value, "signature": ""}},
+        "wall_seconds": 660,
+        "hardware": {"processor": "A chip", "cores": 2, "devices": [machine]},
+    }
+    path.write_text(json.dumps(found | changes))
+
+
+def test_the_table_of_a_machine_has_the_best_variant_first_and_compares_the_same_seeds(root):
+    for seed, value in ((0, 31.0), (2, 32.0), (10, 39.0)):
+        record(root, "cpu", "recipe", seed, value)
+    for seed, value in ((2, 35.0), (10, 43.0)):
+        record(root, "cpu", "better", seed, value)
+    record(root, "gpu", "recipe", 0, 29.0)
+    record(root, "gpu", "worse", 1, 28.0)
     results.main([], root)
     page = (root / "docs/results/multi30k.md").read_text()
     assert page.endswith(
         f"before\n{ablation.BEGIN}\n"
-        "| variant | options | each seed | mean | above the recipe | wall time |\n"
-        "| --- | --- | --- | --- | --- | --- |\n"
-        "| better | `--model.gone 1` | 34.00, 33.00 | 33.50 | +2.00 | 11.0 min |\n"
-        "| recipe |  | 31.00, 32.00 | 31.50 |  | 11.0 min |\n"
+        "| variant | options | seed 0 | seed 2 | seed 10 | mean | above the recipe | wall time |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| better | `--model.gone 1` |  | 35.00 | 43.00 | 39.00 | +3.50 | 11.0 min |\n"
+        "| recipe |  | 31.00 | 32.00 | 39.00 | 34.00 |  | 11.0 min |\n"
         "\nBudget: `--steps 2`. Hardware: 2 cores, A chip, cpu.\n\n"
-        "| variant | options | each seed | mean | above the recipe | wall time |\n"
-        "| --- | --- | --- | --- | --- | --- |\n"
-        "| recipe |  | 29.00 | 29.00 |  | 11.0 min |\n"
+        "| variant | options | seed 0 | seed 1 | mean | above the recipe | wall time |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |\n"
+        "| recipe |  | 29.00 |  | 29.00 |  | 11.0 min |\n"
+        "| worse | `--model.gone 1` |  | 28.00 | 28.00 |  | 11.0 min |\n"
         "\nBudget: `--steps 2`. Hardware: 2 cores, A chip, gpu.\n"
         f"{ablation.END}\nafter\n"
     )
+
+
+def test_records_that_cannot_be_compared_or_read_are_refused(root):
+    record(root, "cpu", "recipe", 0, 31.0)
+    record(root, "cpu", "recipe", 1, 31.0, hardware={"processor": "A chip", "cores": 1, "devices": ["cpu"]})
+    with pytest.raises(
+        InputError, match=r"cpu holds runs of 1 cores, A chip, cpu and 2 cores, A chip, cpu\. Put those "
+    ):
+        results.main([], root)
+    (root / ablation.RECORDED / "cpu/recipe.1.json").write_text("{")
+    with pytest.raises(InputError, match=r"recipe\.1\.json is no JSON \(.*\)\. Restore the file, or delete it"):
+        results.main([], root)
+
+
+def test_ctrl_c_waits_for_the_training_which_saves(tmp_path):
+    training = (
+        "import pathlib, signal, sys, time\n"
+        "def save(*_):\n    time.sleep(1)\n    pathlib.Path('saved').touch()\n    sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, save)\npathlib.Path('begun').touch()\ntime.sleep(60)\n"
+    )
+    program = (
+        "import signal, sys\nfrom pathlib import Path\nfrom benchmarks.ablation import finished\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.exit(finished([sys.executable, '-c', {training!r}], Path({str(tmp_path)!r})))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ablation.ROOT, start_new_session=True) as process:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() == 130
+    assert (tmp_path / "saved").exists()
 
 
 def test_an_unknown_variant_is_refused(root):
