@@ -82,18 +82,18 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         text = document.read_text(encoding="utf-8")
         rebuilt = replaced(text, BEGIN, END, tables(document, runs, root), document)
         for begin, end, more in (
-            (ablation.BEGIN, ablation.END, ablation.tables),
-            (search_settings.BEGIN, search_settings.END, search_settings.tables),
+            (ablation.BEGIN, ablation.END, ablation.tables(root)),
+            (search_settings.BEGIN, search_settings.END, search_settings.tables(root, document.stem)),
         ):
             if begin in text:
-                rebuilt = replaced(rebuilt, begin, end, more(root), document)
+                rebuilt = replaced(rebuilt, begin, end, more, document)
         if rebuilt != text:
             stale.append(str(document.relative_to(root)))
             if not command.check:
                 atomic.write_text(document, rebuilt)
     if command.check and stale:
         raise RunError(
-            f"{', '.join(stale)}: the tables are not what {RECORDED} says. Run: python -m benchmarks.results"
+            f"{', '.join(stale)}: the tables are not what the recorded runs say. Run: python -m benchmarks.results"
         )
     print(f"{len(runs)} recorded runs; {', '.join(stale) or 'nothing'} changed")
 
@@ -129,16 +129,18 @@ def read(path: Path, root: Path) -> Recorded:
 
 
 def changes(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> dict[str, str]:
-    """The options that make the recipe's settings those of a run; a setting that is newer than the run keeps the
-    recipe's value.
+    """The options that make the recipe's settings those of a run; of a setting that is newer than the run, the default.
+
+    Raises KeyError for a setting that is gone, without which the run cannot be repeated.
     """
-    options = {}
-    for section, values in dataclasses.asdict(recipe).items():
-        for name, value in values.items():
-            recorded = config.get(section, {}).get(name, value)
-            if recorded != value:
-                options[f"--{section}.{name.replace('_', '-')}"] = str(recorded)
-    return options
+    settings, defaults = dataclasses.asdict(recipe), dataclasses.asdict(Config())
+    recorded = {section: {**values, **config.get(section, {})} for section, values in defaults.items()}
+    return {
+        f"--{section}.{name.replace('_', '-')}": str(value)
+        for section, values in recorded.items()
+        for name, value in values.items()
+        if value != settings[section][name]
+    }
 
 
 def tables(document: Path, runs: Sequence[Recorded], root: Path) -> str:
@@ -163,17 +165,27 @@ def tables(document: Path, runs: Sequence[Recorded], root: Path) -> str:
     return "\n".join(parts)
 
 
+NO_OTHER_RESULT = {"--training.seed", "--training.save-every", "--training.log-every"}
+"""Options with which a run is still a run of its recipe."""
+
+
 def over_seeds(runs: Sequence[Recorded]) -> Iterator[str]:
-    """Of each recipe that was run with several seeds and nothing else changed: every score's mean and range."""
-    for recipe in dict.fromkeys(run.recipe for run in runs):
-        same = [run for run in runs if run.recipe == recipe and run.changes.keys() <= {"--training.seed"}]
-        if len(same) > 1:
+    """Of each recipe that one machine has run with several seeds and nothing else changed: every score's mean and
+    range.
+    """
+    for recipe, hardware in dict.fromkeys((run.recipe, _hardware(run)) for run in runs):
+        same = [
+            run
+            for run in runs
+            if (run.recipe, _hardware(run)) == (recipe, hardware) and run.changes.keys() <= NO_OTHER_RESULT
+        ]
+        if len({DETAILS["seed"](run) for run in same}) > 1:
             scores = {name: [run.values["scores"][name]["value"] for run in same] for name in same[0].values["scores"]}
             figures = (
                 f"{name} {statistics.fmean(found):.2f} ({min(found):.2f} to {max(found):.2f})"
                 for name, found in scores.items()
             )
-            yield f"{recipe} with {len(same)} seeds: {', '.join(figures)}"
+            yield f"{recipe} with {len(same)} seeds, {hardware}: {', '.join(figures)}"
 
 
 def signatures_of(run: Recorded) -> list[str]:
@@ -204,7 +216,8 @@ def _score(name: str) -> Callable[[Recorded], str]:
 def _data(run: Recorded) -> str:
     data = run.values["config"]["data"]
     name = Path(data["test"]).name.partition(".{lang}")[0]
-    return f"{name}, {data['source']}-{data['target']}, {run.values['overlap']['sentences']:,} sentences"
+    case = ", lower-cased" if "case:lc" in run.values["scores"]["BLEU"]["signature"] else ""
+    return f"{name}, {data['source']}-{data['target']}, {run.values['overlap']['sentences']:,} sentences{case}"
 
 
 def _wall_time(run: Recorded) -> str:
@@ -241,6 +254,9 @@ DETAILS: dict[str, Callable[[Recorded], str]] = {
     "test sentences in them": _overlap,
     "updates": lambda run: f"{run.values['config']['training']['steps']:,}",
     "best after": lambda run: f"{run.values['best_step']:,}",
+    "greedy sacreBLEU on validation": lambda run: ", ".join(
+        f"{valid['bleu']:.1f}" for valid in run.values.get("validations", [])
+    ),
     "target tokens/s": lambda run: f"{run.values['target_tokens_per_second']:,.0f}",
     "seed": lambda run: str(run.values["config"]["training"]["seed"]),
     "beam": lambda run: "{beam}, length penalty {length_penalty}".format(**run.values["config"]["decoding"]),

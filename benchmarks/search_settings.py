@@ -6,6 +6,7 @@ for the table that ``python -m benchmarks.results`` makes.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from typing import Any
 
 import tyro
 
-from benchmarks.record import machine
+from benchmarks.record import machine, stored
 from transformer_jax import Translator, atomic
 from transformer_jax.command import parse
 from transformer_jax.command import run as run_command
+from transformer_jax.config import DecodingConfig
 from transformer_jax.data.sources import open_pairs
 from transformer_jax.errors import InputError
 from transformer_jax.evaluation import score
@@ -43,21 +45,29 @@ class SearchCommand:
 
 
 def main(arguments: list[str], root: Path = ROOT) -> None:
-    """Translate, record, print. root: the checkout that keeps the record."""
+    """Translate, record, print. root: the checkout that keeps the record. Raises InputError, before it translates, for
+    settings that cannot be searched with.
+    """
     command = parse(SearchCommand(), arguments, "-m benchmarks.search_settings")
     if command.run is None:
         raise InputError("no run is named. Give the folder of one that train.py made.")
+    settings = [
+        DecodingConfig(beam, penalty)
+        for beam in command.beams
+        for penalty in (command.penalties if beam > 1 else (0.0,))
+    ]
+    if not settings:
+        raise InputError("there is nothing to search with. Give at least one of --beams and of --penalties.")
     translator = Translator.load(command.run)
     data = translator.settings.data
     pairs = list(open_pairs(data.valid, data.source, data.target, "valid"))
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
     rows: list[dict[str, Any]] = []
-    for beam in command.beams:
-        for penalty in command.penalties if beam > 1 else (0.0,):
-            found = [one.text for one in translator.translate(sources, beam, penalty)]
-            scores = score(found, references, data.target)
-            value = scores.get("BLEU-tokenized", scores["BLEU"])
-            rows.append({"beam": beam, "length_penalty": penalty, "BLEU": value.value, "signature": value.signature})
+    for setting in settings:
+        found = [one.text for one in translator.translate(sources, **dataclasses.asdict(setting))]
+        scores = score(found, references, data.target)
+        value = scores.get("BLEU-tokenized", scores["BLEU"])
+        rows.append({**dataclasses.asdict(setting), "BLEU": value.value, "signature": value.signature})
     record = {"run": command.run.resolve().name, "valid": data.valid, "rows": rows, "machine": machine()}
     (root / RECORDED).mkdir(parents=True, exist_ok=True)
     atomic.write_text(
@@ -66,9 +76,9 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     print(_table(record))
 
 
-def tables(root: Path) -> str:
-    """One table for each recorded run."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / RECORDED).glob("*.json"))]
+def tables(root: Path, prefix: str) -> str:
+    """One table for each recorded run whose name begins so."""
+    records = [stored(path) for path in sorted((root / RECORDED).glob(f"{prefix}*.json"))]
     return "\n".join(map(_table, records)) or "No run is recorded yet.\n"
 
 

@@ -2,8 +2,7 @@
 
 Wu et al. 2021 (docs/results/multi30k.md): 4 + 4 layers, width 128, feed-forward 256, 4 heads, 2.6 M parameters, one BPE
 of 10,000, at most 8,000 updates of 8,192 positions, beam 5. Here an update has half as many positions and passes each
-twice (R-Drop), and normalization comes first (pre-norm): both did better on the validation set, in
-shorter runs.
+twice (R-Drop), and normalization comes first (pre-norm).
 
 Data: the official files, lower-cased, with normalised punctuation, tokenised by Moses' script. Put
 ``train.lc.norm.tok.{en,de}.gz``, ``val.lc.norm.tok.{en,de}.gz`` and ``test_2016_flickr.lc.norm.tok.{en,de}.gz`` (from

@@ -71,7 +71,8 @@ def test_a_recorded_run_is_shown_with_its_figures_and_its_command(root, finished
     assert readme.startswith(f"before\n{BEGIN}\n| run | test set |")
     assert readme.endswith(f"{END}\nafter\n")
     assert (
-        f"| [multi30k_tiny]({RECORDED}/multi30k_tiny.json) | test_2016_flickr.lc.norm.tok, en-de, 1,009 sentences "
+        f"| [multi30k_tiny]({RECORDED}/multi30k_tiny.json) "
+        "| test_2016_flickr.lc.norm.tok, en-de, 1,009 sentences, lower-cased "
         "| 2.6 M | 37.13 | 60.00 | 37.50 | 13.2 min | 2 cores, A chip |\n"
     ) in readme
     assert "```bash\npython train.py --config configs/multi30k_tiny.py\n```\n" in readme
@@ -99,7 +100,35 @@ def test_seeds_of_a_recipe_are_summed_up(root, finished):
     assert "seeds" not in (root / "README.md").read_text()
     main(["--add", *(str(root / f"runs/seed{seed}") for seed in scores)], root)
     readme = (root / "README.md").read_text()
-    assert "\n- multi30k_tiny with 3 seeds: BLEU 37.83 (37.13 to 38.23)\n" in readme
+    assert "\n- multi30k_tiny with 3 seeds, 2 cores, A chip: BLEU 37.83 (37.13 to 38.23)\n" in readme
+
+
+def test_another_machine_is_no_other_seed(root, finished):
+    card = {"processor": "A chip", "cores": 2, "devices": ["Fast card"]}
+    folders = [finished("cpu"), finished("again"), finished("card", seed=1, hardware=card)]
+    main(["--add", *map(str, folders)], root)
+    assert "seeds" not in (root / "README.md").read_text()
+
+
+def test_a_setting_that_is_newer_than_a_run_had_its_default_then(root, finished):
+    folder = finished("multi30k_tiny")
+    for path in (folder / "config.json", folder / "results.json"):
+        values = json.loads(path.read_text())
+        del values.get("config", values)["training"]["r_drop"]
+        path.write_text(json.dumps(values))
+    main(["--add", str(folder)], root)
+    command = "python train.py --config configs/multi30k_tiny.py --training.r-drop 0.0"
+    assert f"\n{command}\n" in (root / "README.md").read_text()
+    values["config"]["training"]["gone"] = 3
+    (root / RECORDED / "multi30k_tiny.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"is not the results\.json of a run of this version \(KeyError\('gone'\)\)"):
+        main([], root)
+
+
+def test_validations_are_listed(root, finished):
+    validations = [{"step": 3, "loss": 2.0, "bleu": 31.26}, {"step": 6, "loss": 1.0, "bleu": 40.01}]
+    main(["--add", str(finished("multi30k_tiny", validations=validations))], root)
+    assert "| 31.3, 40.0 |" in (root / "docs/results/multi30k.md").read_text()
 
 
 def test_a_run_is_shown_where_its_recipe_belongs(root, finished):

@@ -28,13 +28,30 @@ def test_each_pair_is_scored_once_and_greedy_search_has_no_penalty(run, tmp_path
     for row in record["rows"]:
         found = Translator.load(run).translate(SOURCES, row["beam"], row["length_penalty"])
         assert row["BLEU"] == score([one.text for one in found], TARGETS, "de")["BLEU"].value
-    table = search_settings.tables(tmp_path)
+    table = search_settings.tables(tmp_path, "on")
     assert table.startswith("| one | length penalty 0 | length penalty 0.5 |\n| --- | --- | --- |\n| beam 1 | ")
     assert table.splitlines()[2].endswith("|  |")
     assert table in capsys.readouterr().out
+    assert search_settings.tables(tmp_path, "two") == "No run is recorded yet.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--beams"], "there is nothing to search with"),
+        (["--penalties"], "there is nothing to search with"),
+        (["--beams", "2", "0"], "decoding.beam 0 "),
+        (["--penalties", "-1"], "length_penalty -1.0 cannot be used"),
+    ],
+)
+def test_settings_that_cannot_be_searched_with_are_refused_at_once(arguments, problem, tmp_path):
+    if arguments[0] == "--penalties":
+        arguments = ["--beams", "3", *arguments]
+    with pytest.raises(InputError, match=problem):
+        search_settings.main([str(tmp_path / "no run"), *arguments], tmp_path)
 
 
 def test_no_record_and_no_run(tmp_path):
-    assert search_settings.tables(tmp_path) == "No run is recorded yet.\n"
+    assert search_settings.tables(tmp_path, "") == "No run is recorded yet.\n"
     with pytest.raises(InputError, match=r"no run is named\."):
         search_settings.main([], tmp_path)

@@ -62,7 +62,8 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, re
     overlap = corpus.overlap or overlap_read_again(corpus.test, data)
     if jax.process_index():
         return
-    speeds = [line["tokens_per_second"] for line in read_journal(workdir) if line["phase"] == "train"]
+    journal = list(read_journal(workdir))
+    speeds = [line["tokens_per_second"] for line in journal if line["phase"] == "train"]
     results = {
         "recipe": recipe and recipe.stem,
         "config": dataclasses.asdict(config),
@@ -72,6 +73,9 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, re
         "training_pairs": len(corpus.train),
         "decoding": dataclasses.asdict(config.decoding),
         "best_step": step,
+        "validations": [
+            {name: line[name] for name in ("step", "loss", "bleu")} for line in journal if line["phase"] == "valid"
+        ],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "seed": config.training.seed,
         "wall_seconds": round(time.monotonic() - began, 1),
