@@ -147,12 +147,11 @@ def table(folder: Path) -> str:
     for variant in sorted(scores, key=lambda variant: -statistics.mean(scores[variant].values())):
         runs, found, recipe = by_variant[variant], scores[variant], scores.get(BASE, {})
         above = [value - recipe[seed] for seed, value in found.items() if seed in recipe and variant != BASE]
-        options = next(iter(runs.values()))["options"]
         minutes = statistics.mean(run["wall_seconds"] for run in runs.values()) / 60
         rows.append(
             [
                 variant,
-                f"`{options}`" if options else "",
+                "an option that is gone" if variant not in VARIANTS else VARIANTS[variant] and f"`{VARIANTS[variant]}`",
                 *(f"{found[seed]:.2f}" if seed in found else "" for seed in seeds),
                 f"{statistics.mean(found.values()):.2f}",
                 f"{statistics.mean(above):+.2f}" if above else "",
