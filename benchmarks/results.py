@@ -229,7 +229,7 @@ def _hardware(run: Recorded) -> str:
     hardware = run.values["hardware"]
     kinds = sorted(set(hardware["devices"]))
     if kinds == ["cpu"]:
-        return f"{hardware['cores']} cores, {hardware['processor']}"
+        return f"{hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}, {hardware['processor']}"
     return ", ".join(f"{hardware['devices'].count(kind)} x {kind}" for kind in kinds)
 
 
