@@ -1,7 +1,8 @@
 """The tables of results in README.md and docs/results/, from recorded runs: python -m benchmarks.results.
 
 A recorded run is the results.json that train.py wrote at its end, kept as benchmarks/results/runs/NAME.json. The README
-shows all of them, docs/results/X.md those of the recipes whose names begin with X. A page may also hold the tables of
+shows the recipes as they are, docs/results/X.md all runs of those whose names begin with X, and both what several seeds
+of a recipe have in the mean. A page may also hold the tables of
 ``benchmarks/ablation.py`` and ``benchmarks/search_settings.py``.
 """
 
@@ -146,7 +147,8 @@ def changes(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> dict[str
 def tables(document: Path, runs: Sequence[Recorded], root: Path) -> str:
     """What stands between the markers of a document."""
     is_readme = document.parent == root
-    shown = [run for run in runs if is_readme or run.recipe.startswith(document.stem)]
+    of_page = [run for run in runs if is_readme or run.recipe.startswith(document.stem)]
+    shown = [run for run in of_page if run.changes.keys() <= OTHER_TEXT] if is_readme else of_page
     if not shown:
         return "No run is recorded yet.\n"
     link = os.path.relpath(root / RECORDED, document.parent)
@@ -160,10 +162,13 @@ def tables(document: Path, runs: Sequence[Recorded], root: Path) -> str:
     for run in shown:
         for signature in signatures_of(run):
             signatures.setdefault(signature, []).append(run.name)
-    notes = [*over_seeds(shown), *(f"{signature}: {', '.join(of)}" for signature, of in signatures.items())]
+    notes = [*over_seeds(of_page), *(f"{signature}: {', '.join(of)}" for signature, of in signatures.items())]
     parts.append("".join(f"- {note}\n" for note in notes))
     return "\n".join(parts)
 
+
+OTHER_TEXT = {f"--data.{name}" for name in ("train", "valid", "test", "source", "target")}
+"""Options with which a recipe is as it is."""
 
 NO_OTHER_RESULT = {"--training.seed", "--training.save-every", "--training.log-every"}
 """Options with which a run is still a run of its recipe."""

@@ -86,7 +86,24 @@ def test_a_recorded_run_is_shown_with_its_figures_and_its_command(root, finished
 def test_what_a_run_changed_in_its_recipe_is_in_its_command(root, finished):
     main(["--add", str(finished("longer", steps=1301))], root)
     command = "python train.py --config configs/multi30k_tiny.py --workdir runs/longer --training.steps 1301"
-    assert f"\n{command}\n" in (root / "README.md").read_text()
+    assert f"\n{command}\n" in (root / "docs/results/multi30k.md").read_text()
+
+
+def test_the_readme_shows_recipes_as_they_are(root, finished):
+    main(["--add", str(finished("multi30k_tiny")), str(finished("longer", steps=1301))], root)
+    assert "longer" in (root / "docs/results/multi30k.md").read_text()
+    readme = (root / "README.md").read_text()
+    assert "[multi30k_tiny]" in readme and "longer" not in readme
+
+
+def test_the_readme_shows_a_recipe_on_other_text(root, finished):
+    folder = finished("french")
+    for path in (folder / "config.json", folder / "results.json"):
+        values = json.loads(path.read_text())
+        values.get("config", values)["data"]["target"] = "fr"
+        path.write_text(json.dumps(values))
+    main(["--add", str(folder)], root)
+    assert "--workdir runs/french --data.target fr\n" in (root / "README.md").read_text()
 
 
 def test_seeds_of_a_recipe_are_summed_up(root, finished):
@@ -118,7 +135,7 @@ def test_a_setting_that_is_newer_than_a_run_had_its_default_then(root, finished)
         path.write_text(json.dumps(values))
     main(["--add", str(folder)], root)
     command = "python train.py --config configs/multi30k_tiny.py --training.r-drop 0.0"
-    assert f"\n{command}\n" in (root / "README.md").read_text()
+    assert f"\n{command}\n" in (root / "docs/results/multi30k.md").read_text()
     values["config"]["training"]["gone"] = 3
     (root / RECORDED / "multi30k_tiny.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"is not the results\.json of a run of this version \(KeyError\('gone'\)\)"):
