@@ -8,14 +8,16 @@ that were not worth keeping.
     python -m benchmarks.ablation                           # all: hours
     python -m benchmarks.ablation --only recipe post-norm
     taskset -c 1 python -m benchmarks.ablation --seeds 1    # on one core; another seed on another
-    python -m benchmarks.ablation --machine h100            # records of another machine, for a table of their own
+    python -m benchmarks.ablation --machine h100            # records of another machine, in columns of their own
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
+import math
 import shlex
 import statistics
 import subprocess
@@ -73,7 +75,7 @@ class AblationCommand:
     seeds: tuple[int, ...] = (0, 1)
     """One run each."""
     machine: str = "cpu"
-    """Folder of the records: only runs of one machine are compared."""
+    """Folder of the records: only runs of one machine are compared with each other."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -123,44 +125,52 @@ def finished(arguments: Sequence[str], folder: Path) -> int:
                 return process.wait()
 
 
-def tables(root: Path) -> str:
-    """The records of each machine as a table."""
-    machines = sorted({path.parent for path in (root / RECORDED).glob("*/*.json")})
-    return "\n".join(map(table, machines)) or "No run is recorded yet.\n"
-
-
-def table(folder: Path) -> str:
-    """Records, the best variant first: scores of the seeds, their mean, and the mean of what each is above the
-    recipe's of the same seed.
+def table(root: Path) -> str:
+    """The records, the best variant first: a column for each seed of each machine, and the mean of what a variant is
+    above the recipe with the same seed on the same machine.
     """
-    records = [stored(path) for path in sorted(folder.glob("*.json"))]
-    machines = sorted({_hardware(record) for record in records})
-    if len(machines) > 1:
-        raise InputError(f"{folder} holds runs of {' and '.join(machines)}. Put those of each in a folder of its own.")
-    seeds = sorted({record["seed"] for record in records})
-    by_variant: dict[str, dict[int, dict[str, Any]]] = {}
-    for record in records:
-        by_variant.setdefault(record["variant"], {})[record["seed"]] = record
-    scores = {variant: {seed: _score(run) for seed, run in runs.items()} for variant, runs in by_variant.items()}
-    header = ["variant", "options", *(f"seed {seed}" for seed in seeds), "mean", "above the recipe", "wall time"]
+    records = [(path.parent.name, stored(path)) for path in sorted((root / RECORDED).glob("*/*.json"))]
+    if not records:
+        return "No run is recorded yet.\n"
+    scores: dict[str, dict[tuple[str, int], float]] = {BASE: {}}
+    for machine, record in records:
+        scores.setdefault(record["variant"], {})[machine, record["seed"]] = _score(record)
+    above = {
+        variant: [value - scores[BASE][column] for column, value in found.items() if column in scores[BASE]]
+        for variant, found in scores.items()
+    }
+    gains = {variant: statistics.fmean(values) if values else -math.inf for variant, values in above.items()}
+    columns = sorted({column for found in scores.values() for column in found})
+    header = ["variant", "options", *(f"{machine}, seed {seed}" for machine, seed in columns), "above the recipe"]
     rows = [header, ["---"] * len(header)]
-    for variant in sorted(scores, key=lambda variant: -statistics.mean(scores[variant].values())):
-        runs, found, recipe = by_variant[variant], scores[variant], scores.get(BASE, {})
-        above = [value - recipe[seed] for seed, value in found.items() if seed in recipe and variant != BASE]
-        minutes = statistics.mean(run["wall_seconds"] for run in runs.values()) / 60
+    for variant in sorted(scores, key=lambda variant: -gains[variant]):
         rows.append(
             [
                 variant,
                 "an option that is gone" if variant not in VARIANTS else VARIANTS[variant] and f"`{VARIANTS[variant]}`",
-                *(f"{found[seed]:.2f}" if seed in found else "" for seed in seeds),
-                f"{statistics.mean(found.values()):.2f}",
-                f"{statistics.mean(above):+.2f}" if above else "",
-                f"{minutes:.1f} min",
+                *(f"{scores[variant][column]:.2f}" if column in scores[variant] else "" for column in columns),
+                f"{gains[variant]:+.2f}" if variant != BASE and above[variant] else "",
             ]
         )
     lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    budgets = ", ".join(f"`{budget}`" for budget in sorted({record["budget"] for record in records}))
-    return f"{lines}\nBudget: {budgets}. Hardware: {machines[0]}.\n"
+    budgets = ", ".join(f"`{budget}`" for budget in sorted({record["budget"] for _, record in records}))
+    return f"{lines}\nBudget: {budgets}.\n\n{_machines(records, root)}"
+
+
+def _machines(records: Sequence[tuple[str, dict[str, Any]]], root: Path) -> str:
+    """A line for each machine: what it is, and how long a run took. Raises InputError if its runs are of several."""
+    lines = ""
+    for machine, of_machine in itertools.groupby(records, key=lambda record: record[0]):
+        runs = [record for _, record in of_machine]
+        hardware = sorted({_hardware(run) for run in runs})
+        if len(hardware) > 1:
+            folder = root / RECORDED / machine
+            raise InputError(
+                f"{folder} holds runs of {' and '.join(hardware)}. Put those of each in a folder of its own."
+            )
+        minutes = statistics.median(run["wall_seconds"] for run in runs) / 60
+        lines += f"- {machine}: {hardware[0]}; a run took {minutes:.1f} min (median of {len(runs)})\n"
+    return lines
 
 
 def _score(record: dict[str, Any]) -> float:

@@ -83,7 +83,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         text = document.read_text(encoding="utf-8")
         rebuilt = replaced(text, BEGIN, END, tables(document, runs, root), document)
         for begin, end, more in (
-            (ablation.BEGIN, ablation.END, ablation.tables(root)),
+            (ablation.BEGIN, ablation.END, ablation.table(root)),
             (search_settings.BEGIN, search_settings.END, search_settings.tables(root, document.stem)),
         ):
             if begin in text:
