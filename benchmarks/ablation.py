@@ -7,15 +7,14 @@ that were not worth keeping.
 
     python -m benchmarks.ablation                           # all: hours
     python -m benchmarks.ablation --only recipe post-norm
-    taskset -c 1 python -m benchmarks.ablation --seeds 1    # on one core; another seed on another
     python -m benchmarks.ablation --machine h100            # records of another machine, in columns of their own
+    taskset -c 1 python -m benchmarks.ablation --machine cpu-1-core --seeds 1    # and another seed on another core
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import math
 import shlex
@@ -25,9 +24,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.record import stored
+from benchmarks.record import in_words, settings, stored
 from transformer_jax import atomic, recipes
 from transformer_jax.command import parse
 from transformer_jax.command import run as run_command
@@ -86,6 +85,8 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     for variant in command.only:
         if variant not in VARIANTS:
             raise InputError(f"there is no variant {variant!r}. Choose from: {', '.join(VARIANTS)}.")
+    if not command.only or not command.seeds:
+        raise InputError("there is nothing to train. Give at least one of --only and of --seeds.")
     for seed in command.seeds:
         for variant in command.only:
             name = f"{variant.replace(' ', '-').replace(',', '')}.{seed}"
@@ -98,9 +99,9 @@ def train(variant: str, seed: int, record: Path, root: Path) -> None:
     budget, valid = f"--training.steps {STEPS}", recipes.load(root / RECIPE).data.valid
     options = [*shlex.split(f"{budget} {VARIANTS[variant]}"), "--training.seed", str(seed), "--data.test", valid]
     if record.exists():
-        known = stored(record)["config"]
+        known = stored(record, lambda found: settings(found["config"]))
         wanted = dataclasses.asdict(recipes.train_command(["--config", str(root / RECIPE), *options]).settings)
-        changed = [f"{s}.{name}" for s in wanted for name, value in wanted[s].items() if known[s].get(name) != value]
+        changed = [f"{s}.{name}" for s in wanted for name, value in wanted[s].items() if known[s][name] != value]
         if changed:
             raise InputError(f"{record} is of other settings: {', '.join(changed)}. Delete it and {root / folder}.")
         return
@@ -115,6 +116,7 @@ def train(variant: str, seed: int, record: Path, root: Path) -> None:
     found = {"variant": variant, "options": VARIANTS[variant], "budget": budget, **results}
     record.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(record, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    _machines([read(path) for path in record.parent.glob("*.json")])  # Now, not when all are trained.
 
 
 def finished(arguments: Sequence[str], folder: Path) -> int:
@@ -125,16 +127,39 @@ def finished(arguments: Sequence[str], folder: Path) -> int:
                 return process.wait()
 
 
+class Run(NamedTuple):
+    """A recorded run. score: tokenised BLEU on the validation set."""
+
+    machine: str
+    variant: str
+    seed: int
+    score: float
+    budget: str
+    hardware: str
+    minutes: float
+
+
+def read(path: Path) -> Run:
+    """A run from its record. Raises InputError if that is damaged."""
+
+    def run(record: Any) -> Run:
+        score, hardware = record["scores"]["BLEU-tokenized"]["value"], in_words(record["hardware"])
+        minutes = record["wall_seconds"] / 60
+        return Run(path.parent.name, record["variant"], record["seed"], score, record["budget"], hardware, minutes)
+
+    return stored(path, run)
+
+
 def table(root: Path) -> str:
     """The records, the best variant first: a column for each seed of each machine, and the mean of what a variant is
     above the recipe with the same seed on the same machine.
     """
-    records = [(path.parent.name, stored(path)) for path in sorted((root / RECORDED).glob("*/*.json"))]
-    if not records:
+    runs = [read(path) for path in sorted((root / RECORDED).glob("*/*.json"))]
+    if not runs:
         return "No run is recorded yet.\n"
     scores: dict[str, dict[tuple[str, int], float]] = {BASE: {}}
-    for machine, record in records:
-        scores.setdefault(record["variant"], {})[machine, record["seed"]] = _score(record)
+    for run in runs:
+        scores.setdefault(run.variant, {})[run.machine, run.seed] = run.score
     above = {
         variant: [value - scores[BASE][column] for column, value in found.items() if column in scores[BASE]]
         for variant, found in scores.items()
@@ -153,33 +178,22 @@ def table(root: Path) -> str:
             ]
         )
     lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    budgets = ", ".join(f"`{budget}`" for budget in sorted({record["budget"] for _, record in records}))
-    return f"{lines}\nBudget: {budgets}.\n\n{_machines(records, root)}"
+    budgets = ", ".join(f"`{budget}`" for budget in sorted({run.budget for run in runs}))
+    return f"{lines}\nBudget: {budgets}.\n\n{_machines(runs)}"
 
 
-def _machines(records: Sequence[tuple[str, dict[str, Any]]], root: Path) -> str:
-    """A line for each machine: what it is, and how long a run took. Raises InputError if its runs are of several."""
+def _machines(runs: Sequence[Run]) -> str:
+    """A line for each machine: what it is, and how long its runs took. Raises InputError if they are of several."""
     lines = ""
-    for machine, of_machine in itertools.groupby(records, key=lambda record: record[0]):
-        runs = [record for _, record in of_machine]
-        hardware = sorted({_hardware(run) for run in runs})
+    for machine in sorted({run.machine for run in runs}):
+        hardware = sorted({run.hardware for run in runs if run.machine == machine})
         if len(hardware) > 1:
-            folder = root / RECORDED / machine
             raise InputError(
-                f"{folder} holds runs of {' and '.join(hardware)}. Put those of each in a folder of its own."
+                f"{RECORDED / machine} holds runs of {' and '.join(hardware)}. Give each a folder of its own."
             )
-        minutes = statistics.median(run["wall_seconds"] for run in runs) / 60
-        lines += f"- {machine}: {hardware[0]}; a run took {minutes:.1f} min (median of {len(runs)})\n"
+        minutes = [run.minutes for run in runs if run.machine == machine]
+        lines += f"- {machine}: {hardware[0]}; {len(minutes)} runs, of {min(minutes):.1f} to {max(minutes):.1f} min\n"
     return lines
-
-
-def _score(record: dict[str, Any]) -> float:
-    return float(record["scores"]["BLEU-tokenized"]["value"])
-
-
-def _hardware(record: dict[str, Any]) -> str:
-    hardware = record["hardware"]
-    return f"{hardware['cores']} cores, {hardware['processor']}, {hardware['devices'][0]}"
 
 
 if __name__ == "__main__":

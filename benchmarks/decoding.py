@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.record import Spread, alternate, report, require, spread
+from benchmarks.record import Spread, alternate, compared, report, require, spread
 from transformer_jax.command import keep_compiled_programs
 from transformer_jax.data.sources import read_lines
 from transformer_jax.decoding.next_token import Vocabulary
@@ -166,9 +166,10 @@ def measure(benchmark: Benchmark) -> dict[str, Spread]:
 def main() -> None:
     """Measure and report."""
     benchmark = tyro.cli(Benchmark)
+    earlier = compared(benchmark.output, benchmark.against)
     require("ctranslate2", "torch", "transformers")
     keep_compiled_programs()  # The processes of the systems inherit it.
-    report(measure(benchmark), "decoding", benchmark.output, benchmark.against)
+    report(measure(benchmark), "decoding", benchmark.output, earlier)
 
 
 if __name__ == "__main__":

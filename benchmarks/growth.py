@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import tyro
 
-from benchmarks.record import Spread, report, spread
+from benchmarks.record import Spread, compared, report, spread
 from benchmarks.training import TINY
 from transformer_jax import config as configs
 from transformer_jax.allocator import restart_with_settings
@@ -130,6 +130,7 @@ def draw(measured: dict[str, dict[int, tuple[Spread, Spread]]], path: Path) -> N
 def main() -> None:
     """Measure, report and draw."""
     benchmark = tyro.cli(Benchmark)
+    earlier = compared(benchmark.output, benchmark.against)
     measured = measure(benchmark)
     rows = {
         f"{axis} {value:,}, {unit}": point[part]
@@ -137,7 +138,7 @@ def main() -> None:
         for value, point in points.items()
         for part, unit in enumerate(("ms", "MiB"))
     }
-    report(rows, "milliseconds a step; MiB", benchmark.output, benchmark.against)
+    report(rows, "milliseconds a step; MiB", benchmark.output, earlier)
     if benchmark.picture:
         draw(measured, benchmark.picture)
 

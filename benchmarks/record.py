@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import platform
@@ -12,8 +13,9 @@ from contextlib import ExitStack
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from transformer_jax.config import Config
 from transformer_jax.errors import InputError
 from transformer_jax.results import hardware
 
@@ -95,27 +97,53 @@ def machine() -> dict[str, Any]:
     return {"hardware": hardware(), "python": platform.python_version(), "versions": versions}
 
 
-def stored(path: Path) -> dict[str, Any]:
-    """What a record holds. Raises InputError if it is damaged."""
+Found = TypeVar("Found")
+
+
+def stored(path: Path, found: Callable[[Any], Found]) -> Found:
+    """What is ``found`` in a record. Raises InputError if it is damaged or lacks that."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}). Restore the file, or delete it and measure again.") from error
-    return found
+        return found(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{path} is no record of this version ({error!r}). Restore the file, or delete it and measure again."
+        ) from error
 
 
-def report(measured: dict[str, Spread], unit: str, output: Path | None, against: Path | None) -> None:
-    """Print a table with the machine, and the change since the run stored in ``against`` if there is one; write
-    ``output``.
+def in_words(hardware: Mapping[str, Any]) -> str:
+    """What a run was made on: the devices, or of a CPU its cores."""
+    kinds = sorted(set(hardware["devices"]))
+    if kinds == ["cpu"]:
+        return f"{hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}, {hardware['processor']}"
+    return ", ".join(f"{hardware['devices'].count(kind)} x {kind}" for kind in kinds)
+
+
+def settings(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The settings of a run that is recorded; one that is newer than the run had its default then."""
+    return {section: {**values, **config.get(section, {})} for section, values in dataclasses.asdict(Config()).items()}
+
+
+def compared(output: Path | None, against: Path | None) -> dict[str, Any]:
+    """What was measured in ``against``, if it is named. To be called before anything is measured: ends with a message
+    if it cannot be read, or ``output`` cannot be written.
     """
-    stored = json.loads(against.read_text())["measured"] if against else {}
+    if output and not output.parent.is_dir():
+        raise SystemExit(f"error: there is no folder {output.parent} for {output.name}. Make it, or name another file.")
+    try:
+        return stored(against, lambda record: dict(record["measured"])) if against else {}
+    except (OSError, InputError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def report(measured: dict[str, Spread], unit: str, output: Path | None, earlier: Mapping[str, Any]) -> None:
+    """Print a table with the machine, and the change since what was ``compared``; write ``output``."""
     here = machine()
     versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
     print(f"\n{here['hardware']['processor']}, {here['hardware']['cores']} cores, {here['hardware']['devices']}")
     print(f"Python {here['python']}, {versions}")
     print(f"\n{unit}: median (least to most)")
     for name, value in measured.items():
-        change = f"   {value.median / stored[name]['median'] - 1:+.1%} since {against}" if name in stored else ""
+        change = f"   {value.median / earlier[name]['median'] - 1:+.1%} since then" if name in earlier else ""
         print(f"{name:32} {value}{change}")
     if output:
         values = {name: value._asdict() for name, value in measured.items()}

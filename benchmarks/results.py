@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import ablation, search_settings
+from benchmarks.record import in_words, settings
 from transformer_jax import atomic, recipes
 from transformer_jax.command import parse
 from transformer_jax.command import run as run_command
@@ -116,6 +117,8 @@ def read(path: Path, root: Path) -> Recorded:
     """A run from its results. Raises InputError if they lack anything that a table shows, or name an unknown recipe."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if values["recipe"] is None:
+            raise InputError(f"{path} is of no recipe, so no command repeats it. Train with train.py.")
         recipe = root / "configs" / f"{values['recipe']}.py"
         if not recipe.is_file():
             raise InputError(f"{path} is of the recipe {recipe.stem}, which configs/ lacks. Put {recipe.name} there.")
@@ -134,13 +137,12 @@ def changes(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> dict[str
 
     Raises KeyError for a setting that is gone, without which the run cannot be repeated.
     """
-    settings, defaults = dataclasses.asdict(recipe), dataclasses.asdict(Config())
-    recorded = {section: {**values, **config.get(section, {})} for section, values in defaults.items()}
+    now = dataclasses.asdict(recipe)
     return {
         f"--{section}.{name.replace('_', '-')}": str(value)
-        for section, values in recorded.items()
+        for section, values in settings(config).items()
         for name, value in values.items()
-        if value != settings[section][name]
+        if value != now[section][name]
     }
 
 
@@ -179,13 +181,14 @@ def over_seeds(runs: Sequence[Recorded]) -> Iterator[str]:
     range.
     """
     for recipe, hardware in dict.fromkeys((run.recipe, _hardware(run)) for run in runs):
-        same = [
-            run
+        same = {
+            DETAILS["seed"](run): run.values["scores"]
             for run in runs
             if (run.recipe, _hardware(run)) == (recipe, hardware) and run.changes.keys() <= NO_OTHER_RESULT
-        ]
-        if len({DETAILS["seed"](run) for run in same}) > 1:
-            scores = {name: [run.values["scores"][name]["value"] for run in same] for name in same[0].values["scores"]}
+        }
+        if len(same) > 1:
+            one, *_ = same.values()
+            scores = {name: [of[name]["value"] for of in same.values()] for name in one}
             figures = (
                 f"{name} {statistics.fmean(found):.2f} ({min(found):.2f} to {max(found):.2f})"
                 for name, found in scores.items()
@@ -222,7 +225,9 @@ def _data(run: Recorded) -> str:
     data = run.values["config"]["data"]
     name = Path(data["test"]).name.partition(".{lang}")[0]
     case = ", lower-cased" if "case:lc" in run.values["scores"]["BLEU"]["signature"] else ""
-    return f"{name}, {data['source']}-{data['target']}, {run.values['overlap']['sentences']:,} sentences{case}"
+    overlap = run.values["overlap"]
+    size = f", {overlap['sentences']:,} sentences" if overlap else ""
+    return f"{name}, {data['source']}-{data['target']}{size}{case}"
 
 
 def _wall_time(run: Recorded) -> str:
@@ -231,15 +236,18 @@ def _wall_time(run: Recorded) -> str:
 
 
 def _hardware(run: Recorded) -> str:
-    hardware = run.values["hardware"]
-    kinds = sorted(set(hardware["devices"]))
-    if kinds == ["cpu"]:
-        return f"{hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}, {hardware['processor']}"
-    return ", ".join(f"{hardware['devices'].count(kind)} x {kind}" for kind in kinds)
+    return in_words(run.values["hardware"])
+
+
+def _speed(run: Recorded) -> str:
+    speed = run.values["target_tokens_per_second"]
+    return "" if speed is None else f"{speed:,.0f}"  # None: the run ended before its first report.
 
 
 def _overlap(run: Recorded) -> str:
     overlap = run.values["overlap"]
+    if overlap is None:
+        return "not known"  # The training text was gone when the run went on.
     return f"{overlap['sources']:,}, {overlap['pairs']:,} with the same translation"
 
 
@@ -262,7 +270,7 @@ DETAILS: dict[str, Callable[[Recorded], str]] = {
     "greedy sacreBLEU on validation": lambda run: ", ".join(
         f"{valid['bleu']:.1f}" for valid in run.values.get("validations", [])
     ),
-    "target tokens/s": lambda run: f"{run.values['target_tokens_per_second']:,.0f}",
+    "target tokens/s": _speed,
     "seed": lambda run: str(run.values["config"]["training"]["seed"]),
     "beam": lambda run: "{beam}, length penalty {length_penalty}".format(**run.values["config"]["decoding"]),
     "versions": lambda run: "Python {python}, jax {jax}".format(**run.values["versions"]),

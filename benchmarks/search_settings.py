@@ -1,7 +1,7 @@
 """What beam and length penalty a trained run should have: python -m benchmarks.search_settings runs/NAME.
 
 Translates the run's validation set with each pair of both, so that the test set decides nothing, and records the scores
-for the table that ``python -m benchmarks.results`` makes.
+for the table that ``python -m benchmarks.results`` makes, beside those that the same weights have there already.
 """
 
 from __future__ import annotations
@@ -68,18 +68,28 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         scores = score(found, references, data.target)
         value = scores.get("BLEU-tokenized", scores["BLEU"])
         rows.append({**dataclasses.asdict(setting), "BLEU": value.value, "signature": value.signature})
-    record = {"run": command.run.resolve().name, "valid": data.valid, "rows": rows, "machine": machine()}
-    (root / RECORDED).mkdir(parents=True, exist_ok=True)
-    atomic.write_text(
-        root / RECORDED / f"{record['run']}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    )
+    weights = {"run": command.run.resolve().name, "step": translator.step, "valid": data.valid}
+    path = root / RECORDED / f"{weights['run']}.json"
+    earlier = stored(path, _checked) if path.exists() else {}
+    if all(earlier.get(name) == value for name, value in weights.items()):
+        measured = {(setting.beam, setting.length_penalty) for setting in settings}
+        rows = [row for row in earlier["rows"] if (row["beam"], row["length_penalty"]) not in measured] + rows
+    record = {**weights, "rows": rows, "machine": machine()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     print(_table(record))
 
 
 def tables(root: Path, prefix: str) -> str:
     """One table for each recorded run whose name begins so."""
-    records = [stored(path) for path in sorted((root / RECORDED).glob(f"{prefix}*.json"))]
-    return "\n".join(map(_table, records)) or "No run is recorded yet.\n"
+    found = [stored(path, _table) for path in sorted((root / RECORDED).glob(f"{prefix}*.json"))]
+    return "\n".join(found) or "No run is recorded yet.\n"
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """A record that makes a table, or else an error."""
+    _table(record)
+    return record
 
 
 def _table(record: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.record import Spread, report, spread
+from benchmarks.record import Spread, compared, report, spread
 from transformer_jax import config as configs
 from transformer_jax.allocator import restart_with_settings
 from transformer_jax.config import Config, DataConfig
@@ -111,11 +111,12 @@ def measure_size(pairs: int, repeats: int, folder: Path) -> dict[str, Spread]:
 def main() -> None:
     """Measure and report."""
     benchmark = tyro.cli(Benchmark)
+    earlier = compared(benchmark.output, benchmark.against)
     measured: dict[str, Spread] = {}
     for pairs in benchmark.pairs:
         with tempfile.TemporaryDirectory() as folder:
             measured |= measure_size(pairs, benchmark.repeats, Path(folder))
-    report(measured, "seconds; MiB of resident memory at most", benchmark.output, benchmark.against)
+    report(measured, "seconds; MiB of resident memory at most", benchmark.output, earlier)
 
 
 if __name__ == "__main__":

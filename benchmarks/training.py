@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.record import Spread, alternate, report, require, spread
+from benchmarks.record import Spread, alternate, compared, report, require, spread
 from transformer_jax import config as configs
 from transformer_jax.allocator import restart_with_settings
 from transformer_jax.corpus import Corpus, load_corpus
@@ -181,9 +181,10 @@ def measure(benchmark: Benchmark) -> dict[str, Spread]:
 def main() -> None:
     """Measure and report."""
     benchmark = tyro.cli(Benchmark)
+    earlier = compared(benchmark.output, benchmark.against)
     require("torch")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Several processes share a GPU.
-    report(measure(benchmark), "real target tokens a second", benchmark.output, benchmark.against)
+    report(measure(benchmark), "real target tokens a second", benchmark.output, earlier)
 
 
 if __name__ == "__main__":

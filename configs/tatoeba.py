@@ -8,7 +8,15 @@ sentence is in two of them. Put the three files into ``data/tatoeba-en-de/``, or
     python train.py --config configs/tatoeba.py
 """
 
-from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
+from transformer_jax.config import (
+    Config,
+    DataConfig,
+    DecodingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
 
 config = Config(
     model=ModelConfig(d_model=192, d_ff=768, heads=4, encoder_layers=3, decoder_layers=3, dropout=0.1, norm="pre"),
@@ -22,5 +30,6 @@ config = Config(
     ),
     tokenizer=TokenizerConfig(kind="bpe", size=8000),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=500),
-    training=TrainingConfig(steps=4000, ema=0.995, valid_every=800, valid_sentences=500),
+    training=TrainingConfig(steps=7000, ema=0.998, valid_every=1000, valid_sentences=1700, save_every=500),
+    decoding=DecodingConfig(beam=5, length_penalty=0.6),
 )

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from tiny_run import SOURCES, make_run
 
 from benchmarks import decoding
+from benchmarks.record import compared
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.training.loss import smoothed_cross_entropy
 
@@ -29,7 +30,18 @@ def test_training_beside_pytorch(tmp_path):
     assert measured.keys() == {f"toy, {part}" for part in (*parts, "hours for 100,000 steps of 25,000")}
     assert all(value["median"] > 0 for value in measured.values())
     again = subprocess.run([*command, "--against", str(first)], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert again.stdout.count(f"since {first}") == 6
+    assert again.stdout.count("since then") == 6
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"unit": "s"}'])
+def test_what_cannot_be_compared_with_is_refused_before_anything_is_measured(content, tmp_path):
+    path = tmp_path / "before.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=rf"^error: .*{path}"):
+        compared(None, path)
+    with pytest.raises(SystemExit, match=r"^error: there is no folder .*/missing for after\.json\. Make it, or name"):
+        compared(tmp_path / "missing/after.json", None)
 
 
 def test_start_up(tmp_path):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from transformer_jax.config import (
 )
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, RunError, Stopped
+from transformer_jax.results import commit
 
 WORDS = ("eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht")
 
@@ -79,6 +81,24 @@ def metrics(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_the_commit_is_that_of_the_checkout_and_says_if_files_differ(tmp_path, monkeypatch):
+    module = tmp_path / "checkout/transformer_jax/results.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    monkeypatch.setattr("transformer_jax.results.__file__", str(module))
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    assert commit() is None  # A package in a folder of another project.
+    git[2] = str(tmp_path / "checkout")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *arguments], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert commit() == head[:12]
+    module.write_text("changed")
+    assert commit() == f"{head[:12]}-dirty"
+
+
 def test_a_run_folder_holds_what_translation_and_the_reader_need(recipe, finished):
     names = {path.name for path in finished.iterdir()}
     assert {"config.json", "tokenizer.json", "checkpoints", "metrics.jsonl", "results.json"} <= names
@@ -93,6 +113,7 @@ def test_a_run_folder_holds_what_translation_and_the_reader_need(recipe, finishe
     assert results["versions"]["jax"] == jax.__version__
     assert results["hardware"]["processor"]
     assert results["hardware"]["cores"] > 0
+    assert results["commit"] == commit()
     assert results["recipe"] == "numbers"
     assert results["config"] == dataclasses.asdict(recipe())
     assert results["training_pairs"] == 400

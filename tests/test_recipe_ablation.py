@@ -1,5 +1,6 @@
 """Variants of a recipe are trained, recorded once, and make the table."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ import time
 import pytest
 
 from benchmarks import ablation, results
-from transformer_jax.errors import InputError
+from transformer_jax import recipes
+from transformer_jax.errors import InputError, RunError, Stopped
 
 RECIPE = """
 from transformer_jax.config import *
@@ -85,7 +87,7 @@ def test_the_table_has_the_best_variant_first_and_compares_the_same_seeds_of_the
     for seed, value in ((2, 35.0), (10, 43.0)):
         record(root, "cpu", "post-norm", seed, value)
     record(root, "gpu", "recipe", 0, 50.0)
-    record(root, "gpu", "gone", 0, 49.0)
+    record(root, "gpu", "gone", 0, 49.0, wall_seconds=720)
     record(root, "gpu", "post-norm", 1, 90.0)
     record(root, "gpu", "dropout 0.3", 1, 99.0)
     results.main([], root)
@@ -100,8 +102,8 @@ def test_the_table_has_the_best_variant_first_and_compares_the_same_seeds_of_the
         "| gone | an option that is gone |  |  |  | 49.00 |  | -1.00 |\n"
         "| dropout 0.3 | `--model.dropout 0.3` |  |  |  |  | 99.00 |  |\n"
         "\nBudget: `--steps 2`.\n\n"
-        "- cpu: 2 cores, A chip, cpu; a run took 11.0 min (median of 5)\n"
-        "- gpu: 2 cores, A chip, gpu; a run took 11.0 min (median of 4)\n"
+        "- cpu: 2 cores, A chip; 5 runs, of 11.0 to 11.0 min\n"
+        "- gpu: 1 x gpu; 4 runs, of 11.0 to 12.0 min\n"
         f"{ablation.END}\nafter\n"
     )
 
@@ -109,13 +111,41 @@ def test_the_table_has_the_best_variant_first_and_compares_the_same_seeds_of_the
 def test_records_that_cannot_be_compared_or_read_are_refused(root):
     record(root, "cpu", "recipe", 0, 31.0)
     record(root, "cpu", "recipe", 1, 31.0, hardware={"processor": "A chip", "cores": 1, "devices": ["cpu"]})
-    with pytest.raises(
-        InputError, match=r"cpu holds runs of 1 cores, A chip, cpu and 2 cores, A chip, cpu\. Put those "
-    ):
+    with pytest.raises(InputError, match=r"cpu holds runs of 1 core, A chip and 2 cores, A chip\. Give each a folder"):
         results.main([], root)
-    (root / ablation.RECORDED / "cpu/recipe.1.json").write_text("{")
-    with pytest.raises(InputError, match=r"recipe\.1\.json is no JSON \(.*\)\. Restore the file, or delete it"):
-        results.main([], root)
+    path = root / ablation.RECORDED / "cpu/recipe.1.json"
+    for damaged in ("{", "[]", json.dumps({"variant": "recipe"})):
+        path.write_text(damaged)
+        with pytest.raises(
+            InputError, match=r"recipe\.1\.json is no record of this version \(.*\)\. Restore"
+        ):
+            results.main([], root)
+
+
+def test_runs_of_another_machine_are_noticed_after_the_first(root, monkeypatch):
+    monkeypatch.setattr(ablation, "STEPS", 2)
+    record(root, "cpu", "recipe", 1, 31.0, hardware={"processor": "A chip", "cores": 1009, "devices": ["cpu"]})
+    with pytest.raises(InputError, match=r"ablation/cpu holds runs of .*1009 cores, A chip.* Give each a folder"):
+        ablation.main(["--only", "recipe", "post-norm", "--seeds", "3"], root)
+    assert not (root / "runs/ablation/cpu/post-norm.3").exists()
+
+
+def test_a_setting_that_is_newer_than_a_record_had_its_default_then(root, monkeypatch):
+    settings = dataclasses.asdict(recipes.load(root / ablation.RECIPE))
+    settings["training"]["steps"], settings["data"]["test"] = ablation.STEPS, "valid.{lang}"
+    del settings["training"]["r_drop"]
+    record(root, "cpu", "recipe", 0, 31.0, config=settings)
+    monkeypatch.setattr(ablation, "finished", None)  # Nothing is trained.
+    ablation.main(["--only", "recipe", "--seeds", "0"], root)
+
+
+@pytest.mark.parametrize(("status", "error"), [(130, Stopped), (143, Stopped), (1, RunError), (2, RunError)])
+def test_a_training_that_does_not_end_well_ends_all_and_is_not_recorded(status, error, root, monkeypatch):
+    monkeypatch.setattr(ablation, "finished", lambda arguments, folder: status)
+    with pytest.raises(error, match=r"^python train\.py .* --training\.seed 3 ") as ended:
+        ablation.main(["--only", "recipe", "post-norm", "--seeds", "3"], root)
+    assert getattr(ended.value, "status", 128) - 128 == (status - 128 if error is Stopped else 0)
+    assert not (root / ablation.RECORDED).exists()
 
 
 def test_ctrl_c_waits_for_the_training_which_saves(tmp_path):
@@ -140,3 +170,9 @@ def test_ctrl_c_waits_for_the_training_which_saves(tmp_path):
 def test_an_unknown_variant_is_refused(root):
     with pytest.raises(InputError, match=r"there is no variant 'post'\. Choose from: recipe, post-norm, "):
         ablation.main(["--only", "post"], root)
+
+
+@pytest.mark.parametrize("option", ["--only", "--seeds"])
+def test_nothing_to_train_is_refused(option, root):
+    with pytest.raises(InputError, match="there is nothing to train"):
+        ablation.main([option], root)

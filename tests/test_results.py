@@ -93,7 +93,8 @@ def test_the_readme_shows_recipes_as_they_are(root, finished):
     main(["--add", str(finished("multi30k_tiny")), str(finished("longer", steps=1301))], root)
     assert "longer" in (root / "docs/results/multi30k.md").read_text()
     readme = (root / "README.md").read_text()
-    assert "[multi30k_tiny]" in readme and "longer" not in readme
+    assert "[multi30k_tiny]" in readme
+    assert "longer" not in readme
 
 
 def test_the_readme_shows_a_recipe_on_other_text(root, finished):
@@ -118,6 +119,25 @@ def test_seeds_of_a_recipe_are_summed_up(root, finished):
     main(["--add", *(str(root / f"runs/seed{seed}") for seed in scores)], root)
     readme = (root / "README.md").read_text()
     assert "\n- multi30k_tiny with 3 seeds, 2 cores, A chip: BLEU 37.83 (37.13 to 38.23)\n" in readme
+
+
+@pytest.mark.parametrize("option", ["save_every", "log_every"])
+def test_what_changes_no_result_makes_no_other_recipe(option, root, finished):
+    for seed in (3, 5):
+        folder = finished(f"seed{seed}", seed=seed)
+        for path in (folder / "config.json", folder / "results.json"):
+            values = json.loads(path.read_text())
+            values.get("config", values)["training"][option] = seed
+            path.write_text(json.dumps(values))
+        main(["--add", str(folder)], root)
+    assert "\n- multi30k_tiny with 2 seeds, " in (root / "docs/results/multi30k.md").read_text()
+
+
+def test_a_seed_that_is_recorded_twice_counts_once(root, finished):
+    scores = {"BLEU": {"value": 39.126, "signature": "tok:13a"}}
+    main(["--add", *(str(finished(name, scores=scores)) for name in ("multi30k_tiny", "same"))], root)
+    main(["--add", str(finished("seed3", seed=3, scores={"BLEU": {"value": 40.126, "signature": "tok:13a"}}))], root)
+    assert "with 2 seeds, 2 cores, A chip: BLEU 39.63 (39.13 to 40.13)\n" in (root / "README.md").read_text()
 
 
 def test_another_machine_is_no_other_seed(root, finished):
@@ -176,6 +196,13 @@ def test_a_figure_typed_by_hand_fails_the_check_and_nothing_is_written(root, fin
     assert "37.13" in readme.read_text()
 
 
+def test_what_a_run_could_not_know_is_not_made_up(root, finished):
+    main(["--add", str(finished("multi30k_tiny", overlap=None, target_tokens_per_second=None))], root)
+    document = (root / "docs/results/multi30k.md").read_text()
+    assert "| test_2016_flickr.lc.norm.tok, en-de, lower-cased |" in document
+    assert "| 28,999 | not known | 8,000 | 1,201 |  |  | 0 |" in document
+
+
 def test_devices_that_are_no_cpus_are_named(root, finished):
     hardware = {"processor": "A chip", "cores": 16, "devices": ["Fast card", "Fast card"]}
     main(["--add", str(finished("multi30k_tiny", hardware=hardware, wall_seconds=7200.0))], root)
@@ -204,6 +231,13 @@ def test_results_that_lack_something_are_refused_in_one_line(damage, root, finis
     path = finished("multi30k_tiny") / "results.json"
     path.write_text(damage(path.read_text()))
     with pytest.raises(InputError, match=r"^.*results\.json is not the results\.json of a run .* Train again.*\.$"):
+        main(["--add", str(path.parent)], root)
+
+
+def test_a_run_without_a_recipe_is_refused(root, finished):
+    path = finished("multi30k_tiny") / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": None}))
+    with pytest.raises(InputError, match=r"^.*results\.json is of no recipe, .* Train with train\.py\.$"):
         main(["--add", str(path.parent)], root)
 
 

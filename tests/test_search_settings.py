@@ -35,6 +35,25 @@ def test_each_pair_is_scored_once_and_greedy_search_has_no_penalty(run, tmp_path
     assert search_settings.tables(tmp_path, "two") == "No run is recorded yet.\n"
 
 
+def test_scores_of_the_same_weights_are_kept_and_others_are_not(run, tmp_path):
+    path = tmp_path / search_settings.RECORDED / "one.json"
+
+    def rows(*arguments):
+        search_settings.main([str(run), *arguments], tmp_path)
+        return [(row["beam"], row["length_penalty"]) for row in json.loads(path.read_text())["rows"]]
+
+    assert rows("--beams", "2", "--penalties", "0", "0.5") == [(2, 0), (2, 0.5)]
+    assert rows("--beams", "2", "3", "--penalties", "0.5") == [(2, 0), (2, 0.5), (3, 0.5)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"step": 1009}))
+    assert rows("--beams", "2", "--penalties", "0.5") == [(2, 0.5)]
+    for damaged in ("{", "[]", json.dumps({"run": "one"})):
+        path.write_text(damaged)
+        with pytest.raises(
+            InputError, match=r"one\.json is no record of this version .* Restore the file"
+        ):
+            rows("--beams", "2", "--penalties", "0.5")
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
@@ -50,6 +51,18 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def commit() -> str | None:
+    """The commit of the checkout that this package lies in, with ``-dirty`` if files differ from it; None elsewhere."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():  # Installed: a repository farther up would be another project's.
+        return None
+    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # No git, or a checkout of somebody else's.
+        return None
+
+
 def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, recipe: Path | None) -> None:
     """Score the test set with the best checkpoint, write results.json, show five translations."""
     began = time.monotonic() - progress.seconds
@@ -81,6 +94,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, re
         "wall_seconds": round(time.monotonic() - began, 1),
         "target_tokens_per_second": round(float(np.median(speeds)), 1) if speeds else None,
         "hardware": hardware(),
+        "commit": commit(),
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in RECORDED},
