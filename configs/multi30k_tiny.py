@@ -4,10 +4,12 @@ Wu et al. 2021 (docs/results/multi30k.md): 4 + 4 layers, width 128, feed-forward
 of 10,000, at most 8,000 updates of 8,192 positions, beam 5. Here an update has half as many positions and passes each
 twice (R-Drop), and normalization comes first (pre-norm).
 
-Data: the official files, lower-cased, with normalised punctuation, tokenised by Moses' script. Put
-``train.lc.norm.tok.{en,de}.gz``, ``val.lc.norm.tok.{en,de}.gz`` and ``test_2016_flickr.lc.norm.tok.{en,de}.gz`` (from
-https://github.com/multi30k/dataset, data/task1/tok) into ``data/multi30k/``. What the model translates must be such
-text, too: "a man in a red shirt ."; for text as people write it there is ``multi30k.py``.
+A tokenised BLEU of 41.60 on the test file (beam 5, seed 0) after 5.2 hours on 2 cores of an AMD EPYC.
+
+Data: the official files, lower-cased, with normalised punctuation, tokenised by Moses' script. Put ``train``, ``val``
+and ``test_2016_flickr`` (``.lc.norm.tok.en``, ``.lc.norm.tok.de``) from https://github.com/multi30k/dataset,
+data/task1/tok, into ``data/multi30k/`` and compress them: ``gzip data/multi30k/*.lc.norm.tok.*``. What the model
+translates must be such text, too: "a man in a red shirt ."; for text as people write it there is ``multi30k.py``.
 
     python train.py --config configs/multi30k_tiny.py
 """
