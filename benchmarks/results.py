@@ -149,8 +149,11 @@ def changes(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> dict[str
 def tables(document: Path, runs: Sequence[Recorded], root: Path) -> str:
     """What stands between the markers of a document."""
     is_readme = document.parent == root
-    of_page = [run for run in runs if is_readme or run.recipe.startswith(document.stem)]
-    shown = [run for run in of_page if run.changes.keys() <= OTHER_TEXT] if is_readme else of_page
+    if is_readme:
+        of_page = [run for run in runs if run.changes.keys() <= OTHER_TEXT | NO_OTHER_RESULT]
+        shown = [run for run in of_page if run.changes.keys() <= OTHER_TEXT]
+    else:
+        of_page = shown = [run for run in runs if run.recipe.startswith(document.stem)]
     if not shown:
         return "No run is recorded yet.\n"
     link = os.path.relpath(root / RECORDED, document.parent)
@@ -177,23 +180,20 @@ NO_OTHER_RESULT = {"--training.seed", "--training.save-every", "--training.log-e
 
 
 def over_seeds(runs: Sequence[Recorded]) -> Iterator[str]:
-    """Of each recipe that one machine has run with several seeds and nothing else changed: every score's mean and
-    range.
-    """
-    for recipe, hardware in dict.fromkeys((run.recipe, _hardware(run)) for run in runs):
-        same = {
-            DETAILS["seed"](run): run.values["scores"]
-            for run in runs
-            if (run.recipe, _hardware(run)) == (recipe, hardware) and run.changes.keys() <= NO_OTHER_RESULT
-        }
-        if len(same) > 1:
-            one, *_ = same.values()
-            scores = {name: [of[name]["value"] for of in same.values()] for name in one}
+    """Of what one machine has run with several seeds and nothing else changed: every score's mean and range."""
+    seeds: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        options = (part for change in run.changes.items() if change[0] not in NO_OTHER_RESULT for part in change)
+        what = shlex.join([run.recipe, *options])
+        seeds.setdefault((what, _hardware(run)), {})[DETAILS["seed"](run)] = run.values["scores"]
+    for (what, hardware), scores in seeds.items():
+        if len(scores) > 1:
+            found = {name: [of[name]["value"] for of in scores.values()] for name in next(iter(scores.values()))}
             figures = (
-                f"{name} {statistics.fmean(found):.2f} ({min(found):.2f} to {max(found):.2f})"
-                for name, found in scores.items()
+                f"{name} {statistics.fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+                for name, values in found.items()
             )
-            yield f"{recipe} with {len(same)} seeds, {hardware}: {', '.join(figures)}"
+            yield f"{what}, {len(scores)} seeds, {hardware}: {', '.join(figures)}"
 
 
 def signatures_of(run: Recorded) -> list[str]:

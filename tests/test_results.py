@@ -118,7 +118,7 @@ def test_seeds_of_a_recipe_are_summed_up(root, finished):
     assert "seeds" not in (root / "README.md").read_text()
     main(["--add", *(str(root / f"runs/seed{seed}") for seed in scores)], root)
     readme = (root / "README.md").read_text()
-    assert "\n- multi30k_tiny with 3 seeds, 2 cores, A chip: BLEU 37.83 (37.13 to 38.23)\n" in readme
+    assert "\n- multi30k_tiny, 3 seeds, 2 cores, A chip: BLEU 37.83 (37.13 to 38.23)\n" in readme
 
 
 @pytest.mark.parametrize("option", ["save_every", "log_every"])
@@ -130,14 +130,23 @@ def test_what_changes_no_result_makes_no_other_recipe(option, root, finished):
             values.get("config", values)["training"][option] = seed
             path.write_text(json.dumps(values))
         main(["--add", str(folder)], root)
-    assert "\n- multi30k_tiny with 2 seeds, " in (root / "docs/results/multi30k.md").read_text()
+    assert "\n- multi30k_tiny, 2 seeds, " in (root / "docs/results/multi30k.md").read_text()
 
 
 def test_a_seed_that_is_recorded_twice_counts_once(root, finished):
     scores = {"BLEU": {"value": 39.126, "signature": "tok:13a"}}
     main(["--add", *(str(finished(name, scores=scores)) for name in ("multi30k_tiny", "same"))], root)
     main(["--add", str(finished("seed3", seed=3, scores={"BLEU": {"value": 40.126, "signature": "tok:13a"}}))], root)
-    assert "with 2 seeds, 2 cores, A chip: BLEU 39.63 (39.13 to 40.13)\n" in (root / "README.md").read_text()
+    assert ", 2 seeds, 2 cores, A chip: BLEU 39.63 (39.13 to 40.13)\n" in (root / "README.md").read_text()
+
+
+def test_seeds_of_other_settings_are_summed_up_apart(root, finished):
+    folders = [finished(f"{steps}.{seed}", steps=steps, seed=seed) for steps in (1301, 1303) for seed in (0, 1)]
+    main(["--add", *map(str, folders)], root)
+    document = (root / "docs/results/multi30k.md").read_text()
+    for steps in (1301, 1303):
+        assert f"\n- multi30k_tiny --training.steps {steps}, 2 seeds, 2 cores, A chip: BLEU 37.13" in document
+    assert "seeds" not in (root / "README.md").read_text()
 
 
 def test_another_machine_is_no_other_seed(root, finished):

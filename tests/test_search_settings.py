@@ -48,9 +48,7 @@ def test_scores_of_the_same_weights_are_kept_and_others_are_not(run, tmp_path):
     assert rows("--beams", "2", "--penalties", "0.5") == [(2, 0.5)]
     for damaged in ("{", "[]", json.dumps({"run": "one"})):
         path.write_text(damaged)
-        with pytest.raises(
-            InputError, match=r"one\.json is no record of this version .* Restore the file"
-        ):
+        with pytest.raises(InputError, match=r"one\.json is no record of this version .* Restore the file"):
             rows("--beams", "2", "--penalties", "0.5")
 
 
