@@ -27,8 +27,8 @@ config = Config(
         max_length=64,
         row_length=40,
     ),
-    tokenizer=TokenizerConfig(kind="bpe", size=5000),
-    optimizer=OptimizerConfig(schedule="cosine", factor=0.6, warmup=200),
-    training=TrainingConfig(steps=4000, ema=0.995, valid_every=4000, valid_sentences=1014),
+    tokenizer=TokenizerConfig(kind="bpe", size=10_000),
+    optimizer=OptimizerConfig(schedule="cosine", factor=0.85, warmup=400),
+    training=TrainingConfig(steps=2800, ema=0.995, valid_every=2800, valid_sentences=1014),
     decoding=DecodingConfig(beam=5, length_penalty=0.6),
 )
