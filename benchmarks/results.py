@@ -223,7 +223,8 @@ def _score(name: str) -> Callable[[Recorded], str]:
 
 def _data(run: Recorded) -> str:
     data = run.values["config"]["data"]
-    name = Path(data["test"]).name.partition(".{lang}")[0]
+    path = Path(data["test"])
+    name = path.name.partition(".{lang}")[0] if "{lang}" in path.name else "/".join(path.parts[-2:])
     case = ", lower-cased" if "case:lc" in run.values["scores"]["BLEU"]["signature"] else ""
     overlap = run.values["overlap"]
     size = f", {overlap['sentences']:,} sentences" if overlap else ""

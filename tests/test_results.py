@@ -102,9 +102,12 @@ def test_the_readme_shows_a_recipe_on_other_text(root, finished):
     for path in (folder / "config.json", folder / "results.json"):
         values = json.loads(path.read_text())
         values.get("config", values)["data"]["target"] = "fr"
+        values.get("config", values)["data"]["test"] = "data/everyday/test.tsv"
         path.write_text(json.dumps(values))
     main(["--add", str(folder)], root)
-    assert "--workdir runs/french --data.target fr\n" in (root / "README.md").read_text()
+    readme = (root / "README.md").read_text()
+    assert "--workdir runs/french --data.test data/everyday/test.tsv --data.target fr\n" in readme
+    assert "| everyday/test.tsv, en-fr, 1,009 sentences, lower-cased |" in readme
 
 
 def test_seeds_of_a_recipe_are_summed_up(root, finished):
