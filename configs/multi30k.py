@@ -1,8 +1,8 @@
 """English to German image captions: raw, cased text of Multi30k.
 
 Put train, val and test_2016_flickr (.en.gz, .de.gz, and .fr.gz for French) into ``data/multi30k/``, or give other
-files with ``--data.train`` and its like. 2.1 M parameters, R-Drop as in ``multi30k_tiny.py``. sacreBLEU 38.97 into German, 57.54
-into French (test_2016_flickr, beam 4, seed 0), each after 1.9 hours on one core of an AMD EPYC.
+files with ``--data.train`` and its like. 2.1 M parameters, R-Drop as in ``multi30k_tiny.py``. sacreBLEU 38.97 into
+German, 57.54 into French (test_2016_flickr, beam 4, seed 0), each after 1.9 hours on one core of an AMD EPYC.
 
     python train.py --config configs/multi30k.py
     python train.py --config configs/multi30k.py --workdir runs/multi30k-en-fr --data.target fr
