@@ -82,21 +82,29 @@ def metrics(workdir):
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
-def test_the_commit_is_that_of_the_checkout_and_says_if_files_differ(tmp_path, monkeypatch):
-    module = tmp_path / "checkout/transformer_jax/results.py"
-    module.parent.mkdir(parents=True)
-    module.write_text("")
-    monkeypatch.setattr("transformer_jax.results.__file__", str(module))
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@b.c"]
-    subprocess.run([*git, "init", "-q"], check=True)
+def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
+    checkout = tmp_path / "checkout"
+    (checkout / "transformer_jax").mkdir(parents=True)
+    (checkout / "README.md").write_text("one")
+    monkeypatch.setattr("transformer_jax.results.__file__", str(checkout / "transformer_jax/results.py"))
+
+    def git(folder, *arguments):
+        name = "-c", "user.name=A", "-c", "user.email=a@b.c"
+        command = ["git", "-C", str(folder), *name, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git(tmp_path, "init")
     assert commit() is None  # A package in a folder of another project.
-    git[2] = str(tmp_path / "checkout")
-    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
-        subprocess.run([*git, *arguments], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
-    assert commit() == head[:12]
-    module.write_text("changed")
-    assert commit() == f"{head[:12]}-dirty"
+    git(checkout, "init")
+    assert commit() is None  # A branch without a commit.
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-m", "one")
+    head = git(checkout, "rev-parse", "HEAD")
+    assert commit() == head
+    git(checkout, "pack-refs", "--all")
+    assert commit() == head
+    git(checkout, "checkout", "--detach")
+    assert commit() == head
 
 
 def test_a_run_folder_holds_what_translation_and_the_reader_need(recipe, finished):

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import platform
-import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
@@ -52,14 +51,21 @@ def hardware() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package lies in, with ``-dirty`` if files differ from it; None elsewhere."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():  # Installed: a repository farther up would be another project's.
-        return None
-    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    """The commit of the checkout that this package lies in, whose files may differ from it; None elsewhere.
+
+    Read from .git itself: a training starts no other program.
+    """
+    git = Path(__file__).parent.parent / ".git"
     try:
-        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # No git, or a checkout of somebody else's.
+        head = (git / "HEAD").read_text().strip()
+        branch = head.removeprefix("ref: ")
+        if branch == head:
+            return head
+        if (git / branch).exists():
+            return (git / branch).read_text().strip()
+        packed = (line.split(" ") for line in (git / "packed-refs").read_text().splitlines())
+        return next((first for first, *rest in packed if rest == [branch]), None)
+    except OSError:  # Installed without its history, or a branch without a commit.
         return None
 
 
