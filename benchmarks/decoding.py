@@ -3,8 +3,9 @@
     python -m benchmarks.decoding --workdir runs/NAME --source data/multi30k/test_2016_flickr.lc.norm.tok.en.gz
 
 Token ids in, token ids out, on CPU in float32: sentences a second in batches of 64 sorted by length, and milliseconds
-for one sentence at a time. Each system has a process of its own, and their repeats alternate. Needs a trained run with
-post-norm and one vocabulary, and requirements-parity.txt.
+for one sentence at a time. Batches have all cores, whatever the system; for one sentence the others have one thread.
+Each system has a process of its own, and their repeats alternate. Needs a trained run with post-norm and one
+vocabulary, and requirements-parity.txt.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmarks.record import Spread, alternate, compared, report, require, spre
 from transformer_jax.command import keep_compiled_programs
 from transformer_jax.data.sources import read_lines
 from transformer_jax.decoding.next_token import Vocabulary
-from transformer_jax.decoding.search import most_tokens, search
+from transformer_jax.decoding.search import most_tokens, search, workers
 from transformer_jax.decoding.translator import Translator
 
 Sentences = list[list[int]]
@@ -96,11 +97,11 @@ def hugging_face(translator: Translator, threads: int) -> Decode:
 
     from benchmarks.peers.marian_model import marian
 
-    torch.set_num_threads(threads)
     model = marian(translator)
     pad = translator.tokenizers.target.pad_id
 
     def decode(sources: Sentences, beam: int) -> Sentences:
+        torch.set_num_threads(threads)  # One number for the whole process.
         translations: Sentences = []
         for start in range(0, len(sources), BATCH):
             part = [torch.tensor(source) for source in sources[start : start + BATCH]]
@@ -133,7 +134,7 @@ class Runner:
         encoded = ([*ids, translator.tokenizers.source.eos_id] for ids in translator.tokenizers.source.encode(lines))
         self.sources = sorted(encoded, key=len)
         self.singles = self.sources[:: max(1, len(self.sources) // benchmark.singles)]
-        self.batches, self.single = (SYSTEMS[system](translator, threads) for threads in (2, 1))
+        self.batches, self.single = (SYSTEMS[system](translator, threads) for threads in (workers(), 1))
         self.system = system
 
     def __call__(self) -> dict[str, float]:

@@ -4,7 +4,7 @@
     python -m benchmarks.growth --suite toy    # seconds
 
 One of the three grows at a time, the others stay. Memory is what the compiled program takes beside its arguments, and
-the state; time is the fastest of a few steps, compilation left out.
+the state; time is the median of a few steps, compilation left out.
 """
 
 from __future__ import annotations

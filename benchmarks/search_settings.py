@@ -7,6 +7,7 @@ for the table that ``python -m benchmarks.results`` makes, beside those that the
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import tyro
 
 from benchmarks.record import machine, stored
-from transformer_jax import Translator, atomic
+from transformer_jax import Translator, atomic, checksums
 from transformer_jax.command import parse
 from transformer_jax.command import run as run_command
 from transformer_jax.config import DecodingConfig
@@ -68,7 +69,13 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         scores = score(found, references, data.target)
         value = scores.get("BLEU-tokenized", scores["BLEU"])
         rows.append({**dataclasses.asdict(setting), "BLEU": value.value, "signature": value.signature})
-    weights = {"run": command.run.resolve().name, "step": translator.step, "valid": data.valid}
+    saved = command.run / "checkpoints" / str(translator.step) / checksums.NAME
+    weights = {
+        "run": command.run.resolve().name,
+        "step": translator.step,
+        "valid": data.valid,
+        "checksum": hashlib.sha256(saved.read_bytes()).hexdigest(),
+    }
     path = root / RECORDED / f"{weights['run']}.json"
     earlier = stored(path, _checked) if path.exists() else {}
     if all(earlier.get(name) == value for name, value in weights.items()):

@@ -44,8 +44,10 @@ def test_scores_of_the_same_weights_are_kept_and_others_are_not(run, tmp_path):
 
     assert rows("--beams", "2", "--penalties", "0", "0.5") == [(2, 0), (2, 0.5)]
     assert rows("--beams", "2", "3", "--penalties", "0.5") == [(2, 0), (2, 0.5), (3, 0.5)]
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"step": 1009}))
-    assert rows("--beams", "2", "--penalties", "0.5") == [(2, 0.5)]
+    for other in ({"step": 1009}, {"checksum": "of a run of the same name"}):
+        assert len(rows("--beams", "2", "--penalties", "0", "0.5")) > 1
+        path.write_text(json.dumps(json.loads(path.read_text()) | other))
+        assert rows("--beams", "2", "--penalties", "0.5") == [(2, 0.5)]
     for damaged in ("{", "[]", json.dumps({"run": "one"})):
         path.write_text(damaged)
         with pytest.raises(InputError, match=r"one\.json is no record of this version .* Restore the file"):

@@ -71,7 +71,7 @@ class ModelConfig:
             raise InputError(f"model.d_model {self.d_model} is odd. The sinusoids come in pairs: choose an even width.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout is {self.dropout}. Give a share from 0 up to, but not including, 1.")
-        if self.norm_epsilon <= 0:
+        if not 0 < self.norm_epsilon < math.inf:
             raise InputError(f"model.norm_epsilon is {self.norm_epsilon}. Give a small number above 0, such as 1e-6.")
 
 
@@ -100,7 +100,7 @@ class DataConfig:
     batching: Literal["packed", "buckets"] = "packed"
     """Rows filled with several sentences, or rows of one sentence each in a few lengths."""
     row_length: int = 64
-    """Positions of a row with batching=packed; pairs that are longer go into rows of max_length."""
+    """Positions of a row with batching=packed, at most max_length; pairs that are longer go into rows of max_length."""
     batch_tokens: int = 4096
     """Target tokens in one update over all devices, padding included."""
     buckets: int = 5
@@ -206,8 +206,11 @@ class TrainingConfig:
         for name in ("steps", "accumulate", "log_every", "valid_every", "valid_sentences", "max_skipped"):
             if getattr(self, name) < 1:
                 raise InputError(f"training.{name} is {getattr(self, name)}. Give a number of at least 1.")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"training.seed is {self.seed}. Give a number from 0 to 2**63 - 1.")
+        if not 0 <= self.seed < 2**32:  # Of larger numbers jax.random.key takes the last 32 bits.
+            raise InputError(f"training.seed is {self.seed}. Give a number from 0 to 2**32 - 1.")
+        for name in ("save_every", "patience"):
+            if getattr(self, name) < 0:
+                raise InputError(f"training.{name} is {getattr(self, name)}. Give a number of at least 0.")
         if not 0 <= self.r_drop < math.inf:
             raise InputError(f"training.r_drop is {self.r_drop}. Give a weight of at least 0.")
         for name in ("label_smoothing", "ema"):

@@ -22,6 +22,7 @@ from transformer_jax.config import Config
 from transformer_jax.corpus import Corpus, load_corpus
 from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.pipeline import Share, TrainingBatches, evaluation_batches, training_iterator
+from transformer_jax.decoding.search import ROWS, workers
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, Stopped
 from transformer_jax.evaluation import score
@@ -46,9 +47,6 @@ MAY_CHANGE = (
     "decoding",
 )
 """Settings that a run may continue with changed; any other would make it a different run."""
-
-BLOCK = 128
-"""Validation sentences that are translated together: a signal waits for a block's end, not for all of them."""
 
 PROFILED = range(20, 25)
 """The updates of a process that a profile covers: a few, after the first ones, which compile."""
@@ -288,10 +286,12 @@ def validate(
     params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.best_params))
     translator = Translator(config, corpus.tokenizers, params)
     translations: list[str] = []
-    for start in range(0, len(pairs), BLOCK):
+    together = ROWS[-1] * max(2, workers())  # A signal waits for their end, not for all pairs.
+    for start in range(0, len(pairs), together):
         if given_up():
             return None
-        block = [pair.source for pair in pairs[start : start + BLOCK]]
-        translations += [translation.text for translation in translator.translate(block, beam=1)]
+        block = [pair.source for pair in pairs[start : start + together]]
+        found = translator.translate_n_best(block, 1, beam=1, first=start + 1)
+        translations += [best.text for [best] in found]
     scores = score(translations, [pair.target for pair in pairs], config.data.target)
     return {**means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}

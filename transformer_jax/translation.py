@@ -193,12 +193,16 @@ def is_typed(command: TranslateCommand) -> bool:
 
 def typed() -> Iterator[str]:
     """Ask for text until the end of input (Ctrl-D)."""
-    while True:
-        print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            return
-        yield line.rstrip("\n")
+
+    def lines() -> Iterator[bytes]:
+        while True:
+            print("> ", end="", file=sys.stderr, flush=True)
+            line = sys.stdin.buffer.readline()
+            if not line:
+                return
+            yield line
+
+    return read(lines(), "the terminal")
 
 
 def read(lines: Iterable[bytes], name: str) -> Iterator[str]:

@@ -34,7 +34,7 @@ def test_every_sentence_advances_until_it_is_done(sentences, longest):
 
     def result(now):
         shown = now.noted[:, None].astype(jnp.float32)
-        return Hypotheses(now.noted[:, None, None], shown, shown)
+        return Hypotheses(now.noted[:, None, None], shown)
 
     found = until_done(lambda now: now.left > 0, advance, first, result)
     jax.effects_barrier()

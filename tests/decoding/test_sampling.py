@@ -42,11 +42,11 @@ def test_what_ends_ends_and_what_does_not_is_ended_at_its_limit(dice):
     # The best word at every step is a, so only the limits end anything: a a a [EOS], as likely as it is to end there.
     [first, second] = run_greedy(dice(eos=0.25, a=0.75), [(A, EOS), (B, EOS)], [4, 1])
     assert first.ids == (A, A, A, EOS)
-    assert first.log_probability == pytest.approx(3 * math.log(0.75) + math.log(0.25), abs=1e-5)
+    assert first.score == pytest.approx(3 * math.log(0.75) + math.log(0.25), abs=1e-5)
     assert second.ids == (EOS,)
     [ended] = run_greedy(dice(eos=0.75, a=0.25), [(A, EOS)], [4])
     assert ended.ids == (EOS,)
-    assert ended.log_probability == pytest.approx(math.log(0.75), abs=1e-5)
+    assert ended.score == pytest.approx(math.log(0.75), abs=1e-5)
 
 
 @pytest.mark.parametrize("search", [run_greedy, run_sample])
@@ -143,7 +143,7 @@ def test_words_are_drawn_with_their_probabilities(temperature, top_k, expected, 
 def test_the_sum_of_log_probabilities_is_the_models_whatever_the_temperature(dice):
     log_p = {A: math.log(0.5), B: math.log(0.3), EOS: math.log(0.2)}
     for one in run_sample(dice(eos=0.2, a=0.5, b=0.3), [(A, EOS)] * 7, [13] * 7, temperature=2.0):
-        assert one.log_probability == pytest.approx(sum(log_p[word] for word in one.ids), abs=1e-4)
+        assert one.score == pytest.approx(sum(log_p[word] for word in one.ids), abs=1e-4)
 
 
 def test_the_same_key_draws_the_same_and_another_key_something_else(random_case, batch):
@@ -175,4 +175,4 @@ def test_bfloat16_finds_what_its_uncached_model_finds_likely(random_case, batch)
         assert one.ids[-1] == EOS
         assert len(one.ids) <= limit
         log_p = case.whole_pass(source, [one.ids[:-1]], 13)[0, np.arange(len(one.ids)), one.ids]
-        assert one.log_probability == pytest.approx(log_p.sum(), rel=0.02, abs=0.05)
+        assert one.score == pytest.approx(log_p.sum(), rel=0.02, abs=0.05)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from uncached import EOS, SPECIAL, Decoded, assert_same, beam_by_hand, greedy_by_hand
+from uncached import EOS, SPECIAL, assert_same, beam_by_hand, greedy_by_hand
 
 from transformer_jax.decoding import search as module
 from transformer_jax.decoding.next_token import Hypotheses
@@ -24,7 +24,7 @@ def recorded(monkeypatch, dice):
         shapes.append(batch.shape)
         tokens = np.zeros((len(batch), 1, length), np.int32)
         tokens[:, 0, 0], tokens[:, 0, 1] = batch[:, 0], EOS
-        return Hypotheses(tokens, limits[:, None].astype(np.float32), limits[:, None].astype(np.float32))
+        return Hypotheses(tokens, limits[:, None].astype(np.float32))
 
     monkeypatch.setattr(module, "_greedy", answer)
 
@@ -105,7 +105,7 @@ def test_a_beam_of_one_is_greedy(alpha, random_case, batch):
     source = batch[0][1]
     [[found]] = search(*case, [source], SPECIAL, 1, alpha)
     expected = greedy_by_hand(case, source, most_tokens(len(source)))
-    assert_same([Decoded(found.ids, found.score, found.score)], [expected])
+    assert_same([found], [expected])
 
 
 def test_n_best_of_each_sentence_is_its_own(random_case):
@@ -117,17 +117,22 @@ def test_n_best_of_each_sentence_is_its_own(random_case):
         assert [one.score for one in found] == pytest.approx([one.score for one in expected], rel=1e-4)
 
 
-def test_the_same_seed_draws_the_same_and_another_seed_or_call_something_else(random_case):
+def test_a_draw_depends_on_seed_and_numbers_and_on_no_other_sentence(random_case):
     case = random_case(spread=0.5)
-    sources = [(A, 7, EOS)] * 5
+    numbers = [(text, part) for text in (0, 5) for part in range(5)]
 
-    def ids(*sampling, first=0):
-        return [one.ids for [one] in search(*case, sources, SPECIAL, 1, 0.6, Sampling(*sampling), first)]
+    def ids(seed, draws):
+        sources = [(A, 7, EOS)] * len(draws)
+        found = search(*case, sources, SPECIAL, 1, 0.6, Sampling(seed=seed), draws)
+        return [one.ids for [one] in found]
 
-    assert ids(1.0, 0, 0) == ids(1.0, 0, 0)
-    assert ids(1.0, 0, 0) != ids(1.0, 0, 1)
-    assert ids(1.0, 0, 0) != ids(1.0, 0, 0, first=5)
-    assert len(set(ids(1.0, 0, 0))) > 1  # equal sentences are drawn independently
+    drawn = ids(0, numbers)
+    assert drawn == ids(0, numbers)
+    assert drawn == [ids(0, [one])[0] for one in numbers]
+    assert drawn[::-1] == ids(0, numbers[::-1])
+    assert drawn != ids(1, numbers)
+    assert drawn[:5] != drawn[5:]
+    assert len(set(drawn)) > 1  # equal sentences are drawn independently
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-9, math.inf, math.nan])

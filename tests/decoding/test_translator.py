@@ -107,6 +107,19 @@ def test_n_draws_differ_and_come_again_with_the_same_seed(translator):
     assert not set(draw(0)) & set(draw(0, first=2049))  # a later block of a file
 
 
+def test_what_is_drawn_for_a_text_depends_on_its_number_and_on_no_other_text(translator):
+    def draw(texts, first=1, n=1):
+        return [
+            [one.text for one in found]
+            for found in translator.translate_n_best(texts, n, None, None, Sampling(), first)
+        ]
+
+    [*_, alone] = draw([TEXT], first=2)
+    for before in (TEXT, "!!!", LONG):
+        assert draw([before, TEXT, LONG])[1] == alone
+    assert draw([TEXT], first=2, n=3)[0][:1] == alone
+
+
 def test_a_long_text_is_translated_in_parts_that_are_translated_as_if_alone(translator, caplog):
     caplog.set_level(logging.WARNING)
     [_, whole] = translator.translate_n_best([TEXT, LONG], 2, first=6)

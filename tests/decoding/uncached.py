@@ -8,18 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.decoding.next_token import Vocabulary
+from transformer_jax.decoding.search import Hypothesis
 from transformer_jax.model.transformer import Transformer
 
 PAD, UNK, SOS, EOS = range(4)
 SPECIAL = Vocabulary(PAD, UNK, SOS, EOS)
-
-
-class Decoded(NamedTuple):
-    """One hypothesis: its ids with [EOS], the sum of their log-probabilities, and what it was ranked by."""
-
-    ids: tuple[int, ...]
-    log_probability: float
-    score: float
 
 
 class Case(NamedTuple):
@@ -57,7 +50,7 @@ def greedy_by_hand(case, source, limit):
     while EOS not in ids:
         log_p = case.following(source, ids, limit)
         ids, total = (*ids, int(log_p.argmax())), total + float(log_p.max())
-    return Decoded(ids, total, total)
+    return Hypothesis(ids, total)
 
 
 def beam_by_hand(case, source, limit, beams, alpha):
@@ -71,7 +64,8 @@ def beam_by_hand(case, source, limit, beams, alpha):
             if np.isfinite(log_p)
         ]
         best = sorted(longer, key=lambda one: -one[1])[: 2 * beams]
-        finished += [Decoded(*one, one[1] / ((5 + length) / 6) ** alpha) for one in best if one[0][-1] == EOS]
+        penalty = ((5 + length) / 6) ** alpha
+        finished += [Hypothesis(ids, total / penalty) for ids, total in best if ids[-1] == EOS]
         open_ones = [one for one in best if one[0][-1] != EOS][:beams]
     return sorted(finished, key=lambda one: -one.score)[:beams]
 
@@ -84,19 +78,18 @@ def padded(sources, width):
 def decoded(found):
     """The hypotheses of each row; places that stayed empty are left out."""
     rows = []
-    for tokens, totals, scores in zip(*jax.device_get(found), strict=True):
+    for tokens, scores in zip(*jax.device_get(found), strict=True):
         row = []
-        for ids, total, score in zip(tokens.tolist(), totals.tolist(), scores.tolist(), strict=True):
+        for ids, score in zip(tokens.tolist(), scores.tolist(), strict=True):
             if np.isfinite(score) and EOS in ids:
                 end = ids.index(EOS) + 1
                 assert set(ids[end:]) <= {PAD}
-                row.append(Decoded(tuple(ids[:end]), total, score))
+                row.append(Hypothesis(tuple(ids[:end]), score))
         rows.append(row)
     return rows
 
 
 def assert_same(found, expected):
-    """The same hypotheses in the same order; sums agree as far as float32 does."""
+    """The same hypotheses in the same order; scores agree as far as float32 does."""
     assert [one.ids for one in found] == [one.ids for one in expected]
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one[1:], other[1:], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose([one.score for one in found], [one.score for one in expected], rtol=1e-4, atol=1e-4)

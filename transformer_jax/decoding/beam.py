@@ -29,7 +29,6 @@ class _Progress(NamedTuple):
     open_places: Int[Array, "B W C"]
     open_log_p: Float[Array, "B W"]
     done_tokens: Int[Array, "B W C"]
-    done_log_p: Float[Array, "B W"]
     done_score: Float[Array, "B W"]
     caches: Any
     source_mask: Bool[Array, "B 1 1 S"]
@@ -95,7 +94,6 @@ def beam_search(
         score = jnp.where(settled(now)[:, None], -jnp.inf, score)
         done_score, won = jax.lax.top_k(jnp.concatenate([now.done_score, score], axis=1), beams)
         done_tokens = jnp.concatenate([now.done_tokens, tokens], axis=1)
-        done_log_p = jnp.concatenate([now.done_log_p, best], axis=1)
         followed = jnp.take_along_axis(parent, kept, axis=1)
         return now._replace(
             position=now.position + 1,
@@ -103,13 +101,12 @@ def beam_search(
             open_places=jnp.take_along_axis(places, followed[:, :, None], axis=1),
             open_log_p=open_log_p,
             done_tokens=jnp.take_along_axis(done_tokens, won[:, :, None], axis=1),
-            done_log_p=jnp.take_along_axis(done_log_p, won, axis=1),
             done_score=done_score,
             caches=caches,
         )
 
     def found(now: _Progress) -> Hypotheses:
-        return Hypotheses(now.done_tokens, now.done_log_p, now.done_score)
+        return Hypotheses(now.done_tokens, now.done_score)
 
     empty = jnp.full((sentences, beams, length), vocabulary.pad, jnp.int32)
     nothing = jnp.full((sentences, beams), -jnp.inf)
@@ -119,7 +116,6 @@ def beam_search(
         open_places=jnp.zeros_like(empty),
         open_log_p=nothing.at[:, 0].set(0),  # All beams start alike: only one may be continued.
         done_tokens=empty,
-        done_log_p=nothing,
         done_score=nothing,
         caches=model.apply(variables, memory, beams, length, method="start"),
         source_mask=source_mask,

@@ -24,12 +24,11 @@ class Vocabulary(NamedTuple):
 class Hypotheses(NamedTuple):
     """What a search found, best first.
 
-    tokens: each translation with its [EOS], then padding; log_probability: the sum over its tokens, [EOS] included;
-    score: what the search ranked by.
+    tokens: each translation with its [EOS], then padding; score: what the search ranked by, of a search without length
+    penalty the sum of the log-probabilities of its tokens, [EOS] included.
     """
 
     tokens: Int[Array, "B W C"]
-    log_probability: Float[Array, "B W"]
     score: Float[Array, "B W"]
 
 

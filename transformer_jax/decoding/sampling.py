@@ -114,7 +114,7 @@ def _extend(
         )
 
     def found(now: _Progress) -> Hypotheses:
-        return Hypotheses(now.tokens[:, None], now.log_probability[:, None], now.log_probability[:, None])
+        return Hypotheses(now.tokens[:, None], now.log_probability[:, None])
 
     first = _Progress(
         position=jnp.zeros((), jnp.int32),

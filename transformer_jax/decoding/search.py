@@ -5,6 +5,7 @@ Axes: B sentences, S source positions.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key, UInt32
 
 from transformer_jax.decoding.beam import beam_search
 from transformer_jax.decoding.next_token import Hypotheses, Vocabulary
@@ -40,8 +42,8 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"the seed {self.seed} cannot be drawn with. Give a number from 0 to 2**63 - 1.")
+        if not 0 <= self.seed < 2**32:  # Of larger numbers jax.random.key takes the last 32 bits.
+            raise InputError(f"the seed {self.seed} cannot be drawn with. Give a number from 0 to 2**32 - 1.")
         # Beyond these a quotient of log-probabilities may be no number in float32.
         if not 1e-3 <= self.temperature <= 1e3 or self.top_k < 0:
             raise InputError(
@@ -70,13 +72,13 @@ def search(
     beam: int,
     length_penalty: float,
     sampling: Sampling | None = None,
-    first: int = 0,
+    draws: Sequence[tuple[int, ...]] = (),
     wanted: int = 1,
 ) -> list[list[Hypothesis]]:
     """Up to ``wanted`` hypotheses for each source (x1 ... xn [EOS]), best first; with ``sampling`` one drawn.
 
-    first: a number for this call; with another one, the same sources and seed give other draws. wanted: a beam is
-    searched through the sooner, the fewer are.
+    draws: with ``sampling``, numbers for each source, on which alone its draw depends beside the seed. wanted: a beam
+    is searched through the sooner, the fewer are.
     Raises InputError if that takes more memory than there is.
     """
     results: list[list[Hypothesis]] = [[] for _ in sources]
@@ -90,9 +92,8 @@ def search(
             limits[row] = most_tokens(len(sources[member]))
         inputs = (model, params, batch, limits, most_tokens(width), vocabulary)
         if sampling is not None:
-            numbers = jnp.asarray([*members, *[0] * (rows - len(members))])
-            key = jax.random.fold_in(jax.random.key(sampling.seed), first)
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
+            numbers = [draws[member] for member in members] + [draws[members[0]]] * (rows - len(members))
+            keys = jax.vmap(_key, (None, 0))(sampling.seed, jnp.asarray(numbers, jnp.uint32))
             found = _sample(*inputs, keys, sampling.temperature, sampling.top_k)
         elif beam == 1:
             found = _greedy(*inputs)
@@ -138,6 +139,11 @@ def _at_once(model: Transformer, beam: int, batches: Sequence[tuple[list[int], i
                 f"{there / GIB:.1f} GiB are free. Lower the beam, or split the texts."
             )
     return most
+
+
+def _key(seed: int, numbers: UInt32[Array, "N"]) -> Key[Array, ""]:
+    """A key of its own for each seed and numbers."""
+    return functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed))
 
 
 _greedy = jax.jit(greedy, static_argnums=(0, 4, 5))

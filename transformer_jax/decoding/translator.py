@@ -102,8 +102,8 @@ class Translator:
 
         A text without letters and digits, such as a blank or an emoji, has one translation: itself. A text of more
         tokens than the run was trained on (data.max_length) is split at the ends of sentences, else between words;
-        its parts are translated one by one and joined with spaces. first: the number of the first text; it names
-        texts in warnings, and gives each its own draws.
+        its parts are translated one by one and joined with spaces. first: the number of the first text; a text's
+        number names it in warnings, and with the seed decides what is drawn for it.
         Raises InputError for a beam or ``n`` below 1, fewer beams than translations wanted, or a length penalty that
         is not from 0 to 10; RunError if the model's probabilities are no numbers.
         """
@@ -124,8 +124,14 @@ class Translator:
             for ids in self.tokenizers.source.encode(parts)
             for _ in range(repeats)
         ]
+        draws = [
+            (number, part, repeat)
+            for number, group in enumerate(groups, start=first)
+            for part in range(len(group))
+            for repeat in range(repeats)
+        ]
         vocabulary = Vocabulary(*self.tokenizers.target.special_ids)
-        results = search(self.model, self.params, encoded, vocabulary, beam, alpha, sampling, first, n)
+        results = search(self.model, self.params, encoded, vocabulary, beam, alpha, sampling, draws, n)
         if not all(results):
             raise RunError(
                 "the model's probabilities are no numbers: its training has diverged. "
