@@ -10,7 +10,8 @@ The files of ``tatoeba.py`` and ``multi30k.py`` as one, a line for each pair:
 
 For a GPU: sacreBLEU 40.95 on captions and 44.95 on Tatoeba's test sentences after 4.6 minutes on an H100
 (docs/results/everyday.md). 52.3 M parameters. Widths, layers and heads are the base model's (Vaswani et al. 2017, table
-3); normalization comes first and dropout is higher, since the text is a twentieth of the paper's.
+3); normalization comes first and dropout is higher, since the text is a twentieth of the paper's. Whether R-Drop helps
+at this size was not tried.
 
     python train.py --config configs/everyday_base.py
 """

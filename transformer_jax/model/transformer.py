@@ -47,7 +47,9 @@ class ProjectionLayer(nn.Module):
         return logits if self.bias is None else logits + self.bias[None, None]
 
     def factors(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T E"], Float[Array, "V E"]]:
-        """Features and a table whose product is the logits: a bias is one more column, of a feature that is 1."""
+        """Features and a table whose product is the logits: a bias is one more column, of a feature that is 1. Where
+        the product is in bfloat16 the bias is rounded, as the table is; ``__call__`` adds it in float32.
+        """
         if self.bias is None:
             return x, self.table()
         ones = jnp.ones((*x.shape[:2], 1), x.dtype)
