@@ -152,6 +152,13 @@ def test_blank_lines_stay_where_they_are(translate, expected):
     assert found.lines == ["", *expected(TEXTS[:1]), "", ""]
 
 
+class Terminal(io.TextIOWrapper):
+    """Standard input that somebody types into."""
+
+    def isatty(self):
+        return True
+
+
 def test_at_a_terminal_each_line_is_answered_before_the_next_is_read(tiny_run, translate, monkeypatch, expected):  # noqa: F811
     events = []
 
@@ -159,10 +166,6 @@ def test_at_a_terminal_each_line_is_answered_before_the_next_is_read(tiny_run, t
         def readline(self):
             events.append("read")
             return super().readline()
-
-    class Terminal(io.TextIOWrapper):
-        def isatty(self):
-            return True
 
     class Noted(Translator):
         def translate_n_best(self, texts, *arguments, **keywords):
@@ -175,6 +178,12 @@ def test_at_a_terminal_each_line_is_answered_before_the_next_is_read(tiny_run, t
     assert found.out.split("\n") == [*expected(["Where is the dog?", "Is it 3.5?"]), ""]
     assert found.err.count("> ") == 3
     assert events == ["read", ["Where is the dog?"], "read", ["Is it 3.5?"], "read"]
+
+
+def test_what_is_typed_may_be_no_utf_8(translate):
+    found = translate(stdin=Terminal(io.BytesIO(b"Where is the caf\xe9?\nIs it 3.5?\n")))
+    assert "the terminal:1 is not UTF-8" in found.err
+    assert len(found.lines) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"], ids=["nothing", "byte order mark"])
