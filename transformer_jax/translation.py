@@ -216,7 +216,7 @@ def read(lines: Iterable[bytes], name: str) -> Iterator[str]:
         try:
             text = line.decode()
         except UnicodeDecodeError:
-            logging.warning(f"{name}:{number} is not UTF-8: what cannot be read becomes U+FFFD. Convert the file.")
+            logging.warning(f"{name}:{number} is not UTF-8: what cannot be read becomes U+FFFD. Give it as UTF-8.")
             text = line.decode(errors="replace")
         yield text.removeprefix("\ufeff") if number == 1 else text
 
