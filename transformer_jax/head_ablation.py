@@ -24,9 +24,10 @@ import tyro
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from transformer_jax.attention.ablation import NAME, Ablation, Changes, draw
+from transformer_jax.attention.ablation import NAME, Ablation, Changes
+from transformer_jax.attention.dump import AttentionKind
 from transformer_jax.attention.figures import write
-from transformer_jax.attention.pictures import Kind
+from transformer_jax.attention.head_importance_map import draw
 from transformer_jax.config import ModelConfig
 from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.pipeline import evaluation_batches
@@ -37,13 +38,13 @@ from transformer_jax.evaluation import score
 from transformer_jax.training.step import evaluate
 from transformer_jax.translation import insistent_interrupts, newest_run
 
-SUBLAYERS: dict[Kind, tuple[str, str]] = {
+SUBLAYERS: dict[AttentionKind, tuple[str, str]] = {
     "encoder": ("encoder", "self_attention"),
     "decoder": ("decoder", "self_attention"),
     "cross": ("decoder", "cross_attention"),
 }
 """Where the parameters of each kind of attention are: ``params[stack]["blocks_0"][sublayer]``."""
-Heads = Mapping[Kind, Float[Array | np.ndarray, "_ H"]]
+Heads = Mapping[AttentionKind, Float[Array | np.ndarray, "_ H"]]
 """For each kind [layers, heads]: 1 keeps a head, 0 masks it."""
 LOSS_TOKENS = 2048
 """Target tokens in a batch of the loss, padding included: the last batch, which may be nearly empty, costs little."""
@@ -136,7 +137,7 @@ def measure(translator: Translator, pairs: Sequence[Pair], beam: int) -> Ablatio
 def all_heads(model: ModelConfig) -> Heads:
     """Every head kept."""
     layers = {"encoder": model.encoder_layers, "decoder": model.decoder_layers, "cross": model.decoder_layers}
-    return {kind: np.ones((layers[kind], model.heads), np.float32) for kind in get_args(Kind)}
+    return {kind: np.ones((layers[kind], model.heads), np.float32) for kind in get_args(AttentionKind)}
 
 
 def scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Callable[[Heads], Scores]:

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from transformer_jax.attention.ablation import Ablation, Changes, draw
+from transformer_jax.attention.ablation import Ablation, Changes
+from transformer_jax.attention.head_importance_map import draw
 from transformer_jax.errors import InputError, RunError
 
 

@@ -15,7 +15,7 @@ from picture_cases import SOURCE, TARGET, attention
 from PIL import Image
 
 from transformer_jax.attention import fonts, pictures
-from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.dump import Attention, AttentionKind
 from transformer_jax.attention.pictures import save_pictures
 from transformer_jax.errors import InputError, RunError
 
@@ -38,7 +38,7 @@ def no_fonts_but_dejavu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     fonts.find_fonts.cache_clear()
 
 
-def draw(attention: Attention, kind: pictures.Kind, layer: int) -> Figure:
+def draw(attention: Attention, kind: AttentionKind, layer: int) -> Figure:
     return pictures._compose(attention, kind, layer)[0]
 
 
@@ -67,7 +67,7 @@ def maps(figure: Figure) -> list[Axes]:
         ("cross", TARGET, SOURCE),
     ],
 )
-def test_each_head_shows_its_numbers_under_its_tokens(kind: pictures.Kind, queries: tuple, keys: tuple) -> None:
+def test_each_head_shows_its_numbers_under_its_tokens(kind: AttentionKind, queries: tuple, keys: tuple) -> None:
     one = attention()
     for layer, weights in enumerate(getattr(one, kind)):
         figure = draw(one, kind, layer)

@@ -1,5 +1,4 @@
-"""What each head is worth: how loss and BLEU change when that head alone is masked; the file that keeps it, and its
-picture.
+"""What each head is worth: how loss and BLEU change when that head alone is masked, and the file that keeps it.
 
 Axes: L layers, H heads; both are numbered from 0, as everywhere.
 """
@@ -7,28 +6,22 @@ Axes: L layers, H heads; both are numbered from 0, as everywhere.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float
 
 from transformer_jax import atomic
-from transformer_jax.attention.pictures import NAMES, Kind, blank
+from transformer_jax.attention.dump import AttentionKind
 from transformer_jax.errors import InputError, RunError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 FORMAT = 2
 """Version of the file; a change with which older code or older files cannot be used raises it."""
 NAME = "ablation.json"
 """What the file is called in a run folder."""
-CELL = 0.42, 0.23
-"""Width and height in inches: room for a value of 6 points."""
 
 
 class Changes(NamedTuple):
@@ -44,7 +37,7 @@ class Changes(NamedTuple):
 class Row(NamedTuple):
     """One head, and what its absence changes."""
 
-    kind: Kind
+    kind: AttentionKind
     layer: int
     head: int
     loss: float
@@ -65,11 +58,11 @@ class Ablation:
     loss: float
     bleu: float
     signature: str
-    heads: Mapping[Kind, Changes]
+    heads: Mapping[AttentionKind, Changes]
     step: int | None = None
 
     def __post_init__(self) -> None:
-        if set(self.heads) != set(get_args(Kind)):
+        if set(self.heads) != set(get_args(AttentionKind)):
             raise ValueError(f"heads has the kinds {sorted(self.heads)}")
         shapes = {kind: {table.shape for table in changes} for kind, changes in self.heads.items()}
         if any(len(found) > 1 or len(min(found)) != 2 or 0 in min(found) for found in shapes.values()):
@@ -124,7 +117,7 @@ class Ablation:
                 signature=str(stored["signature"]),
                 heads={
                     kind: Changes(*(np.asarray(stored["heads"][kind][measure], float) for measure in Changes._fields))
-                    for kind in get_args(Kind)
+                    for kind in get_args(AttentionKind)
                 },
                 step=None if stored["step"] is None else int(stored["step"]),
             )
@@ -132,59 +125,3 @@ class Ablation:
             raise InputError(f"{path}: no such file. {remedy}") from error
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(f"{path}: not the result of an ablation, or a damaged one. {remedy}") from error
-
-
-def draw(ablation: Ablation) -> Figure:
-    """Two heat maps for each kind of attention, layers by heads: the change of the loss, and that of sacreBLEU.
-
-    Both are red where the model is worse without the head, blue where it is better, on one scale for all kinds.
-    """
-    layers = {kind: len(changes.loss) for kind, changes in ablation.heads.items()}
-    heads = max(changes.loss.shape[1] for changes in ablation.heads.values())
-    line, left, right, top, foot = 0.42, 0.45, 0.1, 0.05, 0.65
-    pitch = max(heads * CELL[0], 1.9) + left  # A title must fit above a map of few heads.
-    width, height = 2 * pitch + right, sum(line + count * CELL[1] for count in layers.values()) + top + foot
-    figure = blank()
-    figure.set_size_inches(width, height)
-
-    measures = ("change of loss, nats a token", "change of sacreBLEU, points")
-    for column, (measure, title) in enumerate(zip(Changes._fields, measures, strict=True)):
-        tables = {kind: getattr(changes, measure) for kind, changes in ablation.heads.items()}
-        largest = max(float(np.abs(table).max()) for table in tables.values()) or 1.0
-        x, y = left + column * pitch, height - top
-        figure.text(x / width, 1 - 0.04 / height, title, fontsize=7, fontweight="bold", va="top")
-        for kind, table in tables.items():
-            y -= line + layers[kind] * CELL[1]
-            size = table.shape[1] * CELL[0] / width, layers[kind] * CELL[1] / height
-            axes = figure.add_axes((x / width, y / height, *size))
-            worse = table if measure == "loss" else -table
-            _change_map(axes, worse / largest, [[_signed(value, measure) for value in row] for row in table])
-            axes.set_title(NAMES[kind], fontsize=7, loc="left", pad=3)
-            axes.set_ylabel("layer", fontsize=6, labelpad=2)
-        axes.set_xlabel("head", fontsize=6, labelpad=2)
-    note = (
-        f"Red: worse without the head; blue: better.  {ablation.conditions}.\n"
-        f"With all heads: loss {ablation.loss:.4f}, sacreBLEU {ablation.bleu:.2f}."
-    )
-    figure.text(0.1 / width, 0.05 / height, note, fontsize=6, color="0.3", va="bottom", linespacing=1.4)
-    return figure
-
-
-def _change_map(axes: Axes, worse: Float[np.ndarray, "L H"], values: Sequence[Sequence[str]]) -> None:
-    """One heat map from -1, blue, to 1, red, with the values written in its cells."""
-    axes.imshow(worse, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest", origin="upper")
-    axes.spines[:].set(color="0.5", linewidth=0.6)
-    layers, heads = worse.shape
-    axes.set_xticks(range(heads), labels=map(str, range(heads)))
-    axes.set_yticks(range(layers), labels=map(str, range(layers)))
-    axes.tick_params(labelsize=6, length=0, pad=2)
-    for (layer, head), shade in np.ndenumerate(worse):
-        on_dark = abs(shade) > 0.6
-        text = values[layer][head]
-        axes.text(head, layer, text, fontsize=6, ha="center", va="center", color="white" if on_dark else "black")
-
-
-def _signed(value: float, measure: str) -> str:
-    """The value with its sign, and a true minus; a zero has none."""
-    rounded = f"{value:+.3f}" if measure == "loss" else f"{value:+.2f}"
-    return rounded.replace("-", "\N{MINUS SIGN}") if float(rounded) else rounded[1:]

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +26,15 @@ from transformer_jax.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from transformer_jax.attention.explorer import Html
+
+AttentionKind = Literal["encoder", "decoder", "cross"]
+
+ATTENTION_NAMES: dict[AttentionKind, str] = {
+    "encoder": "Encoder self-attention",
+    "decoder": "Decoder self-attention",
+    "cross": "Cross-attention",
+}
+"""Titles of the three kinds of attention."""
 
 FORMAT = 2
 """Version of the file; a change that older code cannot read raises it."""

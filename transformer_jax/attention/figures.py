@@ -15,11 +15,10 @@ import tyro
 from jaxtyping import Float
 
 from transformer_jax import atomic
-from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.dump import Attention, AttentionKind
 from transformer_jax.attention.fonts import is_cubic
 from transformer_jax.attention.pictures import (
     DOTS_PER_INCH,
-    Kind,
     Labelled,
     Sheet,
     Style,
@@ -79,7 +78,7 @@ class PlotCommand:
     """N.npz, as translate.py --attention writes it."""
     output: Path = tyro.MISSING
     """The figure; its ending says what it is: .pdf, .png or .svg."""
-    kind: Kind = "cross"
+    kind: AttentionKind = "cross"
     """Self-attention of the encoder or the decoder, or cross-attention from the target to the source."""
     layer: int | None = None
     """From 0; the last unless given."""
@@ -99,7 +98,7 @@ def plot(command: PlotCommand) -> None:
     write(draw_figure(attention, command.kind, layer, command.heads, command.width), command.output)
 
 
-def draw_figure(attention: Attention, kind: Kind, layer: int, heads: str = "all", width: float | None = None) -> Figure:
+def draw_figure(attention: Attention, kind: AttentionKind, layer: int, heads: str = "all", width: float | None = None) -> Figure:
     """The figure; arguments as in ``PlotCommand``.
 
     Raises InputError if the kind, the layer or a head does not exist, or if the tokens are not legible at that width.

@@ -10,12 +10,12 @@ import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.dump import ATTENTION_NAMES, Attention, AttentionKind
 from transformer_jax.attention.fonts import report_missing
 from transformer_jax.attention.labels import Labels, legible, make_labels
 from transformer_jax.errors import InputError, RunError
@@ -25,21 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-Kind = Literal["encoder", "decoder", "cross"]
-
-NAMES: dict[Kind, str] = {
-    "encoder": "Encoder self-attention",
-    "decoder": "Decoder self-attention",
-    "cross": "Cross-attention",
-}
-"""What the kinds are called where they are shown."""
 DOTS_PER_INCH = 150
 """Dots in which pictures are laid out, so that every cell is a whole number of them and every square is sharp."""
 PIXELS = 40_000_000
 """A larger picture is drawn with fewer dots per inch, since viewers refuse it."""
 
 
-def _compose(attention: Attention, kind: Kind, layer: int) -> tuple[Figure, Sheet]:
+def _compose(attention: Attention, kind: AttentionKind, layer: int) -> tuple[Figure, Sheet]:
     """One layer's attention and its layout, a heat map for each head: keys along the top, queries down the side.
 
     In "decoder" and "cross" a row has the name of the token that it predicts; in "decoder" a column has the name of the
@@ -66,7 +58,7 @@ def save_pictures(attention: Attention, folder: Path, stem: str) -> list[Path]:
     Raises RunError if a file cannot be written.
     """
     paths = []
-    for kind in get_args(Kind):
+    for kind in get_args(AttentionKind):
         for layer in range(len(getattr(attention, kind))):
             path = folder / f"{stem}.{kind}.layer{layer}.png"
             try:
@@ -121,7 +113,7 @@ class View(NamedTuple):
     subtitle: str
 
 
-def look_at(attention: Attention, kind: Kind, layer: int) -> View:
+def look_at(attention: Attention, kind: AttentionKind, layer: int) -> View:
     """Pick the layer and name its rows and columns. Raises InputError if the kind or the layer does not exist."""
     source, predicted, read = attention.source_tokens, attention.target_tokens, attention.target_inputs
     kinds: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
@@ -131,7 +123,7 @@ def look_at(attention: Attention, kind: Kind, layer: int) -> View:
     }
     if kind not in kinds:
         raise InputError(f"There is no attention of the kind {kind!r}; choose one of {', '.join(kinds)}.")
-    name, (queries, keys, rows, columns) = NAMES[kind], kinds[kind]
+    name, (queries, keys, rows, columns) = ATTENTION_NAMES[kind], kinds[kind]
     layers = getattr(attention, kind)
     if not 0 <= layer < len(layers):
         raise InputError(f"{name} has no layer {layer}; choose {choices(len(layers))}.")
