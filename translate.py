@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from transformer_jax.command import parse, run
-from transformer_jax.translation import TranslateCommand, translate
+from transformer_jax.commands.cli import parse, run
+from transformer_jax.commands.translate import TranslateCommand, translate
 
 
 def main(arguments: list[str]) -> None:

@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.record import in_words, settings, stored
-from transformer_jax import atomic, recipes
-from transformer_jax.command import parse
-from transformer_jax.command import run as run_command
+from transformer_jax.commands.cli import parse
+from transformer_jax.commands.cli import run as run_command
+from transformer_jax.commands.train import load as load_recipe
+from transformer_jax.commands.train import train_command
 from transformer_jax.errors import InputError, RunError, Stopped
+from transformer_jax.storage import atomic
 
 ROOT = Path(__file__).parent.parent
 RECORDED = Path("benchmarks/results/ablation")
@@ -99,7 +101,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
 def train(variant: str, seed: int, record: Path, root: Path) -> None:
     """One run, and its record; nothing if it is recorded. Raises InputError if that is of other settings."""
     folder = Path("runs/ablation") / record.parent.name / record.stem
-    budget, valid = f"--training.steps {STEPS}", recipes.load(root / RECIPE).data.valid
+    budget, valid = f"--training.steps {STEPS}", load_recipe(root / RECIPE).data.valid
     options = [
         *shlex.split(f"{EARLIER} {budget} {VARIANTS[variant]}"),
         "--training.seed",
@@ -109,7 +111,7 @@ def train(variant: str, seed: int, record: Path, root: Path) -> None:
     ]
     if record.exists():
         known = stored(record, lambda found: settings(found["config"]))
-        wanted = dataclasses.asdict(recipes.train_command(["--config", str(root / RECIPE), *options]).settings)
+        wanted = dataclasses.asdict(train_command(["--config", str(root / RECIPE), *options]).settings)
         changed = [f"{s}.{name}" for s in wanted for name, value in wanted[s].items() if known[s][name] != value]
         if changed:
             raise InputError(f"{record} is of other settings: {', '.join(changed)}. Delete it and {root / folder}.")

@@ -22,7 +22,7 @@ from pathlib import Path
 import tyro
 
 from benchmarks.record import Spread, alternate, compared, report, require, spread
-from transformer_jax.command import keep_compiled_programs
+from transformer_jax.commands.cli import keep_compiled_programs
 from transformer_jax.data.sources import read_lines
 from transformer_jax.decoding.next_token import Vocabulary
 from transformer_jax.decoding.search import most_tokens, search, workers

@@ -21,10 +21,10 @@ import tyro
 from benchmarks.record import Spread, compared, report, spread
 from benchmarks.training import TINY
 from transformer_jax import config as configs
-from transformer_jax.allocator import restart_with_settings
 from transformer_jax.data.batches import Batch
-from transformer_jax.program import prepare
+from transformer_jax.runtime.malloc import restart_with_settings
 from transformer_jax.sharding import make_mesh, put_batch
+from transformer_jax.training.compiled import prepare
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,13 @@ from typing import Any, NamedTuple
 
 from benchmarks import ablation, search_settings
 from benchmarks.record import in_words, settings
-from transformer_jax import atomic, recipes
-from transformer_jax.command import parse
-from transformer_jax.command import run as run_command
+from transformer_jax.commands.cli import parse
+from transformer_jax.commands.cli import run as run_command
+from transformer_jax.commands.train import RECIPE
+from transformer_jax.commands.train import load as load_recipe
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError, RunError
+from transformer_jax.storage import atomic
 
 ROOT = Path(__file__).parent.parent
 RECORDED = Path("benchmarks/results/runs")
@@ -63,7 +65,7 @@ class Recorded(NamedTuple):
         """What trains it."""
         recipe = self.recipe
         folder = [] if self.name == recipe else ["--workdir", f"runs/{self.name}"]
-        which = [] if recipe == recipes.RECIPE.stem else ["--config", f"configs/{recipe}.py"]
+        which = [] if recipe == RECIPE.stem else ["--config", f"configs/{recipe}.py"]
         options = itertools.chain.from_iterable(self.changes.items())
         return shlex.join(["python", "train.py", *which, *folder, *options])
 
@@ -122,7 +124,7 @@ def read(path: Path, root: Path) -> Recorded:
         recipe = root / "configs" / f"{values['recipe']}.py"
         if not recipe.is_file():
             raise InputError(f"{path} is of the recipe {recipe.stem}, which configs/ lacks. Put {recipe.name} there.")
-        found = Recorded(path.stem, values, changes(values["config"], recipes.load(recipe)))
+        found = Recorded(path.stem, values, changes(values["config"], load_recipe(recipe)))
         for column in (*SUMMARY.values(), *DETAILS.values(), signatures_of):
             column(found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

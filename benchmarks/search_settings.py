@@ -17,13 +17,14 @@ from typing import Any
 import tyro
 
 from benchmarks.record import machine, stored
-from transformer_jax import Translator, atomic, checksums
-from transformer_jax.command import parse
-from transformer_jax.command import run as run_command
+from transformer_jax import Translator
+from transformer_jax.commands.cli import parse
+from transformer_jax.commands.cli import run as run_command
 from transformer_jax.config import DecodingConfig
 from transformer_jax.data.sources import open_pairs
 from transformer_jax.errors import InputError
 from transformer_jax.evaluation import score
+from transformer_jax.storage import atomic, checksums
 
 ROOT = Path(__file__).parent.parent
 RECORDED = Path("benchmarks/results/search")

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from benchmarks.record import machine, require
 from transformer_jax import Translator
 from transformer_jax.bridges.ctranslate2 import Quantization, export
-from transformer_jax.command import keep_compiled_programs
+from transformer_jax.commands.cli import keep_compiled_programs
 from transformer_jax.data.sources import read_lines
 from transformer_jax.evaluation import score
 

@@ -25,11 +25,11 @@ import tyro
 
 from benchmarks.record import Spread, compared, report, spread
 from transformer_jax import config as configs
-from transformer_jax.allocator import restart_with_settings
 from transformer_jax.config import Config, DataConfig
-from transformer_jax.corpus import load_corpus
 from transformer_jax.data.pipeline import TrainingBatches
 from transformer_jax.data.sources import open_pairs
+from transformer_jax.runtime.malloc import restart_with_settings
+from transformer_jax.training.corpus import load_corpus
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ import tyro
 
 from benchmarks.record import Spread, alternate, compared, report, require, spread
 from transformer_jax import config as configs
-from transformer_jax.allocator import restart_with_settings
-from transformer_jax.corpus import Corpus, load_corpus
 from transformer_jax.data.batches import Batch
 from transformer_jax.data.pipeline import TrainingBatches
 from transformer_jax.model.flops import training_flops
-from transformer_jax.program import prepare
+from transformer_jax.runtime.malloc import restart_with_settings
 from transformer_jax.sharding import make_mesh, put_batch
+from transformer_jax.training.compiled import prepare
+from transformer_jax.training.corpus import Corpus, load_corpus
 
 Update = Callable[[Batch], Any]
 """One update; ``float`` of what it returns waits until it is done."""

@@ -23,11 +23,11 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parent.parent))
 with atheris.instrument_imports(include=["transformer_jax"]):
     from transformer_jax import config
+    from transformer_jax.commands.translate import read as read_lines
     from transformer_jax.data import sources
     from transformer_jax.data.sources import Pair, open_pairs
     from transformer_jax.data.tokenizers import Tokenizer, train_tokenizers
     from transformer_jax.errors import InputError
-    from transformer_jax.translation import read as read_lines
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz"))
 sources.LONGEST = 4096  # So that a line that is too long is found.

@@ -13,13 +13,13 @@ from documented import FENCED, ROOT, commands
 from tiny_run import make_run
 
 from transformer_jax.attention.figures import PlotCommand
-from transformer_jax.command import parse
+from transformer_jax.commands.ablate import AblateCommand
+from transformer_jax.commands.align import AlignCommand
+from transformer_jax.commands.cli import parse
+from transformer_jax.commands.train import train_command
+from transformer_jax.commands.translate import TranslateCommand
 from transformer_jax.config import Config
 from transformer_jax.data.sources import open_pairs
-from transformer_jax.head_ablation import AblateCommand
-from transformer_jax.recipes import train_command
-from transformer_jax.translation import TranslateCommand
-from transformer_jax.word_alignment import AlignCommand
 
 DOCS = ROOT / "docs"
 TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}

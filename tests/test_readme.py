@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from documented import FENCED, ROOT, commands
 
-from transformer_jax.command import parse
-from transformer_jax.recipes import train_command
-from transformer_jax.translation import TranslateCommand
+from transformer_jax.commands.cli import parse
+from transformer_jax.commands.train import train_command
+from transformer_jax.commands.translate import TranslateCommand
 
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")

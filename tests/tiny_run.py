@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from transformer_jax import config as configs
-from transformer_jax.checkpoints import Checkpoints, Progress
 from transformer_jax.config import Config, DataConfig, DecodingConfig, ModelConfig, TokenizerConfig
 from transformer_jax.data.tokenizers import save_tokenizers, train_tokenizers
 from transformer_jax.model.transformer import Transformer
+from transformer_jax.storage.checkpoints import Checkpoints, Progress
 from transformer_jax.training.optimizer import make_optimizer
 from transformer_jax.training.state import TrainState
 

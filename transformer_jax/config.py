@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from transformer_jax import atomic
 from transformer_jax.errors import InputError
+from transformer_jax.storage import atomic
 
 FORMAT = 4
 """Version of the run folder. Raised when an older program could no longer read a newer folder, or the reverse."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.weights import Attention
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 SOURCE = ("▁Where", "▁is", "▁the", "▁old", "▁sta", "tion", "[EOS]")

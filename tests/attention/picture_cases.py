@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.weights import Attention
 
 SOURCE = ("▁Where", "▁is", "▁the", "▁station", "?")
 TARGET = ("▁Wo", "▁ist", "▁denn", "▁der", "▁Bahnhof", "?", "[EOS]")

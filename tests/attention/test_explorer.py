@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as arrays
 from IPython.lib.pretty import pretty
 
 from transformer_jax.attention import explorer
-from transformer_jax.attention.dump import Attention
 from transformer_jax.attention.explorer import Html, Page, open_page, quantised, to_html
+from transformer_jax.attention.weights import Attention
 from transformer_jax.errors import InputError, RunError
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)

@@ -19,9 +19,9 @@ from explorer_cases import ARABIC, HOSTILE, JAPANESE, make_attention
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from transformer_jax.attention.ablation import Ablation, Changes
-from transformer_jax.attention.dump import Attention
 from transformer_jax.attention.explorer import open_page
+from transformer_jax.attention.head_importance import Ablation, Changes
+from transformer_jax.attention.weights import Attention
 from transformer_jax.attention.words import merge_words
 
 STEP = 1.01 / 65535

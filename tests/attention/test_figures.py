@@ -12,7 +12,7 @@ from PIL import Image
 
 from transformer_jax.attention.__main__ import main
 from transformer_jax.attention.figures import draw_figure, write
-from transformer_jax.command import run
+from transformer_jax.commands.cli import run
 from transformer_jax.errors import InputError, RunError
 
 ARABIC = ("▁أين", "▁المحطة", "▁القديمة", "؟", "[EOS]")

@@ -14,7 +14,7 @@ from serving import example
 from tiny_run import random_params, tiny_run  # noqa: F401
 
 from transformer_jax.bridges.ctranslate2 import export, main
-from transformer_jax.command import run
+from transformer_jax.commands.cli import run
 from transformer_jax.decoding.search import most_tokens
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.model.transformer import Transformer

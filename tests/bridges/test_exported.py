@@ -5,7 +5,7 @@ from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax.bridges import ctranslate2, stablehlo
 from transformer_jax.bridges.exported import exported
-from transformer_jax.command import run
+from transformer_jax.commands.cli import run
 from transformer_jax.data.tokenizers import load_tokenizers
 from transformer_jax.errors import InputError, RunError
 

@@ -15,19 +15,19 @@ from marian_models import SHAPES, make_marian, torch
 from numpy.testing import assert_allclose
 
 from transformer_jax import config as configs
-from transformer_jax import run_folder
 from transformer_jax.bridges import tensors
 from transformer_jax.bridges.marian import import_marian, main
-from transformer_jax.checkpoints import load_params
-from transformer_jax.command import run as run_command
+from transformer_jax.commands.cli import run as run_command
+from transformer_jax.commands.train import train_command
+from transformer_jax.commands.translate import TranslateCommand, translate
 from transformer_jax.config import TokenizerConfig
 from transformer_jax.data.tokenizers import Tokenizer, train_tokenizers
 from transformer_jax.decoding.search import most_tokens
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
-from transformer_jax.fit import fit
-from transformer_jax.recipes import train_command
-from transformer_jax.translation import TranslateCommand, translate
+from transformer_jax.storage import untrusted
+from transformer_jax.storage.checkpoints import load_params
+from transformer_jax.training.loop import fit
 
 SENTENCES = ["Where is the dog?", "A green house is here.", "Is it 4?", "The old tree, a red station, the old dog."]
 
@@ -364,7 +364,7 @@ def test_files_that_are_too_large_are_refused_before_they_are_read(copy, tmp_pat
     monkeypatch.setattr(tensors, "device_memory", lambda: 10_000)
     assert "model.safetensors has 0.0 GiB, and 0.0 GiB are free." in refusal(copy, tmp_path)
     with (copy / "source.spm").open("ab") as file:
-        file.truncate(run_folder.LARGEST_JSON + 1)
+        file.truncate(untrusted.LARGEST_JSON + 1)
     assert "source.spm has over 64 MiB." in refusal(copy, tmp_path)
 
 

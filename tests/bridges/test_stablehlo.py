@@ -13,7 +13,7 @@ from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax.bridges import stablehlo
 from transformer_jax.bridges.stablehlo import export, main
-from transformer_jax.command import run
+from transformer_jax.commands.cli import run
 
 pytest.importorskip("flatbuffers", reason="pip install -r requirements-parity.txt")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from real_runs import assert_same_run, checkpoints, train
 
-from transformer_jax.checkpoints import Checkpoints, load_params
 from transformer_jax.errors import InputError
+from transformer_jax.storage.checkpoints import Checkpoints, load_params
 
 
 def cut(path):

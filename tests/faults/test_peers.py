@@ -82,9 +82,9 @@ def test_one_that_refuses_its_input_says_why_and_the_other_does_not_wait(wrong, 
 
 LATE = """
 import os, sys, time
-from transformer_jax.command import run
+from transformer_jax.commands.cli import run
 from transformer_jax.errors import RunError
-from transformer_jax.peers import together
+from transformer_jax.runtime.distributed import together
 
 def main(arguments):
     with together():

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiny_run import tiny_run  # noqa: F401
 
-from transformer_jax.command import run
+from transformer_jax.commands.cli import run
 from transformer_jax.serve.__main__ import main
 
 # ruff: noqa: F811

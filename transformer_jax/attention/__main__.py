@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Callable
 
-from transformer_jax.command import parse, run
+from transformer_jax.commands.cli import parse, run
 from transformer_jax.errors import InputError
 
 PROGRAM = "-m transformer_jax.attention"
@@ -21,14 +21,14 @@ def plot(arguments: list[str]) -> None:
 
 def align(arguments: list[str]) -> None:
     """Which source word each target word came from, and how good the alignments are."""
-    from transformer_jax.word_alignment import AlignCommand, align
+    from transformer_jax.commands.align import AlignCommand, align
 
     align(parse(AlignCommand(), arguments, f"{PROGRAM} align"))
 
 
 def ablate(arguments: list[str]) -> None:
     """What masking each head does to the loss and to sacreBLEU."""
-    from transformer_jax.head_ablation import AblateCommand, ablate
+    from transformer_jax.commands.ablate import AblateCommand, ablate
 
     ablate(parse(AblateCommand(), arguments, f"{PROGRAM} ablate"))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.weights import Attention
 from transformer_jax.attention.words import source_words, target_words
 from transformer_jax.data.tokenizers import Tokenizers
 from transformer_jax.model.transformer import Transformer

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax import atomic
 from transformer_jax.errors import InputError, RunError
+from transformer_jax.storage import atomic
 
 if TYPE_CHECKING:
-    from transformer_jax.attention.ablation import Ablation
-    from transformer_jax.attention.dump import Attention
+    from transformer_jax.attention.head_importance import Ablation
+    from transformer_jax.attention.weights import Attention
 
 LIMIT = 64 * 2**20
 """Bytes of data in one page, since browsers must hold all of it: sentences beyond are left out, but for the first."""

@@ -14,10 +14,8 @@ import numpy as np
 import tyro
 from jaxtyping import Float
 
-from transformer_jax import atomic
-from transformer_jax.attention.dump import Attention, AttentionKind
 from transformer_jax.attention.fonts import is_cubic
-from transformer_jax.attention.pictures import (
+from transformer_jax.attention.heat_maps import (
     DOTS_PER_INCH,
     Labelled,
     Sheet,
@@ -29,7 +27,9 @@ from transformer_jax.attention.pictures import (
     extent,
     look_at,
 )
+from transformer_jax.attention.weights import Attention, AttentionKind
 from transformer_jax.errors import InputError, RunError
+from transformer_jax.storage import atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,7 +98,9 @@ def plot(command: PlotCommand) -> None:
     write(draw_figure(attention, command.kind, layer, command.heads, command.width), command.output)
 
 
-def draw_figure(attention: Attention, kind: AttentionKind, layer: int, heads: str = "all", width: float | None = None) -> Figure:
+def draw_figure(
+    attention: Attention, kind: AttentionKind, layer: int, heads: str = "all", width: float | None = None
+) -> Figure:
     """The figure; arguments as in ``PlotCommand``.
 
     Raises InputError if the kind, the layer or a head does not exist, or if the tokens are not legible at that width.

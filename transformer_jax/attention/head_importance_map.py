@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.attention.ablation import Ablation, Changes
-from transformer_jax.attention.dump import ATTENTION_NAMES
-from transformer_jax.attention.pictures import blank
+from transformer_jax.attention.head_importance import Ablation, Changes
+from transformer_jax.attention.heat_maps import blank
+from transformer_jax.attention.weights import ATTENTION_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from transformer_jax.bridges.exported import exported, require_new
-from transformer_jax.command import parse, run
+from transformer_jax.commands.cli import parse, run
 from transformer_jax.decoding.search import most_tokens
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError

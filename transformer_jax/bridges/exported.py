@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformer_jax import atomic
 from transformer_jax.data.tokenizers import Tokenizers
 from transformer_jax.errors import InputError, RunError
+from transformer_jax.storage import atomic
 
 
 def require_new(folder: Path) -> None:

@@ -21,17 +21,17 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from transformer_jax import atomic
 from transformer_jax import config as configs
 from transformer_jax.bridges.tensors import WEIGHTS, Tensors, read_tensors
-from transformer_jax.checkpoints import Checkpoints, Progress
-from transformer_jax.command import parse, run
+from transformer_jax.commands.cli import parse, run
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from transformer_jax.data.sentencepieces import SentencePieces
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers, save_tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.run_folder import LARGEST_JSON
+from transformer_jax.storage import atomic
+from transformer_jax.storage.checkpoints import Checkpoints, Progress
+from transformer_jax.storage.untrusted import LARGEST_JSON
 from transformer_jax.training.state import TrainState
 
 NEEDED = ("config.json", "source.spm", "target.spm", "vocab.json")

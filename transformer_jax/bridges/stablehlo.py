@@ -28,7 +28,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
 from transformer_jax.bridges.exported import exported, require_new
-from transformer_jax.command import parse, run
+from transformer_jax.commands.cli import parse, run
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
 from transformer_jax.model.attention import Cache

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer_jax.errors import InputError
-from transformer_jax.memory import GIB, device_memory
+from transformer_jax.runtime.memory import GIB, device_memory
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names of the file in a folder of Hugging Face's, the preferred one first."""

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transformer_jax import atomic
 from transformer_jax.config import DataConfig
 from transformer_jax.data.batches import EncodedPairs, Ragged, encode_pairs, encoded_blocks, id_type
 from transformer_jax.data.sources import Pairs
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 from transformer_jax.errors import InputError, RunError
-from transformer_jax.lock import locked
+from transformer_jax.storage import atomic
+from transformer_jax.storage.lock import locked
 
 FORMAT = 2
 """Raised when what is written, or how pairs are encoded, changes."""

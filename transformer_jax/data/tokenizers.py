@@ -28,10 +28,10 @@ import tokenizers
 from jaxtyping import Int
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from transformer_jax import atomic
 from transformer_jax.config import TokenizerConfig
 from transformer_jax.data.sentencepieces import SentencePieces
 from transformer_jax.errors import InputError
+from transformer_jax.storage import atomic
 
 Kind = Literal["word", "bpe", "wordpiece", "unigram", "sentencepiece"]
 

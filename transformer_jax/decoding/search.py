@@ -21,8 +21,8 @@ from transformer_jax.decoding.beam import beam_search
 from transformer_jax.decoding.next_token import Hypotheses, Vocabulary
 from transformer_jax.decoding.sampling import greedy, sample
 from transformer_jax.errors import InputError
-from transformer_jax.memory import GIB, device_memory
 from transformer_jax.model.transformer import Transformer
+from transformer_jax.runtime.memory import GIB, device_memory
 
 WIDTHS = (16, 32, 64, 128)
 """Source lengths to which batches are padded, so that few programs are compiled; beyond the last, its multiples."""

@@ -14,18 +14,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from transformer_jax import checkpoints, config
+from transformer_jax import config
 from transformer_jax.attention.capture import capture
-from transformer_jax.attention.dump import Attention
+from transformer_jax.attention.weights import Attention
 from transformer_jax.config import Config
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers
 from transformer_jax.decoding.long_text import split_text
 from transformer_jax.decoding.next_token import Vocabulary
 from transformer_jax.decoding.search import Hypothesis, Sampling, search
 from transformer_jax.errors import InputError, RunError
-from transformer_jax.memory import GIB, device_memory
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.run_folder import require_contained
+from transformer_jax.runtime.memory import GIB, device_memory
+from transformer_jax.storage import checkpoints
+from transformer_jax.storage.untrusted import require_contained
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from transformer_jax.command import parse, run
+from transformer_jax.commands.cli import parse, run
+from transformer_jax.commands.translate import newest_run
 from transformer_jax.errors import InputError, Stopped
-from transformer_jax.translation import newest_run
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from transformer_jax.attention.explorer import Html, to_html
+from transformer_jax.commands.translate import attention_of
 from transformer_jax.decoding.translator import Translation, Translator
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.serve.batching import Batcher, ending
-from transformer_jax.translation import attention_of
 
 CHARACTERS, LINES = 2_000, 20
 """The most text in one request; it also bounds the parts that long lines are split into."""

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from transformer_jax import atomic
 from transformer_jax.errors import RunError
+from transformer_jax.storage import atomic
 
 
 class Window:

@@ -1,0 +1,94 @@
+"""Links as text, alignments made by hand, and the distance between the two."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transformer_jax.alignment.error_rate import Gold, as_text, rates, read_gold
+from transformer_jax.errors import InputError
+
+WORDS = [(3, 5), (2, 7)]
+
+links = st.frozensets(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=11)
+
+
+def test_rates_of_a_case_that_can_be_counted():
+    gold = [
+        Gold(sure=frozenset({(0, 0), (1, 1)}), possible=frozenset({(0, 0), (1, 1), (1, 2)})),
+        Gold(sure=frozenset({(0, 3)}), possible=frozenset({(0, 3)})),
+    ]
+    found = [frozenset({(0, 0), (1, 2), (2, 2)}), frozenset({(1, 3)})]
+    # Four links, of which one is sure and one more is possible; three are sure.
+    assert rates(found, gold) == (2 / 4, 1 / 3, 1 - (1 + 2) / (4 + 3))
+
+
+def test_sizes_are_summed_before_they_are_divided():
+    """A long sentence counts for more than a short one."""
+    long, short = frozenset((word, word) for word in range(9)), frozenset({(0, 0)})
+    found = rates([long, frozenset({(1, 1)})], [Gold(long, long), Gold(short, short)])
+    assert found == (0.9, 0.9, pytest.approx(0.1))
+
+
+@given(st.lists(st.tuples(links, links), min_size=1).filter(lambda pairs: any(sure for sure, _ in pairs)))
+def test_gold_against_itself_has_no_errors_and_nothing_has_all(pairs):
+    gold = [Gold(sure, sure | possible) for sure, possible in pairs]
+    assert rates([one.sure for one in gold], gold) == (1, 1, 0)
+    assert rates([frozenset()] * len(gold), gold) == (0, 0, 1)
+    # Possible links cost nothing.
+    assert rates([one.possible for one in gold], gold) == (1, 1, 0)
+
+
+@given(st.lists(st.tuples(links, links, links), min_size=1).filter(lambda pairs: any(one[1] for one in pairs)))
+def test_rates_are_shares(triples):
+    gold = [Gold(sure, sure | possible) for _, sure, possible in triples]
+    assert all(0 <= rate <= 1 for rate in rates([found for found, *_ in triples], gold))
+
+
+@given(links)
+def test_text_is_read_back_as_it_was_written(tmp_path_factory, found):
+    path = tmp_path_factory.mktemp("gold") / "align"
+    path.write_text(f"{as_text(found)}\n0-0\n")
+    assert read_gold(path, [(6, 8), (1, 1)])[0] == Gold(found, found)
+
+
+def test_links_are_written_in_order():
+    assert as_text({(10, 1), (2, 11), (2, 3)}) == "2-3 2-11 10-1"
+    assert as_text([]) == ""
+
+
+def gold_file(folder, text):
+    path = folder / "dev.align"
+    path.write_text(text)
+    return path
+
+
+def test_a_possible_link_is_not_sure_and_a_sure_one_is_possible(tmp_path):
+    path = gold_file(tmp_path, "0-4 2p1\r\n\n")
+    both = frozenset({(0, 4), (2, 1)})
+    assert read_gold(path, WORDS) == [Gold(frozenset({(0, 4)}), both), Gold(frozenset(), frozenset())]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0-0\n2-0\n", r"dev.align:2: 2-0 links to a word that is not there: the source has 2 words, the target 7"),
+        ("0p5\n0-0\n", r"dev.align:1: 0p5 links to a word that is not there: the source has 3 words, the target 5"),
+        ("0-0 1\n\n", r"dev.align:1: '1' is no link. Write i-j"),
+        ("0-0\n-1-0\n", r"dev.align:2: '-1-0' is no link"),
+        ("0-0\n0−0\n", r"dev.align:2: '0−0' is no link"),
+        ("0-٣\n\n", r"dev.align:1: '0-٣' is no link"),
+        ("0-0\n", r"dev.align has 1 lines for 2 sentence pairs"),
+        ("0-0\n\n\n", r"dev.align has 3 lines for 2 sentence pairs"),
+        ("", r"dev.align has 0 lines for 2 sentence pairs"),
+        ("0p0\n\n", r"dev.align holds no sure link"),
+    ],
+)
+def test_bad_gold_is_refused_with_its_place(text, message, tmp_path):
+    with pytest.raises(InputError, match=message) as refusal:
+        read_gold(gold_file(tmp_path, text), WORDS)
+    assert "\n" not in str(refusal.value)
+
+
+def test_missing_gold_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none\.align does not exist"):
+        read_gold(tmp_path / "none.align", WORDS)

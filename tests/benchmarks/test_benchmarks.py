@@ -1,0 +1,130 @@
+"""Benchmarks are no tests: here each runs once, at a toy size, so that it cannot rot."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from tiny_run import SOURCES, make_run
+
+from benchmarks import decoding
+from benchmarks.record import compared
+from transformer_jax.decoding.translator import Translator
+from transformer_jax.training.loss import smoothed_cross_entropy
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_training_beside_pytorch(tmp_path):
+    pytest.importorskip("torch", reason="pip install -r requirements-parity.txt")
+    command = [sys.executable, "-m", "benchmarks.training", "--suite", "toy", "--repeats", "1"]
+    first = tmp_path / "first.json"
+    subprocess.run([*command, "--output", str(first)], cwd=ROOT, check=True)
+    measured = json.loads(first.read_text())["measured"]
+    parts = "transformer_jax", "PyTorch", "ratio", "GFLOP/s of a large product", "share of that"
+    assert measured.keys() == {f"toy, {part}" for part in (*parts, "hours for 100,000 steps of 25,000")}
+    assert all(value["median"] > 0 for value in measured.values())
+    again = subprocess.run([*command, "--against", str(first)], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert again.stdout.count("since then") == 6
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"unit": "s"}'])
+def test_what_cannot_be_compared_with_is_refused_before_anything_is_measured(content, tmp_path):
+    path = tmp_path / "before.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=rf"^error: .*{path}"):
+        compared(None, path)
+    with pytest.raises(SystemExit, match=r"^error: there is no folder .*/missing for after\.json\. Make it, or name"):
+        compared(tmp_path / "missing/after.json", None)
+
+
+def test_start_up(tmp_path):
+    output = tmp_path / "startup.json"
+    command = [sys.executable, "-m", "benchmarks.startup", "--pairs", "101", "--repeats", "1", "--output", str(output)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    measured = json.loads(output.read_text())["measured"]
+    starts = ("first", "later, buckets", "later, packed")
+    parts = ("start", "plan", "batch", "MiB")
+    assert measured.keys() == {f"101 pairs, {start}: {part}" for start in starts for part in parts}
+    assert all(value["median"] > 0 for value in measured.values())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def test_decoding_beside_ctranslate2_and_hugging_face(run, tmp_path):
+    for peer in ("ctranslate2", "transformers"):
+        pytest.importorskip(peer, reason="pip install -r requirements-parity.txt")
+    source, output = tmp_path / "source.en", tmp_path / "output.json"
+    source.write_text("\n".join(SOURCES) + "\n")
+    files = ["--workdir", str(run), "--source", str(source), "--output", str(output)]
+    command = [sys.executable, "-m", "benchmarks.decoding", *files, "--repeats", "1", "--singles", "2"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    measured = json.loads(output.read_text())["measured"]
+    assert len(measured) == 2 * 3 * 3
+    assert all(value["median"] > 0 for value in measured.values())
+
+
+def test_translations_of_an_export(run, tmp_path):
+    pytest.importorskip("ctranslate2", reason="pip install -r requirements-parity.txt")
+    source, output = tmp_path / "source.en", tmp_path / "output.json"
+    source.write_text("\n".join(SOURCES) + "\n")
+    files = ["--workdir", str(run), "--source", str(source), "--reference", str(source), "--output", str(output)]
+    command = [sys.executable, "-m", "benchmarks.serving", *files]
+    printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    measured = json.loads(output.read_text())["measured"]
+    assert printed.count("\n") == 2 + len(measured) == 2 + 2 * 4
+    greedy = measured[0]
+    assert (greedy["beam"], greedy["stored"]) == (1, "float32")
+    assert all(0 <= row["same"] <= 1 and row["MB"] > 0 for row in measured)
+
+
+@pytest.mark.parametrize("peer", ["ctranslate2", "hugging_face"])
+def test_the_peers_decode_the_same_model(run, peer):
+    package = "transformers" if peer == "hugging_face" else peer
+    pytest.importorskip(package, reason="pip install -r requirements-parity.txt")
+    translator = Translator.load(run)
+    eos = translator.tokenizers.source.eos_id
+    sources = sorted(([*ids, eos] for ids in translator.tokenizers.source.encode(SOURCES[:4])), key=len)
+    found = decoding.ours(translator, 1)(sources, 1)
+    theirs = getattr(decoding, peer)(translator, 1)(sources, 1)
+    # Random weights seldom end a sentence: it is our own limit for each sentence that cuts ours.
+    assert [one[: len(ours)] for ours, one in zip(found, theirs, strict=True)] == found
+
+
+def test_growth_of_a_step(tmp_path):
+    files = ["--output", str(tmp_path / "growth.json"), "--picture", str(tmp_path / "growth.png")]
+    command = [sys.executable, "-m", "benchmarks.growth", "--suite", "toy", "--repeats", "1", *files]
+    subprocess.run(command, cwd=ROOT, check=True)
+    measured = json.loads((tmp_path / "growth.json").read_text())["measured"]
+    assert measured["vocabulary 200, MiB"]["median"] > measured["vocabulary 100, MiB"]["median"] > 0
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+def test_the_loss_of_the_pytorch_loop_is_ours():
+    torch = pytest.importorskip("torch", reason="pip install -r requirements-parity.txt")
+    from benchmarks.peers.torch_loop import ChunkedLoss
+
+    random = np.random.default_rng(0)
+    features, table = random.normal(size=(7, 83, 5)).astype("f4"), random.normal(size=(11, 5)).astype("f4")
+    targets = random.integers(0, 11, (7, 83))
+
+    def total(features, table):
+        one_pass = features[:, :, None]
+        return smoothed_cross_entropy(one_pass, table, jnp.asarray(targets), jnp.ones((7, 83)), 0.1, 97).loss
+
+    leaves = [torch.tensor(x, requires_grad=True) for x in (features, table)]
+    loss = ChunkedLoss.apply(leaves[0].flatten(0, 1), leaves[1], torch.tensor(targets).flatten(), 0.1)
+    loss.backward()
+    expected, gradients = jax.value_and_grad(total, argnums=(0, 1))(jnp.asarray(features), jnp.asarray(table))
+    assert_allclose(loss.item(), expected, rtol=1e-5)
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        assert_allclose(leaf.grad.numpy(), gradient, atol=1e-4)

@@ -1,0 +1,242 @@
+"""The align command: what goes in, what comes out, and a model of which one knows what it attends to."""
+
+import dataclasses
+import gzip
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_run import SETTINGS, make_run, random_params, tiny_run  # noqa: F401
+
+from transformer_jax import Translator
+from transformer_jax.alignment.reading import Reading, links_of_sources, links_of_targets
+from transformer_jax.commands import align as align_command
+from transformer_jax.commands.align import AlignCommand, Model, align
+from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
+from transformer_jax.data.sources import Pair
+from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
+from transformer_jax.errors import InputError
+from transformer_jax.model.transformer import Transformer
+
+SOURCES = ["Where is the old dog?", "The old dog is here.", "Is it 3.5?"]
+TARGETS = ["Wo ist der alte Hund?", "Der alte Hund ist hier.", "Ist es 3,5?"]
+WORDS = ["Where", "is", "the", "old", "station?", "dog,", "here.", "3.5", "(we)", "don't", "know"]
+
+
+# A model that copies
+
+
+@pytest.fixture(scope="module")
+def copier():
+    """Each token has a direction of its own, large beside the position's; queries and keys are the embeddings.
+
+    So the step that has just read a token attends to the same token of the source.
+    """
+    tokenizer = Tokenizer.train("word", [" ".join(WORDS)] * 3, 50)
+    size = len(tokenizer)
+    settings = Config(
+        model=ModelConfig(d_model=2 * size, d_ff=3, heads=1, encoder_layers=1, decoder_layers=1),
+        data=DataConfig(max_length=31),
+        tokenizer=TokenizerConfig(kind="word"),
+    )
+    params = jax.tree.map(jnp.zeros_like, random_params(Transformer(settings.model, size, size), seed=0))
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.ones_like(leaf) if path[-1].key == "gamma" else leaf, params
+    )
+    params["target_embeddings"]["table"] = 10 * jnp.eye(size, 2 * size)
+    for name in ("w_query", "w_key"):
+        params["decoder"]["blocks_0"]["cross_attention"][name]["kernel"] = jnp.eye(2 * size)
+    return Translator(settings, Tokenizers(tokenizer, tokenizer), params)
+
+
+def links_of(translator, pair, transposed=False):
+    """As the step that has just read a word finds its copy."""
+    [weights] = Model(Path("copier"), translator, Reading("shifted", ((0, 0),)), transposed).weights([pair])
+    return links_of_sources(weights) if transposed else links_of_targets(weights)
+
+
+@given(st.permutations(WORDS).flatmap(lambda words: st.integers(1, len(words)).map(lambda count: words[:count])))
+def test_a_sentence_aligned_with_itself_under_a_copy_model_is_the_diagonal(copier, words):
+    diagonal = {(word, word) for word in range(len(words))}
+    assert links_of(copier, Pair("  ".join(words), " ".join(words))) == diagonal
+
+
+def test_links_follow_the_words_whichever_way_the_model_translates(copier):
+    pair = Pair("the old dog, here.", "here. dog, the old")
+    for transposed in (False, True):
+        assert links_of(copier, pair, transposed) == {(0, 2), (1, 3), (2, 1), (3, 0)}
+
+
+# The command
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The paths of three sentences, their translations, and links that might be theirs."""
+    (tmp_path / "text.en").write_text("".join(f"{line}\n" for line in SOURCES))
+    (tmp_path / "text.de").write_text("".join(f"{line}\n" for line in TARGETS))
+    (tmp_path / "gold").write_text("0-0 1-1 2p2\n0-0 1-1 2-2\n0-0 1-1 2-2\n")
+    return tmp_path
+
+
+@pytest.fixture
+def call(tiny_run, files, capsys):  # noqa: F811
+    """Align the files; returns what is printed, as lines."""
+
+    def call(**options):
+        settings = {"source": files / "text.en", "target": files / "text.de", "workdir": tiny_run, **options}
+        align(AlignCommand(**settings))
+        return capsys.readouterr().out.splitlines()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def way_back(tmp_path_factory):
+    """A run that translates the other way."""
+    settings = dataclasses.replace(SETTINGS, data=dataclasses.replace(SETTINGS.data, source="de", target="en"))
+    return make_run(tmp_path_factory.mktemp("back") / "run", settings, seed=1)
+
+
+def parsed(lines):
+    return [{tuple(map(int, link.split("-"))) for link in line.split()} for line in lines]
+
+
+def test_each_target_word_has_a_link_and_each_pair_a_line(call):
+    found = parsed(call())
+    assert [{target for _, target in links} for links in found] == [set(range(len(t.split()))) for t in TARGETS]
+    assert all(0 <= source < len(SOURCES[n].split()) for n, links in enumerate(found) for source, _ in links)
+
+
+def test_links_are_those_of_each_pair_alone_whatever_the_block(call, tiny_run, monkeypatch):  # noqa: F811
+    whole = call()
+    monkeypatch.setattr(align_command, "BLOCK", 2)
+    assert call() == whole
+    model = Model(tiny_run, Translator.load(tiny_run), Reading.default(2, 2), transposed=False)
+    alone = [links_of_targets(*model.weights([Pair(*pair)])) for pair in zip(SOURCES, TARGETS, strict=True)]
+    assert parsed(whole) == alone
+
+
+def test_method_layer_and_head_choose_what_is_read(call, tiny_run):  # noqa: F811
+    def expected(*reading):
+        model = Model(tiny_run, Translator.load(tiny_run), Reading(*reading), transposed=False)
+        return list(map(links_of_targets, model.weights([*map(Pair, SOURCES, TARGETS)])))
+
+    assert parsed(call(method="shifted", layer=0, head=0)) == expected("shifted", ((0, 0),))
+    assert parsed(call(layer=0)) == expected("plain", ((0, 0), (0, 1))) != expected("shifted", ((0, 0), (0, 1)))
+    assert parsed(call(head=1)) == expected("plain", ((1, 1),)) != expected("plain", ((0, 1),))
+    assert parsed(call()) == expected("plain", ((1, 0), (1, 1))) != parsed(call(layer=0))
+
+
+def test_two_directions_are_put_together(call, files, way_back):
+    reading = {"method": "plain", "layer": 1}
+    forward, reverse = (
+        parsed(call(**reading)),
+        parsed(call(source=files / "text.de", target=files / "text.en", workdir=way_back, **reading)),
+    )
+    turned = [{link[::-1] for link in links} for links in reverse]
+    both = list(zip(forward, turned, strict=True))
+    assert forward != turned
+    call = partial(call, reverse=way_back, **reading)
+    assert parsed(call(symmetrize="intersection")) == [one & other for one, other in both]
+    assert parsed(call(symmetrize="union")) == [one | other for one, other in both]
+
+
+def test_two_directions_are_read_where_they_agree_most(call, way_back, caplog):
+    def agreed(**options):
+        ways = ("intersection", "union")
+        both, either = (parsed(call(reverse=way_back, symmetrize=how, **options)) for how in ways)
+        return sum(map(len, both)) / sum(map(len, either))
+
+    caplog.set_level("INFO")
+    found = agreed()
+    assert caplog.text.count(", layer ") == 2 * 2  # Two calls of two models.
+    assert found >= max(agreed(method=method, layer=layer) for method in ("plain", "shifted") for layer in (0, 1))
+
+
+def test_output_is_written_as_it_would_be_printed(call, files):
+    printed = call()
+    assert call(output=files / "links") == []
+    assert (files / "links").read_text().splitlines() == printed
+
+
+def test_compressed_files_are_read(call, files):
+    printed = call()
+    for name in ("text.en", "text.de"):
+        (files / f"{name}.gz").write_bytes(gzip.compress((files / name).read_bytes()))
+    assert call(source=files / "text.en.gz", target=files / "text.de.gz") == printed
+
+
+def test_long_pairs_are_named_and_keep_their_line(call, files, caplog, monkeypatch):
+    (files / "text.en").write_text(f"{SOURCES[0]}\n{'dog ' * 20}\n{'dog ' * 60}\n")
+    monkeypatch.setattr(align_command, "LONGEST", 50)
+    lines = call()
+    assert len(lines) == 3
+    assert lines[1]
+    assert lines[2] == ""
+    assert "pair 2 has" in caplog.messages[0]
+    assert "trained on at most 17: its links may be poor" in caplog.messages[0]
+    assert caplog.messages[1].startswith("pair 3 has")
+    assert caplog.messages[1].endswith("it gets no links.")
+
+
+def test_gold_gives_a_table_of_every_layer_and_head_both_ways_and_their_symmetrizations(call, files, way_back):
+    lines = call(gold=files / "gold", reverse=way_back)
+    for name in ("all heads", "layer 0", "layer 1", "layer 1, head 1", "best combination"):
+        assert sum(line.startswith(f"{name}  ") for line in lines) == 2
+    assert any(line.startswith("shifted, layer 1  ") for line in lines)
+    assert lines[-1].startswith("with these options")
+
+
+def test_links_with_gold_are_the_same_and_the_last_line_measures_them(call, files, way_back):
+    printed = call(reverse=way_back)
+    (files / "gold").write_text("".join(f"{line}\n" for line in printed))
+    lines = call(reverse=way_back, gold=files / "gold", output=files / "links")
+    assert lines[-1].split()[-3:] == ["1.000", "1.000", "0.000"]
+    assert (files / "links").read_text().splitlines() == printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer": 2}, r"has no decoder layer 2\. Choose from 0 to 1"),
+        ({"layer": -1}, r"has no decoder layer -1\. Choose from 0 to 1"),
+        ({"head": 2}, r"has no head 2\. Choose from 0 to 1"),
+        ({"symmetrize": "union"}, r"--symmetrize union needs two directions\. .* as --reverse\."),
+        ({"source": None}, r"there are no sentence pairs"),
+        ({"target": Path("none")}, r"none does not exist"),
+        ({"gold": Path("none")}, r"none does not exist"),
+        ({"output": Path("no/such/file")}, r"no/such is not a folder"),
+        ({"workdir": Path("none")}, r"none is not the folder of a run"),
+    ],
+)
+def test_wrong_use_is_refused(options, message, call):
+    with pytest.raises(InputError, match=message) as refusal:
+        call(**options)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("text.de", "Wo?\nDa.\n", r"text.en has 3 lines but .*text.de has 2"),
+        ("text.de", "Wo?\n \nDa.\n", r"text.de:2 is blank but .*text.en:2 is not"),
+        ("gold", "0-0\n0-0\n", r"gold has 2 lines for 3 sentence pairs"),
+        ("gold", "0-0\n0-0\n0-9\n", r"gold:3: 0-9 links to a word that is not there"),
+    ],
+)
+def test_bad_input_is_refused_with_its_place_and_nothing_is_written(name, text, message, call, files):
+    (files / name).write_text(text)
+    with pytest.raises(InputError, match=message) as refusal:
+        call(gold=files / "gold", output=files / "links")
+    assert "\n" not in str(refusal.value)
+    assert not (files / "links").exists()
+
+
+def test_two_runs_of_the_same_direction_are_refused(call, tiny_run):  # noqa: F811
+    with pytest.raises(InputError, match=r"is not the way back of .* from de to en"):
+        call(reverse=tiny_run)

@@ -1,0 +1,226 @@
+"""Recipes load and describe models that can be built; the command line changes them, and says clearly why it cannot."""
+
+import ast
+import dataclasses
+import itertools
+import math
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+
+import jax
+import pytest
+from tiny_run import SETTINGS, tiny_run  # noqa: F401
+
+from transformer_jax import config as configs
+from transformer_jax.commands.train import RECIPE, load, train_command
+from transformer_jax.config import Config
+from transformer_jax.errors import InputError
+from transformer_jax.model.transformer import Transformer
+from transformer_jax.training.optimizer import make_optimizer
+from transformer_jax.training.state import initial_state
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = sorted((ROOT / "configs").glob("*.py"))
+EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+
+
+def state_shapes(config):
+    """The shapes of the training state, with vocabularies as large as the tokenizer may make them."""
+    model = Transformer(config.model, config.tokenizer.size, config.tokenizer.size)
+    optimizer = make_optimizer(config.optimizer, config.model.d_model, config.training.steps)
+    settings = config.training
+    return jax.eval_shape(partial(initial_state, model, optimizer, settings.seed, bool(settings.ema)))
+
+
+def parameters(config):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state_shapes(config).params))
+
+
+# Recipes.
+
+
+def test_there_is_a_recipe_for_every_data_set_promised():
+    promised = {"phrasebook", "multi30k", "tatoeba", "opus_books", "wmt14_base", "wmt14_big"}
+    assert promised <= {path.stem for path in RECIPES}
+
+
+@EVERY_RECIPE
+def test_a_recipe_loads_and_says_what_it_is(recipe):
+    assert isinstance(load(recipe), Config)
+    assert ast.get_docstring(ast.parse(recipe.read_text()))
+
+
+@EVERY_RECIPE
+def test_the_state_of_a_recipe_can_be_built(recipe):
+    config = load(recipe)
+    shapes = state_shapes(config)
+    assert (shapes.average is None) == (config.training.ema == 0)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(shapes.params)} == {"float32"}
+
+
+@EVERY_RECIPE
+def test_a_recipe_survives_its_run_folder(recipe, tmp_path):
+    config = load(recipe)
+    configs.save(config, tmp_path / "config.json")
+    assert configs.load(tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize(("name", "millions"), [("wmt14_base", 65), ("wmt14_big", 213)])
+def test_the_models_of_the_paper_have_its_number_of_parameters(name, millions):
+    # Vaswani et al. 2017, table 3, which rounds and has a slightly different vocabulary.
+    assert parameters(load(ROOT / "configs" / f"{name}.py")) == pytest.approx(millions * 1e6, rel=0.04)
+
+
+# The command line.
+
+
+def test_without_arguments_the_phrasebook_is_trained():
+    command = train_command([])
+    assert command.settings == load(ROOT / "configs" / "phrasebook.py")
+    assert command.workdir == Path("runs/phrasebook")
+
+
+def test_a_recipe_names_its_run_folder():
+    command = train_command(["--config", str(ROOT / "configs" / "tatoeba.py")])
+    assert command.settings == load(ROOT / "configs" / "tatoeba.py")
+    assert command.workdir == Path("runs/tatoeba")
+    assert train_command(["--workdir", "elsewhere"]).workdir == Path("elsewhere")
+
+
+def test_arguments_change_fields_and_leave_the_others():
+    recipe = load(ROOT / "configs" / "phrasebook.py")
+    changed = dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(recipe.model, d_model=96, norm="pre"),
+        data=dataclasses.replace(recipe.data, source="de", target="en", train="text/train.{lang}.gz"),
+        training=dataclasses.replace(recipe.training, steps=7),
+    )
+    given = {"model.d-model": "96", "model.norm": "pre", "training.steps": "7"}
+    given |= {"data.source": "de", "data.target": "en", "data.train": "text/train.{lang}.gz"}
+    arguments = [word for name, value in given.items() for word in (f"--{name}", value)]
+    assert train_command(arguments).settings == changed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--model.d-modle", "96"], "Did you mean --model.d-model?"),
+        (["--model.heads", "many"], "--model.heads"),
+        (["--model.norm", "between"], "--model.norm"),
+        (["--model.heads", "3"], "model.heads 3 does not divide model.d_model"),
+        (["--tokenizer.vocabulary", "separate"], "--model.share-embeddings target"),
+        (["--optimizer.factor", "nan"], "optimizer.factor is nan"),
+        (["--optimizer.epsilon", "0"], "optimizer.epsilon is 0"),
+        (["--optimizer.beta2", "1"], "optimizer.beta2 is 1"),
+        (["--optimizer.clip-norm", "-1"], "optimizer.clip_norm is -1"),
+        (["--training.seed", "-1"], "training.seed is -1"),
+        (["--training.seed", str(2**32)], "from 0 to 2**32 - 1"),
+        (["--training.save-every", "-5"], "training.save_every is -5"),
+        (["--training.patience", "-1"], "training.patience is -1"),
+        (["--model.norm-epsilon", "nan"], "model.norm_epsilon is nan"),
+        (["--training.r-drop", "-1"], "training.r_drop is -1"),
+        (["--training.r-drop", "nan"], "training.r_drop is nan"),
+        (["--training.r-drop", "4", "--model.dropout", "0"], "training.r_drop is 4.0, but without dropout"),
+        (["--decoding.length-penalty", "20"], "length_penalty 20"),
+        (["--config"], "--config"),
+        (["surplus"], "surplus"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_that_names_it(arguments, named):
+    with pytest.raises(InputError) as error:
+        train_command(arguments)
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_recipe_names_those_that_are_there():
+    with pytest.raises(InputError, match=r"nothing\.py does not exist.*multi30k, .*phrasebook"):
+        train_command(["--config", str(ROOT / "configs" / "nothing.py")])
+
+
+@pytest.mark.parametrize("content", ["", "settings = 1\n", "config = 'phrasebook'\n"])
+def test_a_recipe_must_set_a_config(content, tmp_path):
+    (tmp_path / "mine.py").write_text(content)
+    with pytest.raises(InputError, match="sets no `config` of type Config"):
+        train_command(["--config", str(tmp_path / "mine.py")])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "config = (",
+        "import nothing_of_the_kind",
+        "from transformer_jax.config import Config, ModelConfig\nconfig = Config(model=ModelConfig(width=1))",
+    ],
+)
+def test_a_recipe_that_cannot_be_run_is_named(line, tmp_path):
+    (tmp_path / "mine.py").write_text(line + "\n")
+    with pytest.raises(InputError, match=r"mine\.py cannot be run"):
+        train_command(["--config", str(tmp_path / "mine.py")])
+
+
+def test_fresh_refuses_a_run_and_names_an_unused_folder(tmp_path, monkeypatch):
+    for name in ("run", "run-2"):
+        (tmp_path / name).mkdir()
+    assert train_command(["--fresh", "--workdir", str(tmp_path / "run")]).fresh  # an empty folder holds no run
+    (tmp_path / "run" / "config.json").touch()
+    monkeypatch.chdir(tmp_path / "run")
+    with pytest.raises(InputError, match=re.escape(f"--workdir {tmp_path / 'run-3'}")):
+        train_command(["--fresh", "--workdir", "."])
+    with pytest.raises(InputError, match=re.escape(f"--workdir {tmp_path / 'run-3'}")):
+        train_command(["--fresh", "--workdir", str(tmp_path / "run")])
+    assert train_command(["--workdir", str(tmp_path / "run")]).workdir == tmp_path / "run"
+
+
+def documented_fields():
+    """Option and first words of the sentence for every setting, read from the source of the config."""
+    classes = {
+        node.name: node
+        for node in ast.parse((ROOT / "transformer_jax" / "config.py").read_text()).body
+        if isinstance(node, ast.ClassDef)
+    }
+    for section in dataclasses.fields(Config):
+        body = classes[section.default_factory.__name__].body
+        for field, sentence in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign):
+                option = f"--{section.name}.{field.target.id.replace('_', '-')}"
+                yield option, sentence.value.value.split()[:3]
+
+
+def test_help_shows_every_setting_with_its_value_and_a_sentence(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as end:
+        train_command(["--config", str(ROOT / "configs" / "tatoeba.py"), "--help"])
+    assert end.value.code == 0
+    shown = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    fields = list(documented_fields())
+    assert len(fields) > 30
+    for option, words in fields:
+        assert option in shown
+        assert " ".join(words) in shown
+    assert "(default: 192)" in shown  # the recipe's own d_model, not the paper's
+
+
+def test_training_that_starts_from_a_run_has_its_model(tiny_run, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    settings = train_command(["--training.init", str(tiny_run), "--model.dropout", "0.3"]).settings
+    assert settings.model == dataclasses.replace(SETTINGS.model, dropout=0.3)
+    assert settings.tokenizer == SETTINGS.tokenizer
+    assert settings.data == load(RECIPE).data
+    assert settings.training.init == str(tiny_run)
+
+
+def test_a_run_that_has_begun_no_longer_needs_the_run_it_started_from(tiny_run, tmp_path):  # noqa: F811
+    begun = shutil.copytree(tiny_run, tmp_path / "begun")
+    settings = train_command(["--training.init", "gone", "--workdir", str(begun)]).settings
+    assert (settings.model, settings.tokenizer, settings.training.init) == (SETTINGS.model, SETTINGS.tokenizer, "gone")
+
+
+def test_weights_of_another_model_are_refused(tiny_run, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"has --model\.d-model 14, not 16\. Leave it out\.$"):
+        train_command(["--training.init", str(tiny_run), "--model.d-model", "16"])
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        train_command([f"--training.init={tmp_path}"])

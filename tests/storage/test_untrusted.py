@@ -1,0 +1,266 @@
+"""A run folder from a stranger: nothing in it is executed, leads elsewhere, or takes more memory than it should."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_run import tiny_run  # noqa: F401
+
+from transformer_jax import Translator
+from transformer_jax.decoding import search as searching
+from transformer_jax.decoding import translator as translating
+from transformer_jax.errors import InputError
+from transformer_jax.storage import checkpoints, untrusted
+from transformer_jax.storage.checksums import seal
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):  # noqa: F811
+    """A copy of a finished run, to be damaged."""
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+def refusal(folder):
+    """The message with which the run is refused; no more memory is taken for it than for a good one."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError) as caught:
+        Translator.load(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17, "128 MiB"
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def change(path, *keys, to):
+    """Set one value of a JSON file."""
+    content = json.loads(path.read_text())
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = to
+    path.write_text(json.dumps(content))
+
+
+# Links.
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "checkpoints", "checkpoints/1/state/d", "metrics.jsonl"]
+)
+def test_a_link_that_leads_out_of_the_folder_is_refused(run, tmp_path, name):
+    path = run / name
+    if path.exists():
+        shutil.move(path, tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert f"{path} leads out of the run folder." in refusal(run)
+    path.unlink()
+    path.symlink_to(os.path.relpath(tmp_path / "elsewhere", path.parent))
+    assert f"{path} leads out of the run folder." in refusal(run)
+
+
+def test_links_within_the_folder_and_to_it_are_followed(run, tmp_path):
+    shutil.move(run / "checkpoints", run / "kept")
+    (run / "checkpoints").symlink_to("kept")
+    (tmp_path / "link").symlink_to(run)
+    assert Translator.load(tmp_path / "link").translate(["Where is the dog?"])
+
+
+def test_a_pipe_in_the_folder_is_refused_rather_than_read_for_ever(run):
+    (run / "tokenizer.json").unlink()
+    os.mkfifo(run / "tokenizer.json")
+    assert "tokenizer.json is neither a file nor a folder." in refusal(run)
+
+
+def test_a_link_in_a_circle_is_refused(run):
+    (run / "loop").symlink_to("loop")
+    assert "loop is neither a file nor a folder." in refusal(run)
+
+
+@pytest.mark.parametrize("step", ["../../../other/checkpoints/1", -1, 2, None, [], 10**30])
+def test_whatever_step_is_called_the_best_one_of_this_run_is_read(run, tiny_run, tmp_path, step, monkeypatch, caplog):  # noqa: F811
+    shutil.copytree(tiny_run, tmp_path / "other")
+    change(run / "checkpoints/1/progress.json", "best_step", to=step)
+    seal(run / "checkpoints/1")  # A stranger can do that, too.
+    read = []
+    monkeypatch.setattr(checkpoints, "damage", lambda folder, *part: read.append(folder))
+    Translator.load(run)
+    assert {*read} == {run / "checkpoints/1"}
+    assert "Step 1 is used." in caplog.text
+
+
+@pytest.mark.parametrize("content", ["[]", "7", '{"best_step": 1, "run": "rm"}', "{", ""])
+def test_a_progress_that_is_none_is_refused(run, content):
+    (run / "checkpoints/1/progress.json").write_text(content)
+    seal(run / "checkpoints/1")
+    assert "progress.json cannot be read" in refusal(run)
+
+
+def test_a_folder_of_format_3_is_read_as_the_model_that_it_is(run):
+    content = json.loads((run / "config.json").read_text())
+    for name in ("activation", "positions", "scale_embeddings", "biases", "norm_epsilon"):
+        del content["model"][name]
+    (run / "config.json").write_text(json.dumps(content | {"format": 3}))
+    assert Translator.load(run).settings.model.activation == "relu"
+    change(run / "config.json", "format", to=2)
+    assert "config.json has format 2, this program reads 3 and 4." in refusal(run)
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("model", "d_model", 10**9),
+        ("model", "d_model", 10**30),
+        ("model", "d_ff", 10**18),
+        ("model", "encoder_layers", 10**9),
+        ("model", "decoder_layers", 10**9),
+        ("model", "d_model", 14.5),
+        ("model", "d_model", "14"),
+        ("model", "d_model", None),
+        ("model", "dropout", float("nan")),
+        ("model", "norm", "both"),
+        ("model", "dtype", ["float32"]),
+        ("data", "max_length", {}),
+        ("data", "train", 7),
+        ("data", "on_error", "ignore"),
+        ("data", "no_such_field", 1),
+        ("optimizer", "beta1", float("inf")),
+    ],
+)
+def test_a_config_that_does_not_describe_the_checkpoint_is_refused(run, section, name, value):
+    change(run / "config.json", section, name, to=value)
+    refusal(run)
+
+
+@pytest.mark.parametrize("text", ["Where is the dog?", "dog " * 20_000])
+@pytest.mark.parametrize(
+    "changes",
+    [{("decoding", "beam"): 10**9}, {("data", "max_length"): 10**9, ("data", "batch_tokens"): 10**9}],
+    ids=["beam", "max_length"],
+)
+def test_a_search_that_does_not_fit_the_memory_is_refused_before_it_begins(run, changes, text, monkeypatch):
+    monkeypatch.setattr(searching, "device_memory", lambda: 2**30)
+    for keys, value in changes.items():
+        change(run / "config.json", *keys, to=value)
+    translator = Translator.load(run)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if ("decoding", "beam") in changes or len(text) > 100:
+        with pytest.raises(InputError, match=r"GiB, and 1\.0 GiB are free\. Lower the beam, or split the texts\."):
+            translator.translate([text])
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17, "128 MiB"
+    else:
+        assert len(translator.translate([text])) == 1
+
+
+def test_a_row_length_that_is_absurd_is_no_matter_for_translation(run):
+    change(run / "config.json", "data", "row_length", to=10**9)
+    assert len(Translator.load(run).translate(["Where is the dog?"])) == 1
+
+
+def test_parameters_that_do_not_fit_the_memory_are_refused_before_they_are_read(run, monkeypatch):
+    monkeypatch.setattr(translating, "device_memory", lambda: 10_000)
+    assert "the parameters take 0.0 GiB, and 0.0 GiB are free." in refusal(run)
+
+
+@pytest.mark.parametrize("content", ["[" * 10**6, "1" * 10**6, "[]", "7", "\ud83d".encode("utf-8", "surrogatepass")])
+def test_a_config_that_is_none_is_refused(run, content):
+    (run / "config.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    assert "config.json is not the config of a run" in refusal(run)
+
+
+def test_a_tokenizer_larger_than_any_is_not_read(run):
+    with (run / "tokenizer.json").open("ab") as file:
+        file.truncate(untrusted.LARGEST_JSON + 1)
+    assert "tokenizer.json has over 64 MiB." in refusal(run)
+
+
+def test_a_tokenizer_of_more_words_than_the_checkpoint_is_refused(run):
+    content = json.loads((run / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary |= {f"word{n}": len(vocabulary) + n for n in range(100_000)}
+    (run / "tokenizer.json").write_text(json.dumps(content))
+    assert "but config and tokenizers need (100311, 14)" in refusal(run)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (
+            ["padding"],
+            {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": ""},
+        ),
+        (["truncation"], {"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}),
+        (["normalizer"], {"type": "Replace", "pattern": {"Regex": "(a+)+b"}, "content": ""}),
+        (["pre_tokenizer", "use_regex"], False),
+        (["model", "dropout"], 0.5),
+    ],
+)
+def test_a_tokenizer_may_bring_words_but_no_rules_of_its_own(run, keys, value):
+    change(run / "tokenizer.json", *keys, to=value)
+    assert "tokenizer.json has other rules than this program's bpe." in refusal(run)
+
+
+# Code and network.
+
+WATCHED = """
+import runpy, sys
+
+REFUSED = (
+    *("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request"),
+    *("pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork"),
+)
+
+def refuse(event, arguments):
+    if event in REFUSED:
+        raise RuntimeError(f"{event} {arguments}")
+
+LIBRARIES = (
+    *("jax", "flax.linen", "optax", "orbax.checkpoint", "grain", "tensorstore", "sacrebleu", "tqdm", "tyro"),
+    "tensorboardX",  # It imports PyTorch where there is one, which may look for libraries of CUDA.
+)
+
+for name in LIBRARIES:
+    __import__(name)
+sys.addaudithook(refuse)
+sys.argv = sys.argv[1:]
+sys.path.insert(0, "")
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a program in which Python tells of every socket, pickle and process before there is one."""
+
+TINY = """
+from transformer_jax.config import *
+config = Config(
+    model=ModelConfig(d_model=14, d_ff=19, heads=2, encoder_layers=1, decoder_layers=1),
+    data=DataConfig(max_length=37, row_length=37, batch_tokens=307),
+    tokenizer=TokenizerConfig(size=311),
+    training=TrainingConfig(steps=2, valid_every=2, valid_sentences=1),
+    decoding=DecodingConfig(beam=1),
+)
+"""
+
+
+def test_training_and_translating_use_no_network_no_pickle_and_no_other_program(tmp_path):
+    # The test set of the phrasebook would take a minute to translate with a model that knows nothing.
+    (tmp_path / "test.tsv").write_text("Good morning.\tGuten Morgen.\n")
+    (tmp_path / "recipe.py").write_text(TINY)
+    settings = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | settings
+    folder = ["--workdir", str(tmp_path / "run")]
+    data = ["--data.valid", str(tmp_path / "test.tsv"), "--data.test", str(tmp_path / "test.tsv")]
+    for command in (
+        ["train.py", "--config", str(tmp_path / "recipe.py"), *folder, *data],
+        ["translate.py", "Where is the dog?", *folder],
+    ):
+        program = [sys.executable, "-c", WATCHED, *command]
+        ended = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("\n") == 1

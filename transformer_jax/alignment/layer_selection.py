@@ -1,0 +1,34 @@
+"""Which readings of two models to take where nobody has aligned words by hand: those whose links agree most.
+
+Source: the layer selection criterion of Chen et al. 2020, "Accurate Word Alignment Induction from Neural Machine
+Translation".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformer_jax.alignment.error_rate import Links
+from transformer_jax.alignment.reading import Reading
+from transformer_jax.alignment.report import Side
+
+
+def agreeing_readings(sides: tuple[Side, Side], readings: tuple[Sequence[Reading], Sequence[Reading]]) -> list[Reading]:
+    """One of the ``readings`` of each side, both of one method."""
+    forward, reverse = (
+        {reading: side.links(reading) for reading in several} for side, several in zip(sides, readings, strict=True)
+    )
+    found = {
+        (one, other): agreement(some, others)
+        for one, some in forward.items()
+        for other, others in reverse.items()
+        if one.method == other.method
+    }
+    best = max(found, key=lambda pair: found[pair])
+    return list(best)
+
+
+def agreement(some: Sequence[Links], others: Sequence[Links]) -> float:
+    """Links found both ways, twice, over all links: 1 less the error rate of one with the other as its gold."""
+    common = sum(len(one & other) for one, other in zip(some, others, strict=True))
+    return 2 * common / max(1, sum(map(len, (*some, *others))))

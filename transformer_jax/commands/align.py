@@ -1,0 +1,210 @@
+"""The command that aligns words: sentence pairs in, the links of each out, or how good every way to find them is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from transformer_jax.alignment.cross_attention import Encoded, read_attention
+from transformer_jax.alignment.error_rate import Gold, Links, as_text, rates, read_gold
+from transformer_jax.alignment.layer_selection import agreeing_readings
+from transformer_jax.alignment.reading import AlignedTokens, Method, Reading, links_of_targets, word_weights
+from transformer_jax.alignment.report import METHODS, Side, as_row, put_together, tables
+from transformer_jax.alignment.symmetrization import Symmetrization
+from transformer_jax.commands.translate import BLOCK, blocks, check_destination, destination, newest_run
+from transformer_jax.data.sources import Pair, Pairs, open_files
+from transformer_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from transformer_jax.decoding.translator import Translator
+
+LONGEST = 1024
+"""Tokens of the longest sentence that is aligned: the memory for its weights grows with the square."""
+
+SAMPLE = 200
+"""Pairs by which the readings of two models are chosen: they are in memory with the weights of all heads."""
+
+
+@dataclass(frozen=True)
+class AlignCommand:
+    """Find which source word each word of given translations came from, by a model's cross-attention.
+
+    Prints one line for each sentence pair, i-j for each link, words counted from 0. With --gold: precision, recall and
+    Alignment Error Rate of each layer, of each head, and of the best combination.
+    """
+
+    source: Path | None = None
+    """The sentences, one a line (plain, .gz or .xz), in the language that the run translates from."""
+    target: Path | None = None
+    """Their translations, line for line."""
+    workdir: Path | None = None
+    """The run folder; the newest finished run under runs/ unless given."""
+    reverse: Path | None = None
+    """The run folder of a model that translates the other way: both are read, and put together by --symmetrize."""
+    gold: Path | None = None
+    """Alignments made by hand, line for line: i-j for a sure link, ipj for a possible one."""
+    output: Path | None = None
+    """Where to write the links; it appears when it is whole."""
+    method: Method | None = None
+    """Read a word off the step that predicts it (plain), or that has just read it (shifted: Chen et al. 2020). Unless
+    given: plain, or with --reverse that by which the two directions agree most.
+    """
+    layer: int | None = None
+    """The decoder layer to read, from 0. Unless given: the last, or with --reverse that by which the two directions
+    agree most.
+    """
+    head: int | None = None
+    """The head to read, from 0; the average of the layer's heads unless given."""
+    symmetrize: Symmetrization | None = None
+    """With --reverse: how the two directions are put together; by agreement unless given."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def align(command: AlignCommand) -> None:
+    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
+    if command.source is None or command.target is None:
+        raise InputError("there are no sentence pairs. Give two files of lines with --source and --target.")
+    if command.symmetrize and not command.reverse:
+        raise InputError(
+            f"--symmetrize {command.symmetrize} needs two directions. Give the run that translates the other way as "
+            "--reverse."
+        )
+    check_destination(command.output)
+    pairs = Pairs(f"{command.source} and {command.target}", open_files(command.source, command.target), "refuse")
+    # Reads all of it, so that a bad line is found before anything is written.
+    lengths = [(len(pair.source.split()), len(pair.target.split())) for pair in pairs]
+    gold = None if command.gold is None else read_gold(command.gold, lengths)
+    models = chosen(load(command), command, pairs)
+    if gold is not None:
+        evaluate(command, models, list(pairs), gold)
+        return
+    with destination(command.output) as out:
+        first = 1
+        for block in blocks(pairs, BLOCK):
+            found = [model.weights(block, first) for model in models]
+            print(*map(as_text, combined(found, command.symmetrize or "agreement")), sep="\n", file=out)
+            first += len(block)
+
+
+def evaluate(command: AlignCommand, models: Sequence[Model], pairs: Sequence[Pair], gold: Sequence[Gold]) -> None:
+    """Print how good each way to find links is, and that of the command; write its links, too, if --output is given."""
+    sides = [side_of(model, pairs) for model in models]
+    for line in tables(sides, gold):
+        print(line)
+    found = [side.weights(model.reading) for side, model in zip(sides, models, strict=True)]
+    links = combined(found, command.symmetrize or "agreement")
+    print(as_row("with these options", [rates(links, gold)]))
+    if command.output is not None:
+        with destination(command.output) as out:
+            print(*map(as_text, links), sep="\n", file=out)
+
+
+def combined(found: Sequence[Sequence[Float[np.ndarray, "_ _"]]], how: Symmetrization) -> list[Links]:
+    """The links of each pair: those of the only model, or of two put together."""
+    return list(map(links_of_targets, found[0])) if len(found) == 1 else put_together(how, *found)
+
+
+class Model(NamedTuple):
+    """A run, and how its attention is read; transposed: it translates from the pairs' targets to their sources."""
+
+    folder: Path
+    translator: Translator
+    reading: Reading
+    transposed: bool
+
+    @property
+    def name(self) -> str:
+        """For a heading."""
+        data = self.translator.settings.data
+        return f"{self.folder}, {data.source} to {data.target}"
+
+    def weights(self, pairs: Sequence[Pair], first: int = 1) -> list[Float[np.ndarray, "_ _"]]:
+        """The weights of each pair, [source word, target word]; first: the number by which warnings call the first."""
+        # Those of all heads are many times larger: only a batch of them is in memory.
+        found = {number: word_weights(tokens, self.reading) for number, tokens in self.attention(pairs, first)}
+        return [found[number].T if self.transposed else found[number] for number in range(len(pairs))]
+
+    def attention(self, pairs: Sequence[Pair], first: int = 1) -> Iterator[tuple[int, AlignedTokens]]:
+        """The number of each pair, from 0, and what the model attends to in it, in any order."""
+        model, params, tokenizers = self.translator.model, self.translator.params, self.translator.tokenizers
+        texts = list(zip(*(pair[::-1] if self.transposed else pair for pair in pairs), strict=True))
+        ids = ([[*one, t.eos_id] for one in t.encode(side)] for t, side in zip(tokenizers, texts, strict=True))
+        encoded, most = list(map(Encoded, *texts, *ids)), self.translator.settings.data.max_length
+        for number, pair in enumerate(encoded):
+            length = max(len(pair.source_ids), len(pair.target_ids))
+            if length > LONGEST:
+                logging.warning(f"pair {first + number} has {length} tokens, over {LONGEST}: it gets no links.")
+                encoded[number] = Encoded("", "", pair.source_ids[-1:], pair.target_ids[-1:])
+            elif length > most:
+                logging.warning(
+                    f"pair {first + number} has {length} tokens, and {self.folder} was trained on at most {most}: "
+                    "its links may be poor."
+                )
+        yield from read_attention(model, params, tokenizers, encoded)
+
+
+def load(command: AlignCommand) -> list[Model]:
+    """The run, and the one that translates the other way if there is one.
+
+    Raises InputError for what is no run, a layer or a head that a run does not have, and two runs that do not translate
+    the same languages both ways.
+    """
+    from transformer_jax.decoding.translator import Translator
+
+    folders = [command.workdir or newest_run(doing="aligning"), *([command.reverse] if command.reverse else [])]
+    models: list[Model] = []
+    for folder in folders:
+        translator = Translator.load(folder)
+        models.append(Model(folder, translator, readings(command, folder, translator)[-1], transposed=bool(models)))
+    languages = [(model.translator.settings.data.source, model.translator.settings.data.target) for model in models]
+    if languages[-1][::-1] != languages[0] and len(models) == 2:
+        raise InputError(
+            f"{models[1].name}, is not the way back of {models[0].name}. Give a run that translates from "
+            f"{languages[0][1]} to {languages[0][0]} as --reverse."
+        )
+    return models
+
+
+def readings(command: AlignCommand, folder: Path, translator: Translator) -> list[Reading]:
+    """Those that --method, --layer and --head leave open, the default last.
+
+    Raises InputError for a layer or a head that is not there.
+    """
+    config = translator.model.config
+    for name, one, count in (
+        ("decoder layer", command.layer, config.decoder_layers),
+        ("head", command.head, config.heads),
+    ):
+        if one is not None and not 0 <= one < count:
+            raise InputError(f"{folder} has no {name} {one}. Choose from 0 to {count - 1}.")
+    methods = METHODS[::-1] if command.method is None else [command.method]
+    layers = range(config.decoder_layers) if command.layer is None else [command.layer]
+    heads = range(config.heads) if command.head is None else [command.head]
+    return [Reading(method, tuple((layer, head) for head in heads)) for method in methods for layer in layers]
+
+
+def chosen(models: list[Model], command: AlignCommand, pairs: Iterable[Pair]) -> list[Model]:
+    """Two models with the readings by which they agree most on the first pairs; one as it is."""
+    if len(models) == 1:
+        return models
+    sample = list(islice(pairs, SAMPLE))
+    forward, reverse = (side_of(model, sample) for model in models)
+    open_readings = [readings(command, model.folder, model.translator) for model in models]
+    found = agreeing_readings((forward, reverse), (open_readings[0], open_readings[1]))
+    for model, reading in zip(models, found, strict=True):
+        logging.info(f"{model.name}: {reading.method}, layer {reading.heads[0][0]}")
+    return [model._replace(reading=reading) for model, reading in zip(models, found, strict=True)]
+
+
+def side_of(model: Model, pairs: Sequence[Pair]) -> Side:
+    """What a model attends to in a few pairs, all of it in memory."""
+    tokens = dict(model.attention(pairs))
+    return Side(model.name, [tokens[number] for number in range(len(pairs))], model.transposed)

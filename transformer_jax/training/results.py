@@ -1,0 +1,119 @@
+"""What a run comes to: the score of its best checkpoint on the test set, recorded with all that it depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from transformer_jax.config import Config
+from transformer_jax.decoding.translator import Translator
+from transformer_jax.evaluation import score
+from transformer_jax.storage import atomic
+from transformer_jax.storage.checkpoints import Progress, best_step, load_params
+from transformer_jax.training.corpus import Corpus, overlap_read_again
+from transformer_jax.training.journal import read_journal
+
+RECORDED = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "tokenizers",
+    "sacrebleu",
+    "sacremoses",
+)
+"""Packages that results.json names with their versions."""
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores and devices of this machine, for the record."""
+    # platform.processor() is empty or a mere architecture on most Linux systems.
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "devices": [device.device_kind for device in jax.devices()],
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package lies in, whose files may differ from it; None elsewhere.
+
+    Read from .git itself: a training starts no other program.
+    """
+    git = Path(__file__).parent.parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        branch = head.removeprefix("ref: ")
+        if branch == head:
+            return head
+        if (git / branch).exists():
+            return (git / branch).read_text().strip()
+        packed = (line.split(" ") for line in (git / "packed-refs").read_text().splitlines())
+        return next((first for first, *rest in packed if rest == [branch]), None)
+    except OSError:  # Installed without its history, or a branch without a commit.
+        return None
+
+
+def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, recipe: Path | None) -> None:
+    """Score the test set with the best checkpoint, write results.json, show five translations."""
+    began = time.monotonic() - progress.seconds
+    step = best_step(workdir / "checkpoints")
+    params = load_params(workdir / "checkpoints", step)
+    sources, references = [pair.source for pair in corpus.test], [pair.target for pair in corpus.test]
+    translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
+    data = config.data
+    scores = score(translations, references, data.target)
+    overlap = corpus.overlap or overlap_read_again(corpus.test, data)
+    if jax.process_index():
+        return
+    journal = list(read_journal(workdir))
+    speeds = [line["tokens_per_second"] for line in journal if line["phase"] == "train"]
+    results = {
+        "recipe": recipe and recipe.stem,
+        "config": dataclasses.asdict(config),
+        "scores": {name: value._asdict() for name, value in scores.items()},
+        "test": data.test,
+        "overlap": overlap and overlap._asdict(),
+        "training_pairs": len(corpus.train),
+        "decoding": dataclasses.asdict(config.decoding),
+        "best_step": step,
+        "validations": [
+            {name: line[name] for name in ("step", "loss", "bleu")} for line in journal if line["phase"] == "valid"
+        ],
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "seed": config.training.seed,
+        "wall_seconds": round(time.monotonic() - began, 1),
+        "target_tokens_per_second": round(float(np.median(speeds)), 1) if speeds else None,
+        "hardware": hardware(),
+        "commit": commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in RECORDED},
+        },
+    }
+    atomic.write_text(workdir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    for source, reference, translation in list(zip(sources, references, translations, strict=True))[:5]:
+        print(f"\nsource       {source}\nreference    {reference}\ntranslation  {translation}")
+    for value in scores.values():
+        print(f"\n{value.value:.2f}  {value.signature}", end="")
+    if overlap and overlap.sources:
+        print(f"\n\n{overlap}", end="")
+    print(
+        f"\n\nTest set: sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}. Saved in {workdir}. Try:"
+    )
+    print(f'python translate.py "{sources[0]}" --workdir {workdir} --attention out/')
