@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from transformer_jax.commands.cli import parse, run
-from transformer_jax.commands.translate import TranslateCommand, translate
-
-
-def main(arguments: list[str]) -> None:
-    """Translate arguments, a file, a pipe, or what is typed."""
-    translate(parse(TranslateCommand(), arguments, "translate.py"))
-
+from transformer_jax.commands.cli import run
+from transformer_jax.commands.translate import main
 
 if __name__ == "__main__":
     sys.exit(run(main))

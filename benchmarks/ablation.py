@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 from benchmarks.record import in_words, settings, stored
 from transformer_jax.commands.cli import parse
 from transformer_jax.commands.cli import run as run_command
-from transformer_jax.commands.train import load as load_recipe
-from transformer_jax.commands.train import train_command
+from transformer_jax.commands.recipe import load_recipe
+from transformer_jax.commands.train import parse_train
 from transformer_jax.errors import InputError, RunError, Stopped
 from transformer_jax.storage import atomic
 
@@ -111,7 +111,7 @@ def train(variant: str, seed: int, record: Path, root: Path) -> None:
     ]
     if record.exists():
         known = stored(record, lambda found: settings(found["config"]))
-        wanted = dataclasses.asdict(train_command(["--config", str(root / RECIPE), *options]).settings)
+        wanted = dataclasses.asdict(parse_train(["--config", str(root / RECIPE), *options]).config)
         changed = [f"{s}.{name}" for s in wanted for name, value in wanted[s].items() if known[s][name] != value]
         if changed:
             raise InputError(f"{record} is of other settings: {', '.join(changed)}. Delete it and {root / folder}.")

@@ -69,10 +69,10 @@ def ctranslate2(translator: Translator, threads: int) -> Decode:
     """CTranslate2: workers of one thread each, which its users find fastest."""
     import ctranslate2
 
-    from transformer_jax.bridges.ctranslate2 import export
+    from transformer_jax.bridges.ctranslate2 import export_ctranslate2
 
     with tempfile.TemporaryDirectory() as folder:
-        export(translator, Path(folder) / "model")
+        export_ctranslate2(translator, Path(folder) / "model")
         model = ctranslate2.Translator(f"{folder}/model", inter_threads=threads, intra_threads=1)
 
     pieces = translator.tokenizers.target.pieces(range(len(translator.tokenizers.target)))

@@ -24,8 +24,7 @@ from benchmarks import ablation, search_settings
 from benchmarks.record import in_words, settings
 from transformer_jax.commands.cli import parse
 from transformer_jax.commands.cli import run as run_command
-from transformer_jax.commands.train import RECIPE
-from transformer_jax.commands.train import load as load_recipe
+from transformer_jax.commands.recipe import load_recipe
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.storage import atomic
@@ -65,7 +64,7 @@ class Recorded(NamedTuple):
         """What trains it."""
         recipe = self.recipe
         folder = [] if self.name == recipe else ["--workdir", f"runs/{self.name}"]
-        which = [] if recipe == RECIPE.stem else ["--config", f"configs/{recipe}.py"]
+        which = [] if recipe == "phrasebook" else ["--config", f"configs/{recipe}.py"]
         options = itertools.chain.from_iterable(self.changes.items())
         return shlex.join(["python", "train.py", *which, *folder, *options])
 

@@ -21,7 +21,8 @@ from tokenizers import Tokenizer
 
 from benchmarks.record import machine, require
 from transformer_jax import Translator
-from transformer_jax.bridges.ctranslate2 import Quantization, export
+from transformer_jax.bridges.ctranslate2 import export_ctranslate2
+from transformer_jax.bridges.exported import Quantization
 from transformer_jax.commands.cli import keep_compiled_programs
 from transformer_jax.data.sources import read_lines
 from transformer_jax.evaluation import score
@@ -96,7 +97,7 @@ def measure(benchmark: Benchmark) -> list[dict[str, Any]]:
     for stored in STORED:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "model"
-            export(translator, folder, stored)
+            export_ctranslate2(translator, folder, stored)
             for settings, here in ours.items():
                 there = theirs(folder, texts, settings)
                 same = sum(a == b for a, b in zip(here, there, strict=True)) / len(texts)

@@ -6,17 +6,16 @@ import pkgutil
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from documented import FENCED, ROOT, commands
 from tiny_run import make_run
 
-from transformer_jax.attention.figures import PlotCommand
-from transformer_jax.commands.ablate import AblateCommand
-from transformer_jax.commands.align import AlignCommand
+from transformer_jax.__main__ import COMMANDS
 from transformer_jax.commands.cli import parse
-from transformer_jax.commands.train import train_command
+from transformer_jax.commands.train import parse_train
 from transformer_jax.commands.translate import TranslateCommand
 from transformer_jax.config import Config
 from transformer_jax.data.sources import open_pairs
@@ -25,7 +24,6 @@ DOCS = ROOT / "docs"
 TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
 NAMED = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md")} | TEXTS
 FOLDERS = ("transformer_jax", "configs", "tests", "docs", "benchmarks", "fuzz")
-ATTENTION = {"plot": PlotCommand(), "align": AlignCommand(), "ablate": AblateCommand()}
 
 
 def given(script, texts):
@@ -54,20 +52,26 @@ def test_a_training_command_can_be_given(arguments, monkeypatch, tmp_path):
         make_run(tmp_path / arguments[arguments.index("--training.init") + 1])
         monkeypatch.chdir(tmp_path)
     if "--help" not in arguments:
-        train_command(list(arguments))
+        parse_train(list(arguments))
 
 
 @pytest.mark.parametrize("arguments", given("translate.py", TEXTS), ids=" ".join)
 def test_a_translating_command_can_be_given(arguments):
-    parse(TranslateCommand(), list(arguments), "translate.py")
+    parse(TranslateCommand(), list(arguments), "python translate.py")
 
 
 @pytest.mark.parametrize("arguments", given("-m", NAMED), ids=" ".join)
 def test_a_module_s_command_can_be_given(arguments):
     module, *rest = arguments
     assert importlib.util.find_spec(module)
-    if module == "transformer_jax.attention":
-        parse(ATTENTION[rest[0]], rest[1:], module)
+    if module == "transformer_jax" and rest[0] in COMMANDS:
+        command = import_module(f"transformer_jax.commands.{COMMANDS[rest[0]][0]}")
+        default = next(
+            value
+            for name, value in vars(command).items()
+            if name.endswith("Command") and value.__module__ == command.__name__
+        )
+        parse_train(rest[1:]) if rest[0] == "train" else parse(default(), rest[1:], module)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(DOCS).as_posix())

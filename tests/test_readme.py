@@ -14,7 +14,7 @@ import pytest
 from documented import FENCED, ROOT, commands
 
 from transformer_jax.commands.cli import parse
-from transformer_jax.commands.train import train_command
+from transformer_jax.commands.train import parse_train
 from transformer_jax.commands.translate import TranslateCommand
 
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
@@ -37,15 +37,15 @@ def test_a_training_command_can_be_given(arguments, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     if "--help" in arguments:
         with pytest.raises(SystemExit) as end:
-            train_command(arguments)
+            parse_train(arguments)
         assert end.value.code == 0
     else:
-        train_command(arguments)
+        parse_train(arguments)
 
 
 @pytest.mark.parametrize("arguments", commands("translate.py", README), ids=" ".join)
 def test_a_translating_command_can_be_given(arguments):
-    parse(TranslateCommand(), arguments, "translate.py")
+    parse(TranslateCommand(), arguments, "python translate.py")
 
 
 def test_python_examples_use_what_exists():

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from benchmarks import ablation, results
-from transformer_jax.commands.train import load as load_recipe
+from transformer_jax.commands.recipe import load_recipe
 from transformer_jax.errors import InputError, RunError, Stopped
 
 RECIPE = """

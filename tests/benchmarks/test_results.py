@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.results import BEGIN, END, ROOT, main
 from transformer_jax import config as configs
-from transformer_jax.commands.train import load
+from transformer_jax.commands.recipe import load_recipe
 from transformer_jax.errors import InputError, RunError
 
 RECORDED = "benchmarks/results/runs"
@@ -36,7 +36,7 @@ def finished(root):
     """Makes the folder of a finished run, under runs/."""
 
     def make(name, recipe="multi30k_tiny", steps=None, seed=0, **values):
-        config = load(root / "configs" / f"{recipe}.py")
+        config = load_recipe(root / "configs" / f"{recipe}.py")
         training = dataclasses.replace(config.training, seed=seed, steps=steps or config.training.steps)
         config = dataclasses.replace(config, training=training)
         folder = root / "runs" / name
@@ -223,7 +223,7 @@ def test_devices_that_are_no_cpus_are_named(root, finished):
 
 def test_an_unfinished_run_is_refused(root, finished):
     folder = finished("multi30k_tiny")
-    configs.save(load(root / "configs/phrasebook.py"), folder / "config.json")
+    configs.save(load_recipe(root / "configs/phrasebook.py"), folder / "config.json")
     with pytest.raises(InputError, match=r"is older than the run, which has gone on\. Let train\.py finish in "):
         main(["--add", str(folder)], root)
     (folder / "results.json").unlink()

@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose
 from serving import example
 from tiny_run import random_params, tiny_run  # noqa: F401
 
-from transformer_jax.bridges.ctranslate2 import export, main
+from transformer_jax.bridges.ctranslate2 import export_ctranslate2
 from transformer_jax.commands.cli import run
+from transformer_jax.commands.export_model import main
 from transformer_jax.decoding.search import most_tokens
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.model.transformer import Transformer
@@ -30,7 +31,7 @@ def both(request, tmp_path_factory):
     """A translator, and the folder of its export."""
     translator = decisive(*request.param)
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export(translator, folder)
+    export_ctranslate2(translator, folder)
     return translator, folder
 
 
@@ -78,7 +79,7 @@ def test_what_other_models_have_is_exported(tmp_path):
     settings = dataclasses.replace(plain.settings, model=network)
     model = Transformer(network, *map(len, plain.tokenizers))
     translator = Translator(settings, plain.tokenizers, random_params(model, 3))
-    export(translator, tmp_path / "model")
+    export_ctranslate2(translator, tmp_path / "model")
     require_same_probabilities(translator, tmp_path / "model")
 
 
@@ -97,7 +98,7 @@ def test_translations_are_the_same(both, beam):
 def test_padding_and_start_are_never_produced(tmp_path):
     for favourite in ("pad_id", "sos_id"):
         translator = decisive(*KINDS[0]._replace(favour=40.0), favourite)
-        export(translator, tmp_path / favourite)
+        export_ctranslate2(translator, tmp_path / favourite)
         [ours] = translator.translate(TEXTS[:1], beam=1)
         number = getattr(translator.tokenizers.target, favourite)
         found = theirs(tmp_path / favourite, translator, TEXTS[0], 1)
@@ -125,7 +126,10 @@ def test_the_command_writes_a_whole_folder(tiny_run, tmp_path, capsys):  # noqa:
     sizes = {}
     for quantization in ("float32", "int8"):
         folder = tmp_path / quantization
-        assert run(main, [str(tiny_run), "--output", str(folder), "--quantization", quantization]) == 0
+        assert (
+            run(main, [str(tiny_run), "--to", "ctranslate2", "--output", str(folder), "--quantization", quantization])
+            == 0
+        )
         assert capsys.readouterr().out.count("\n") == 1
         assert {"tokenizer.source.json", "tokenizer.target.json"} < {path.name for path in folder.iterdir()}
         assert ctranslate2.Translator(str(folder)).compute_type.startswith(quantization)
@@ -137,6 +141,6 @@ def test_the_command_writes_a_whole_folder(tiny_run, tmp_path, capsys):  # noqa:
 def test_without_ctranslate2_it_is_said(tiny_run, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     monkeypatch.setitem(sys.modules, "ctranslate2.specs", None)
-    assert run(main, [str(tiny_run), "--output", str(tmp_path / "model")]) == 2
+    assert run(main, [str(tiny_run), "--to", "ctranslate2", "--output", str(tmp_path / "model")]) == 2
     assert "pip install" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -16,9 +16,10 @@ from numpy.testing import assert_allclose
 
 from transformer_jax import config as configs
 from transformer_jax.bridges import tensors
-from transformer_jax.bridges.marian import import_marian, main
+from transformer_jax.bridges.marian import import_marian
 from transformer_jax.commands.cli import run as run_command
-from transformer_jax.commands.train import train_command
+from transformer_jax.commands.import_model import main
+from transformer_jax.commands.train import parse_train
 from transformer_jax.commands.translate import TranslateCommand, translate
 from transformer_jax.config import TokenizerConfig
 from transformer_jax.data.tokenizers import Tokenizer, train_tokenizers
@@ -197,8 +198,8 @@ def test_training_starts_from_the_imported_weights(run, tmp_path):
     data = (word for name in ("train", "valid", "test") for word in (f"--data.{name}", str(tmp_path / f"{name}.tsv")))
     few = ("--training.steps", "2", "--training.valid-sentences", "1", "--data.max-length", "37")
     size = ("--data.batch-tokens", "307", "--mesh.data", "8", "--optimizer.warmup", "2", "--optimizer.factor", "0.01")
-    command = train_command(["--training.init", str(run), "--workdir", str(tmp_path / "run"), *data, *few, *size])
-    fit(command.settings, command.workdir)
+    command = parse_train(["--training.init", str(run), "--workdir", str(tmp_path / "run"), *data, *few, *size])
+    fit(command.config, command.workdir)
     start, end = (load_params(folder / "checkpoints") for folder in (run, tmp_path / "run"))
     rate = 0.01 / (22 * 2) ** 0.5  # Of two updates of Adam, each of which moves a weight by at most about that.
     jax.tree.map(lambda before, after: assert_allclose(after, before, atol=3 * rate), start, end)

@@ -12,8 +12,9 @@ from serving import example
 from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax.bridges import stablehlo
-from transformer_jax.bridges.stablehlo import export, main
+from transformer_jax.bridges.stablehlo import export_stablehlo
 from transformer_jax.commands.cli import run
+from transformer_jax.commands.export_model import main
 
 pytest.importorskip("flatbuffers", reason="pip install -r requirements-parity.txt")
 
@@ -23,7 +24,7 @@ def both(request, tmp_path_factory):
     """A translator, and the folder of its export."""
     translator = decisive(*request.param)
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export(translator, folder)
+    export_stablehlo(translator, folder)
     return translator, folder
 
 
@@ -75,7 +76,7 @@ def test_the_description_fits_the_programs(both):
 
 
 def test_the_command_writes_a_whole_folder(tiny_run, tmp_path, capsys):  # noqa: F811
-    assert run(main, [str(tiny_run), "--output", str(tmp_path / "model")]) == 0
+    assert run(main, [str(tiny_run), "--to", "stablehlo", "--output", str(tmp_path / "model")]) == 0
     assert capsys.readouterr().out.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
     named = {"encode.bin", "step.bin", "parameters.npz", "description.json"}
@@ -86,6 +87,6 @@ def test_the_command_writes_a_whole_folder(tiny_run, tmp_path, capsys):  # noqa:
 
 def test_without_flatbuffers_it_is_said(tiny_run, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(stablehlo, "find_spec", lambda name: None)
-    assert run(main, [str(tiny_run), "--output", str(tmp_path / "model")]) == 2
+    assert run(main, [str(tiny_run), "--to", "stablehlo", "--output", str(tmp_path / "model")]) == 2
     assert "pip install flatbuffers" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

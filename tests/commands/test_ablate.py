@@ -11,10 +11,10 @@ import pytest
 from tiny_run import SOURCES, TARGETS, tiny_run  # noqa: F401
 
 from transformer_jax import Translator
-from transformer_jax.attention.__main__ import main
+from transformer_jax.__main__ import dispatch
 from transformer_jax.attention.head_importance import Ablation
-from transformer_jax.commands.ablate import all_heads, mask_heads, measure, scorer
 from transformer_jax.commands.cli import run
+from transformer_jax.commands.head_ablation import all_heads, mask_heads, measure, scorer
 from transformer_jax.data.sources import Pair
 from transformer_jax.decoding.translator import Translation
 
@@ -145,7 +145,7 @@ def ablate(tiny_run, tmp_path, capfd):  # noqa: F811
         for name, lines in (("a.en", sources), ("a.de", targets)):
             (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
         files = ["--input", str(tmp_path / "a.en"), "--reference", str(tmp_path / "a.de")]
-        status = run(main, ["ablate", *files, "--workdir", str(tiny_run), "--output", str(tmp_path), *options])
+        status = run(dispatch, ["ablate", *files, "--workdir", str(tiny_run), "--output", str(tmp_path), *options])
         return status, *capfd.readouterr(), tmp_path
 
     return call
@@ -178,7 +178,7 @@ def test_without_a_run_the_run_is_what_is_named(tmp_path, capfd):
     for name in ("a.en", "a.de"):
         (tmp_path / name).write_text("a\n")
     files = ["--input", str(tmp_path / "a.en"), "--reference", str(tmp_path / "a.de")]
-    assert run(main, ["ablate", *files, "--workdir", "none"]) == 2
+    assert run(dispatch, ["ablate", *files, "--workdir", "none"]) == 2
     assert "none is not the folder of a run" in capfd.readouterr().err
 
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from tiny_run import SETTINGS, make_run, random_params, tiny_run  # noqa: F401
 
 from transformer_jax import Translator
+from transformer_jax.alignment import aligning_model
+from transformer_jax.alignment.aligning_model import AligningModel
 from transformer_jax.alignment.reading import Reading, links_of_sources, links_of_targets
 from transformer_jax.commands import align as align_command
-from transformer_jax.commands.align import AlignCommand, Model, align
+from transformer_jax.commands.align import AlignCommand, align
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from transformer_jax.data.sources import Pair
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
@@ -55,7 +57,7 @@ def copier():
 
 def links_of(translator, pair, transposed=False):
     """As the step that has just read a word finds its copy."""
-    [weights] = Model(Path("copier"), translator, Reading("shifted", ((0, 0),)), transposed).weights([pair])
+    [weights] = AligningModel(Path("copier"), translator, Reading("shifted", ((0, 0),)), transposed).weights([pair])
     return links_of_sources(weights) if transposed else links_of_targets(weights)
 
 
@@ -114,16 +116,16 @@ def test_each_target_word_has_a_link_and_each_pair_a_line(call):
 
 def test_links_are_those_of_each_pair_alone_whatever_the_block(call, tiny_run, monkeypatch):  # noqa: F811
     whole = call()
-    monkeypatch.setattr(align_command, "BLOCK", 2)
+    monkeypatch.setattr(align_command, "BLOCK_LINES", 2)
     assert call() == whole
-    model = Model(tiny_run, Translator.load(tiny_run), Reading.default(2, 2), transposed=False)
+    model = AligningModel(tiny_run, Translator.load(tiny_run), Reading.default(2, 2), transposed=False)
     alone = [links_of_targets(*model.weights([Pair(*pair)])) for pair in zip(SOURCES, TARGETS, strict=True)]
     assert parsed(whole) == alone
 
 
 def test_method_layer_and_head_choose_what_is_read(call, tiny_run):  # noqa: F811
     def expected(*reading):
-        model = Model(tiny_run, Translator.load(tiny_run), Reading(*reading), transposed=False)
+        model = AligningModel(tiny_run, Translator.load(tiny_run), Reading(*reading), transposed=False)
         return list(map(links_of_targets, model.weights([*map(Pair, SOURCES, TARGETS)])))
 
     assert parsed(call(method="shifted", layer=0, head=0)) == expected("shifted", ((0, 0),))
@@ -173,7 +175,7 @@ def test_compressed_files_are_read(call, files):
 
 def test_long_pairs_are_named_and_keep_their_line(call, files, caplog, monkeypatch):
     (files / "text.en").write_text(f"{SOURCES[0]}\n{'dog ' * 20}\n{'dog ' * 60}\n")
-    monkeypatch.setattr(align_command, "LONGEST", 50)
+    monkeypatch.setattr(aligning_model, "MAX_ALIGNED_TOKENS", 50)
     lines = call()
     assert len(lines) == 3
     assert lines[1]

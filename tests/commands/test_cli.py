@@ -1,13 +1,16 @@
 """How commands end: one line, the right status, a traceback only on request."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from transformer_jax.commands.cli import parse, run
+from transformer_jax.commands.cli import call_of, parse, run
 from transformer_jax.commands.translate import TranslateCommand
 from transformer_jax.errors import InputError, RunError, Stopped
 from transformer_jax.runtime import distributed
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def failing(error):
@@ -73,7 +76,23 @@ def test_compiled_programs_are_kept_unless_another_folder_is_named(monkeypatch):
 )
 def test_wrong_arguments_are_one_line_that_names_the_option(arguments, message):
     with pytest.raises(InputError) as caught:
-        parse(TranslateCommand(), arguments, "translate.py")
+        parse(TranslateCommand(), arguments, "python translate.py")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("See python translate.py --help.")
+
+
+@pytest.mark.parametrize(
+    ("called", "expected"),
+    [
+        ("{root}/train.py", "python {root}/translate.py"),
+        ("{root}/translate.py", "python {root}/translate.py"),
+        ("/venv/bin/transformer-jax", "transformer-jax translate"),
+        ("/venv/transformer_jax/__main__.py", "python -m transformer_jax translate"),
+        ("/elsewhere/train.py", "python -m transformer_jax translate"),
+    ],
+)
+def test_a_command_is_called_as_this_process_was(called, expected, monkeypatch):
+    monkeypatch.setattr("sys.argv", [called.format(root=ROOT)])
+    assert call_of("translate") == expected.format(root=ROOT)
+    assert call_of("align") == ("transformer-jax align" if "bin" in called else "python -m transformer_jax align")

@@ -14,7 +14,8 @@ import pytest
 from tiny_run import SETTINGS, tiny_run  # noqa: F401
 
 from transformer_jax import config as configs
-from transformer_jax.commands.train import RECIPE, load, train_command
+from transformer_jax.commands.recipe import RECIPES, find_recipe, load_recipe
+from transformer_jax.commands.train import parse_train
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
@@ -22,8 +23,8 @@ from transformer_jax.training.optimizer import make_optimizer
 from transformer_jax.training.state import initial_state
 
 ROOT = Path(__file__).parent.parent.parent
-RECIPES = sorted((ROOT / "configs").glob("*.py"))
-EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+FILES = sorted((ROOT / "configs").glob("*.py"))
+EVERY_RECIPE = pytest.mark.parametrize("recipe", FILES, ids=lambda path: path.stem)
 
 
 def state_shapes(config):
@@ -43,18 +44,18 @@ def parameters(config):
 
 def test_there_is_a_recipe_for_every_data_set_promised():
     promised = {"phrasebook", "multi30k", "tatoeba", "opus_books", "wmt14_base", "wmt14_big"}
-    assert promised <= {path.stem for path in RECIPES}
+    assert promised <= {path.stem for path in FILES}
 
 
 @EVERY_RECIPE
 def test_a_recipe_loads_and_says_what_it_is(recipe):
-    assert isinstance(load(recipe), Config)
+    assert isinstance(load_recipe(recipe), Config)
     assert ast.get_docstring(ast.parse(recipe.read_text()))
 
 
 @EVERY_RECIPE
 def test_the_state_of_a_recipe_can_be_built(recipe):
-    config = load(recipe)
+    config = load_recipe(recipe)
     shapes = state_shapes(config)
     assert (shapes.average is None) == (config.training.ema == 0)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(shapes.params)} == {"float32"}
@@ -62,7 +63,7 @@ def test_the_state_of_a_recipe_can_be_built(recipe):
 
 @EVERY_RECIPE
 def test_a_recipe_survives_its_run_folder(recipe, tmp_path):
-    config = load(recipe)
+    config = load_recipe(recipe)
     configs.save(config, tmp_path / "config.json")
     assert configs.load(tmp_path / "config.json") == config
 
@@ -70,27 +71,27 @@ def test_a_recipe_survives_its_run_folder(recipe, tmp_path):
 @pytest.mark.parametrize(("name", "millions"), [("wmt14_base", 65), ("wmt14_big", 213)])
 def test_the_models_of_the_paper_have_its_number_of_parameters(name, millions):
     # Vaswani et al. 2017, table 3, which rounds and has a slightly different vocabulary.
-    assert parameters(load(ROOT / "configs" / f"{name}.py")) == pytest.approx(millions * 1e6, rel=0.04)
+    assert parameters(load_recipe(ROOT / "configs" / f"{name}.py")) == pytest.approx(millions * 1e6, rel=0.04)
 
 
 # The command line.
 
 
 def test_without_arguments_the_phrasebook_is_trained():
-    command = train_command([])
-    assert command.settings == load(ROOT / "configs" / "phrasebook.py")
+    command = parse_train([])
+    assert command.config == load_recipe(ROOT / "configs" / "phrasebook.py")
     assert command.workdir == Path("runs/phrasebook")
 
 
 def test_a_recipe_names_its_run_folder():
-    command = train_command(["--config", str(ROOT / "configs" / "tatoeba.py")])
-    assert command.settings == load(ROOT / "configs" / "tatoeba.py")
+    command = parse_train(["--config", str(ROOT / "configs" / "tatoeba.py")])
+    assert command.config == load_recipe(ROOT / "configs" / "tatoeba.py")
     assert command.workdir == Path("runs/tatoeba")
-    assert train_command(["--workdir", "elsewhere"]).workdir == Path("elsewhere")
+    assert parse_train(["--workdir", "elsewhere"]).workdir == Path("elsewhere")
 
 
 def test_arguments_change_fields_and_leave_the_others():
-    recipe = load(ROOT / "configs" / "phrasebook.py")
+    recipe = load_recipe(ROOT / "configs" / "phrasebook.py")
     changed = dataclasses.replace(
         recipe,
         model=dataclasses.replace(recipe.model, d_model=96, norm="pre"),
@@ -100,7 +101,7 @@ def test_arguments_change_fields_and_leave_the_others():
     given = {"model.d-model": "96", "model.norm": "pre", "training.steps": "7"}
     given |= {"data.source": "de", "data.target": "en", "data.train": "text/train.{lang}.gz"}
     arguments = [word for name, value in given.items() for word in (f"--{name}", value)]
-    assert train_command(arguments).settings == changed
+    assert parse_train(arguments).config == changed
 
 
 @pytest.mark.parametrize(
@@ -130,21 +131,45 @@ def test_arguments_change_fields_and_leave_the_others():
 )
 def test_a_wrong_argument_is_one_line_that_names_it(arguments, named):
     with pytest.raises(InputError) as error:
-        train_command(arguments)
+        parse_train(arguments)
     assert named in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_recipe_names_those_that_are_there():
-    with pytest.raises(InputError, match=r"nothing\.py does not exist.*multi30k, .*phrasebook"):
-        train_command(["--config", str(ROOT / "configs" / "nothing.py")])
+    with pytest.raises(InputError, match=r"nothing\.py is not a recipe: there is no such file.*multi30k, .*phrasebook"):
+        parse_train(["--config", str(ROOT / "configs" / "nothing.py")])
+
+
+@pytest.mark.parametrize("name", ["multi30k", "multi30k.py"])
+def test_a_recipe_is_found_by_name_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = parse_train(["--config", name])
+    assert command.config == load_recipe(ROOT / "configs" / "multi30k.py")
+    assert command.workdir == Path("runs/multi30k")
+
+
+@pytest.mark.parametrize("name", ["multi3k", "configs/multi30k.py", "/no/such/folder/multi30k.py"])
+def test_a_misspelt_recipe_names_the_nearest(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"Did you mean --config multi30k\?$"):
+        parse_train(["--config", name])
+
+
+def test_a_file_of_ones_own_is_preferred_to_a_recipe_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "multi30k").write_text(
+        "from transformer_jax.config import Config, DataConfig\nconfig = Config(data=DataConfig(max_length=29))\n"
+    )
+    assert parse_train(["--config", "multi30k"]).config.data.max_length == 29
+    assert find_recipe("multi30k.py") == RECIPES / "multi30k.py"
 
 
 @pytest.mark.parametrize("content", ["", "settings = 1\n", "config = 'phrasebook'\n"])
 def test_a_recipe_must_set_a_config(content, tmp_path):
     (tmp_path / "mine.py").write_text(content)
-    with pytest.raises(InputError, match="sets no `config` of type Config"):
-        train_command(["--config", str(tmp_path / "mine.py")])
+    with pytest.raises(InputError, match="does not set `config` to a Config"):
+        parse_train(["--config", str(tmp_path / "mine.py")])
 
 
 @pytest.mark.parametrize(
@@ -157,21 +182,21 @@ def test_a_recipe_must_set_a_config(content, tmp_path):
 )
 def test_a_recipe_that_cannot_be_run_is_named(line, tmp_path):
     (tmp_path / "mine.py").write_text(line + "\n")
-    with pytest.raises(InputError, match=r"mine\.py cannot be run"):
-        train_command(["--config", str(tmp_path / "mine.py")])
+    with pytest.raises(InputError, match=r"mine\.py fails: "):
+        parse_train(["--config", str(tmp_path / "mine.py")])
 
 
 def test_fresh_refuses_a_run_and_names_an_unused_folder(tmp_path, monkeypatch):
     for name in ("run", "run-2"):
         (tmp_path / name).mkdir()
-    assert train_command(["--fresh", "--workdir", str(tmp_path / "run")]).fresh  # an empty folder holds no run
+    assert parse_train(["--fresh", "--workdir", str(tmp_path / "run")]).fresh  # an empty folder holds no run
     (tmp_path / "run" / "config.json").touch()
     monkeypatch.chdir(tmp_path / "run")
     with pytest.raises(InputError, match=re.escape(f"--workdir {tmp_path / 'run-3'}")):
-        train_command(["--fresh", "--workdir", "."])
+        parse_train(["--fresh", "--workdir", "."])
     with pytest.raises(InputError, match=re.escape(f"--workdir {tmp_path / 'run-3'}")):
-        train_command(["--fresh", "--workdir", str(tmp_path / "run")])
-    assert train_command(["--workdir", str(tmp_path / "run")]).workdir == tmp_path / "run"
+        parse_train(["--fresh", "--workdir", str(tmp_path / "run")])
+    assert parse_train(["--workdir", str(tmp_path / "run")]).workdir == tmp_path / "run"
 
 
 def documented_fields():
@@ -192,7 +217,7 @@ def documented_fields():
 def test_help_shows_every_setting_with_its_value_and_a_sentence(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as end:
-        train_command(["--config", str(ROOT / "configs" / "tatoeba.py"), "--help"])
+        parse_train(["--config", str(ROOT / "configs" / "tatoeba.py"), "--help"])
     assert end.value.code == 0
     shown = " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     fields = list(documented_fields())
@@ -205,22 +230,22 @@ def test_help_shows_every_setting_with_its_value_and_a_sentence(capsys, monkeypa
 
 def test_training_that_starts_from_a_run_has_its_model(tiny_run, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    settings = train_command(["--training.init", str(tiny_run), "--model.dropout", "0.3"]).settings
+    settings = parse_train(["--training.init", str(tiny_run), "--model.dropout", "0.3"]).config
     assert settings.model == dataclasses.replace(SETTINGS.model, dropout=0.3)
     assert settings.tokenizer == SETTINGS.tokenizer
-    assert settings.data == load(RECIPE).data
+    assert settings.data == load_recipe(find_recipe("phrasebook")).data
     assert settings.training.init == str(tiny_run)
 
 
 def test_a_run_that_has_begun_no_longer_needs_the_run_it_started_from(tiny_run, tmp_path):  # noqa: F811
     begun = shutil.copytree(tiny_run, tmp_path / "begun")
-    settings = train_command(["--training.init", "gone", "--workdir", str(begun)]).settings
+    settings = parse_train(["--training.init", "gone", "--workdir", str(begun)]).config
     assert (settings.model, settings.tokenizer, settings.training.init) == (SETTINGS.model, SETTINGS.tokenizer, "gone")
 
 
 def test_weights_of_another_model_are_refused(tiny_run, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"has --model\.d-model 14, not 16\. Leave it out\.$"):
-        train_command(["--training.init", str(tiny_run), "--model.d-model", "16"])
+        parse_train(["--training.init", str(tiny_run), "--model.d-model", "16"])
     with pytest.raises(InputError, match="is not the folder of a run"):
-        train_command([f"--training.init={tmp_path}"])
+        parse_train([f"--training.init={tmp_path}"])

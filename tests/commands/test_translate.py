@@ -201,18 +201,18 @@ def test_a_closed_standard_input_holds_no_text(translate):
 
 
 def test_lines_keep_their_order_and_numbers_over_blocks(translate, monkeypatch, file):
-    monkeypatch.setattr(translate_command, "BLOCK", 2)
+    monkeypatch.setattr(translate_command, "BLOCK_LINES", 2)
     texts = ["The dog.", "", "Is it?", "a", LONG, "Where is it?", "b"]
     path = file("\n".join(texts))
     whole = [json.loads(line) for line in translate("--input", path, "--jsonl").lines]
     assert [one["line"] for one in whole] == [1, 2, 3, 4, 5, 6, 7]
-    monkeypatch.setattr(translate_command, "BLOCK", 100)
+    monkeypatch.setattr(translate_command, "BLOCK_LINES", 100)
     at_once = [json.loads(line) for line in translate("--input", path, "--jsonl").lines]
     assert [one["tokens"] for one in whole] == [one["tokens"] for one in at_once]
 
 
 def test_a_long_text_is_one_line_and_its_number_is_named(translate, monkeypatch, expected):
-    monkeypatch.setattr(translate_command, "BLOCK", 2)
+    monkeypatch.setattr(translate_command, "BLOCK_LINES", 2)
     found = translate("a", "b", "c", LONG, "d")
     assert found.lines == expected(["a", "b", "c", LONG, "d"])
     assert "text 4 has more than 16 tokens: it is translated in" in found.err
@@ -247,7 +247,7 @@ HOSTILE = [
 
 
 def test_every_line_has_one_line_whatever_it_holds(translate, expected, file, monkeypatch):
-    monkeypatch.setattr(translate_command, "BLOCK", 7)
+    monkeypatch.setattr(translate_command, "BLOCK_LINES", 7)
     lines = [TEXTS[0].encode(), *HOSTILE, TEXTS[1].encode()]
     found = translate("--input", file(b"\n".join(lines) + b"\n"))
     assert len(found.lines) == len(lines)
@@ -284,7 +284,7 @@ def test_after_a_failure_the_output_is_as_it_was(error, translate, monkeypatch, 
             raise error
         return real(self, *arguments, **keywords)
 
-    monkeypatch.setattr(translate_command, "BLOCK", 2)
+    monkeypatch.setattr(translate_command, "BLOCK_LINES", 2)
     monkeypatch.setattr(Translator, "translate_n_best", fail)
     found = translate(*TEXTS, "--output", path)
     assert found.status == (130 if error is KeyboardInterrupt else 1)
@@ -370,7 +370,7 @@ def test_compressed_files_are_read(suffix, compress, translate, tmp_path):
 
 
 def test_nothing_of_a_line_is_left_out(translate, file, monkeypatch):
-    monkeypatch.setattr(sources, "LONGEST", 2**20)
+    monkeypatch.setattr(sources, "MAX_LINE_BYTES", 2**20)
     path = file("x" * (2**20 + 1), "long.txt")
     assert translate("--input", path).is_refusal(f"{path}:1 has over 1 MiB. Split the line.")
 
@@ -440,7 +440,7 @@ def test_alignments_are_of_each_line_and_its_best_translation(
     tmp_path,
     tiny_run,  # noqa: F811
 ):
-    monkeypatch.setattr(translate_command, "BLOCK", 2)
+    monkeypatch.setattr(translate_command, "BLOCK_LINES", 2)
     texts, translator = [*TEXTS, "", LONG, "?! 🙂"], load(tiny_run)
     links = [as_text(one) for one in word_links(translator, texts, translator.translate(texts))]
     assert links[3] == ""

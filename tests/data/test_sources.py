@@ -518,7 +518,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
 
 def test_a_line_without_end_takes_no_more_memory_than_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "LONGEST", 2**16)
+    monkeypatch.setattr(sources, "MAX_LINE_BYTES", 2**16)
     with gzip.open(tmp_path / "x.tsv.gz", "wb") as file:  # 64 MiB that compress to almost nothing.
         file.write(b"a\td\n")
         for _ in range(64):

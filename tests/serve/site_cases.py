@@ -11,7 +11,7 @@ import pytest
 from tiny_run import make_run
 
 from transformer_jax import Translator
-from transformer_jax.serve.__main__ import listen
+from transformer_jax.commands.serve import listen
 from transformer_jax.serve.site import Site, make_server
 
 TEXTS = ["Where is the dog?", "The old dog is here.", "Is it 3.5?"]

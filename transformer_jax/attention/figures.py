@@ -6,12 +6,10 @@ A caption says what the figure shows, so nothing stands on it but maps, tokens a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 
 from transformer_jax.attention.fonts import is_cubic
@@ -48,7 +46,7 @@ LARGEST_CELL = 0.25
 """Inches: a map of few tokens does not fill the width."""
 PRINT_DOTS = 300
 """Dots per inch of a PNG, and of the maps within PDF and SVG, which are pictures of squares."""
-METADATA: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".png": {}, ".svg": {"Date": None}}
+FIGURE_METADATA: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".png": {}, ".svg": {"Date": None}}
 """The endings that are known, and what to leave out so that the same figure is the same file."""
 SETTINGS: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "transformer_jax"}
 """Of matplotlib: fonts as TrueType, which publishers ask for; text as text, that can be searched and set anew."""
@@ -70,34 +68,6 @@ PRINT = Style(
 )
 
 
-@dataclass(frozen=True)
-class PlotCommand:
-    """Draw one layer's heads from a file of translate.py --attention, as a figure for print."""
-
-    file: tyro.conf.Positional[Path] = tyro.MISSING
-    """N.npz, as translate.py --attention writes it."""
-    output: Path = tyro.MISSING
-    """The figure; its ending says what it is: .pdf, .png or .svg."""
-    kind: AttentionKind = "cross"
-    """Self-attention of the encoder or the decoder, or cross-attention from the target to the source."""
-    layer: int | None = None
-    """From 0; the last unless given."""
-    heads: str = "all"
-    """all, numbers from 0 such as 0,2,5, or mean for the mean of all."""
-    width: float | None = None
-    """Inches. Unless given, a column (3.3) if one map fits there, else a page (6.9), else what the tokens need."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-def plot(command: PlotCommand) -> None:
-    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
-    require_figure(command.output)
-    attention = Attention.load(command.file)
-    layer = len(getattr(attention, command.kind)) - 1 if command.layer is None else command.layer
-    write(draw_figure(attention, command.kind, layer, command.heads, command.width), command.output)
-
-
 def draw_figure(
     attention: Attention, kind: AttentionKind, layer: int, heads: str = "all", width: float | None = None
 ) -> Figure:
@@ -113,17 +83,7 @@ def draw_figure(
     return figure
 
 
-def require_figure(path: Path) -> None:
-    """Raise InputError if the ending is not known or the folder is not there."""
-    if path.suffix.lower() not in METADATA:
-        raise InputError(f"{path}: a figure of that kind is not known. Use one of {', '.join(METADATA)}.")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent} is not a folder. Make it, or name another --output.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Name a file for --output.")
-
-
-def write(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure, by the path's ending; a reader never finds half a file. Raises RunError if it cannot be."""
     from matplotlib import rc_context
 
@@ -131,7 +91,7 @@ def write(figure: Figure, path: Path) -> None:
     settings = SETTINGS | ({"pdf.fonttype": 3} if _has_cubic_outlines(figure) else {})
     try:
         with rc_context(settings), atomic.new_file(path, atomic.own_name(path), "bytes") as file:
-            figure.savefig(file, format=ending[1:], dpi=PRINT_DOTS, metadata=METADATA[ending])
+            figure.savefig(file, format=ending[1:], dpi=PRINT_DOTS, metadata=FIGURE_METADATA[ending])
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror or error}. Name another --output.") from error
 

@@ -104,7 +104,7 @@ class Ablation:
 
         Raises InputError if there is no such file, or if it is damaged, of another version or another program's.
         """
-        remedy = "Make it again with python -m transformer_jax.attention ablate."
+        remedy = "Make it again with python -m transformer_jax ablate."
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:

@@ -23,7 +23,7 @@ CELL = 0.42, 0.23
 """Width and height of a cell in inches, enough for a value of 6 points."""
 
 
-def draw(ablation: Ablation) -> Figure:
+def draw_head_importance(ablation: Ablation) -> Figure:
     """Two heat maps for each kind of attention, layers by heads: the change of the loss, and that of sacreBLEU.
 
     Both are red where the model is worse without the head, blue where it is better, on one scale for all kinds.

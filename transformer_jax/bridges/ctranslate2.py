@@ -1,33 +1,24 @@
 """A trained run as a model of CTranslate2, which serves it without JAX: docs/serving.md.
 
-    python -m transformer_jax.bridges.ctranslate2 runs/NAME --output DIR [--quantization int8]
+    python -m transformer_jax export runs/NAME --to ctranslate2 --output DIR [--quantization int8]
 
 Needs the package ctranslate2. Tokens are the pieces of the run's tokenizers.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from transformer_jax.bridges.exported import exported, require_new
-from transformer_jax.commands.cli import parse, run
+from transformer_jax.bridges.exported import Quantization, exported
 from transformer_jax.decoding.search import most_tokens
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
 from transformer_jax.model.embeddings import sinusoids
-
-Quantization = Literal[
-    "float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16", "int8_bfloat16"
-]
-"""How weights are stored, as CTranslate2 names it; the second part is the type of all that is not quantized."""
 
 LONGEST_SOURCE = 1024
 """Tokens after which CTranslate2 cuts a source, unless told otherwise (``max_input_length``)."""
@@ -36,31 +27,7 @@ NEVER = -1e9
 """Added to the logits of what our searches never produce."""
 
 
-@dataclass(frozen=True)
-class ExportCommand:
-    """Write a trained model as a folder for CTranslate2, with its tokenizers."""
-
-    run: tyro.conf.Positional[Path | None] = None
-    """The run folder."""
-    output: Path | None = None
-    """The folder to make; it appears when it is whole."""
-    quantization: Quantization = "float32"
-    """How weights are stored."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-def main(arguments: list[str]) -> None:
-    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
-    command = parse(ExportCommand(), arguments, "-m transformer_jax.bridges.ctranslate2")
-    if command.run is None or command.output is None:
-        raise InputError("an export takes a run folder and --output DIR. Give both.")
-    require_new(command.output)
-    export(Translator.load(command.run), command.output, command.quantization)
-    print(f"{command.output}: a model of CTranslate2 ({command.quantization}); docs/serving.md shows how to serve it")
-
-
-def export(translator: Translator, folder: Path, quantization: Quantization = "float32") -> None:
+def export_ctranslate2(translator: Translator, folder: Path, quantization: Quantization = "float32") -> None:
     """Write the model's folder, with tokenizer.source.json and tokenizer.target.json.
 
     Raises InputError if there is something of that name or if ctranslate2 is not installed, RunError if the folder
@@ -152,7 +119,3 @@ def _linear(spec: Any, *layers: Mapping[str, Any]) -> None:
 
 def _norm(spec: Any, holder: Mapping[str, Any]) -> None:
     spec.gamma, spec.beta = (np.asarray(holder["normalization"][name]) for name in ("gamma", "beta"))
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

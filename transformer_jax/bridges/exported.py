@@ -6,10 +6,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from transformer_jax.data.tokenizers import Tokenizers
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.storage import atomic
+
+Quantization = Literal[
+    "float32", "float16", "bfloat16", "int16", "int8", "int8_float32", "int8_float16", "int8_bfloat16"
+]
+"""How weights are stored, as CTranslate2 names it; the second part is the type of all that is not quantized."""
 
 
 def require_new(folder: Path) -> None:
@@ -30,7 +36,7 @@ def exported(folder: Path, tokenizers: Tokenizers) -> Iterator[Path]:
     if any(tokenizer.kind == "sentencepiece" for tokenizer in tokenizers):
         raise InputError(
             "a run with SentencePiece's tokenizers, as those that began as an import have, cannot be exported. Serve "
-            "it with python -m transformer_jax.serve."
+            "it with python -m transformer_jax serve."
         )
     unfinished = atomic.own_name(folder)
     try:

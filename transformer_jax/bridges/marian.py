@@ -1,6 +1,6 @@
 """MarianMT models, such as those of OPUS-MT, as run folders.
 
-    python -m transformer_jax.bridges.marian Helsinki-NLP/opus-mt-en-de --workdir runs/opus-mt-en-de
+    python -m transformer_jax import Helsinki-NLP/opus-mt-en-de --workdir runs/opus-mt-en-de
 
 Source: Junczys-Dowmunt et al. 2018 (Marian); Tiedemann and Thottingal 2020 (OPUS-MT); the files are those of Hugging
 Face's ``transformers``.
@@ -11,19 +11,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from transformer_jax import config as configs
 from transformer_jax.bridges.tensors import WEIGHTS, Tensors, read_tensors
-from transformer_jax.commands.cli import parse, run
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from transformer_jax.data.sentencepieces import SentencePieces
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers, save_tokenizers
@@ -94,20 +90,6 @@ TABLES: dict[str, dict[str, tuple[str, ...]]] = {
 """By what shares one table: path of ours -> names of theirs. A file may hold a shared one under any of its names."""
 UNUSED = {SHARED, SOURCE, TARGET, LOGITS, *(f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder"))}
 """Tensors that a file may have besides those that are read: copies of shared tables, and the sinusoids."""
-
-
-@dataclass(frozen=True)
-class MarianCommand:
-    """Make a run folder of a MarianMT model, such as those of OPUS-MT."""
-
-    model: tyro.conf.Positional[str] = ""
-    """A folder with config.json, source.spm, target.spm, vocab.json and model.safetensors or pytorch_model.bin, or
-    OWNER/NAME on the Hugging Face hub.
-    """
-    workdir: Path | None = None
-    """The run folder to make; runs/NAME unless given."""
-    debug: bool = False
-    """Show the traceback of an error."""
 
 
 def import_marian(model: str, workdir: Path) -> None:
@@ -321,17 +303,3 @@ def write_run(folder: Path, settings: Config, tokenizers: Tokenizers, params: An
     with Checkpoints(folder / "checkpoints") as checkpoints:
         checkpoints.save(TrainState(one, params, (), None, jax.random.key(0), none), Progress(best_step=1))
     atomic.sync(folder)
-
-
-def main(arguments: list[str]) -> None:
-    """Import one model, and say what to try with it."""
-    command = parse(MarianCommand(), arguments, "-m transformer_jax.bridges.marian")
-    if not command.model:
-        raise InputError("no model is named. Give a folder, or a hub id such as Helsinki-NLP/opus-mt-en-de.")
-    workdir = command.workdir or Path("runs") / Path(command.model).resolve().name
-    import_marian(command.model, workdir)
-    print(f'Saved in {workdir}. Try:\npython translate.py "..." --workdir {workdir}')
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

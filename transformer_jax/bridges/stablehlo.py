@@ -1,6 +1,6 @@
 """A trained run as two StableHLO programs, which jax alone reloads: docs/serving.md.
 
-    python -m transformer_jax.bridges.stablehlo runs/NAME --output DIR
+    python -m transformer_jax export runs/NAME --to stablehlo --output DIR
 
 Needs the package flatbuffers, in which jax.export writes programs.
 
@@ -11,9 +11,7 @@ V target vocabulary.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,12 +21,10 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
-from transformer_jax.bridges.exported import exported, require_new
-from transformer_jax.commands.cli import parse, run
+from transformer_jax.bridges.exported import exported
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
 from transformer_jax.model.attention import Cache
@@ -38,28 +34,6 @@ from transformer_jax.model.transformer import Transformer
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What each program is lowered for; it holds one body where they do not differ."""
-
-
-@dataclass(frozen=True)
-class ExportCommand:
-    """Write a trained model as StableHLO programs, with its parameters and tokenizers."""
-
-    run: tyro.conf.Positional[Path | None] = None
-    """The run folder."""
-    output: Path | None = None
-    """The folder to make; it appears when it is whole."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-def main(arguments: list[str]) -> None:
-    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
-    command = parse(ExportCommand(), arguments, "-m transformer_jax.bridges.stablehlo")
-    if command.run is None or command.output is None:
-        raise InputError("an export takes a run folder and --output DIR. Give both.")
-    require_new(command.output)
-    export(Translator.load(command.run), command.output)
-    print(f"{command.output}: StableHLO for {', '.join(PLATFORMS)}; docs/serving.md shows how to run it")
 
 
 def encode(
@@ -93,7 +67,7 @@ def step(
     return logits[:, 0], jnp.stack([jnp.stack(cache.prefix) for cache in caches])
 
 
-class Program(NamedTuple):
+class ExportedFunction(NamedTuple):
     """A function, and the names of the arrays that it takes and returns."""
 
     function: Callable[..., Any]
@@ -101,9 +75,9 @@ class Program(NamedTuple):
     outputs: tuple[str, ...]
 
 
-PROGRAMS = {
-    "encode": Program(encode, ("parameters", "source"), ("source_cache",)),
-    "step": Program(
+EXPORTED_FUNCTIONS = {
+    "encode": ExportedFunction(encode, ("parameters", "source"), ("source_cache",)),
+    "step": ExportedFunction(
         step,
         ("parameters", "source", "source_cache", "token", "position", "prefix_cache"),
         ("logits", "prefix_cache"),
@@ -111,7 +85,7 @@ PROGRAMS = {
 }
 
 
-def export(translator: Translator, folder: Path) -> None:
+def export_stablehlo(translator: Translator, folder: Path) -> None:
     """Write the model's folder: encode.bin, step.bin, parameters.npz, description.json and the tokenizers.
 
     Raises InputError if there is something of that name or if flatbuffers is not installed, RunError if the folder
@@ -138,14 +112,14 @@ def export(translator: Translator, folder: Path) -> None:
         name: jax.export.export(
             jax.jit(partial(program.function, translator.model, special.pad_id)), platforms=PLATFORMS
         )(*(arrays[one] for one in program.inputs))
-        for name, program in PROGRAMS.items()
+        for name, program in EXPORTED_FUNCTIONS.items()
     }
     description = {
         "jax": jax.__version__,
         "platforms": PLATFORMS,
         "tokens": {"pad": special.pad_id, "unknown": special.unk_id, "start": special.sos_id, "end": special.eos_id},
         "longest_source_trained_on": translator.settings.data.max_length,
-        "programs": {name: {"inputs": one.inputs, "outputs": one.outputs} for name, one in PROGRAMS.items()},
+        "programs": {name: {"inputs": one.inputs, "outputs": one.outputs} for name, one in EXPORTED_FUNCTIONS.items()},
         "arrays": {
             name: {
                 "shape": [size if isinstance(size, int) else str(size) for size in one.shape],
@@ -164,7 +138,3 @@ def export(translator: Translator, folder: Path) -> None:
 
 def _variables(parameters: dict[str, Array]) -> dict[str, Any]:
     return {"params": unflatten_dict(parameters, sep="/")}
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))

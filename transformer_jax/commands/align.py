@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.alignment.cross_attention import Encoded, read_attention
 from transformer_jax.alignment.error_rate import Gold, Links, as_text, rates, read_gold
 from transformer_jax.alignment.layer_selection import agreeing_readings
-from transformer_jax.alignment.reading import AlignedTokens, Method, Reading, links_of_targets, word_weights
-from transformer_jax.alignment.report import METHODS, Side, as_row, put_together, tables
+from transformer_jax.alignment.reading import Method, Reading, links_of_targets
+from transformer_jax.alignment.report import METHODS, as_row, put_together, tables
 from transformer_jax.alignment.symmetrization import Symmetrization
-from transformer_jax.commands.translate import BLOCK, blocks, check_destination, destination, newest_run
+from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.newest_run import newest_run
+from transformer_jax.commands.streams import BLOCK_LINES, check_destination, destination, line_blocks
 from transformer_jax.data.sources import Pair, Pairs, open_files
 from transformer_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from transformer_jax.alignment.aligning_model import AligningModel
     from transformer_jax.decoding.translator import Translator
-
-LONGEST = 1024
-"""Tokens of the longest sentence that is aligned: the memory for its weights grows with the square."""
 
 SAMPLE = 200
 """Pairs by which the readings of two models are chosen: they are in memory with the weights of all heads."""
@@ -82,20 +81,24 @@ def align(command: AlignCommand) -> None:
     # Reads all of it, so that a bad line is found before anything is written.
     lengths = [(len(pair.source.split()), len(pair.target.split())) for pair in pairs]
     gold = None if command.gold is None else read_gold(command.gold, lengths)
-    models = chosen(load(command), command, pairs)
+    models = chosen(load_models(command), command, pairs)
     if gold is not None:
-        evaluate(command, models, list(pairs), gold)
+        print_error_rates(command, models, list(pairs), gold)
         return
     with destination(command.output) as out:
         first = 1
-        for block in blocks(pairs, BLOCK):
+        for block in line_blocks(pairs, BLOCK_LINES):
             found = [model.weights(block, first) for model in models]
             print(*map(as_text, combined(found, command.symmetrize or "agreement")), sep="\n", file=out)
             first += len(block)
 
 
-def evaluate(command: AlignCommand, models: Sequence[Model], pairs: Sequence[Pair], gold: Sequence[Gold]) -> None:
+def print_error_rates(
+    command: AlignCommand, models: Sequence[AligningModel], pairs: Sequence[Pair], gold: Sequence[Gold]
+) -> None:
     """Print how good each way to find links is, and that of the command; write its links, too, if --output is given."""
+    from transformer_jax.alignment.aligning_model import side_of
+
     sides = [side_of(model, pairs) for model in models]
     for line in tables(sides, gold):
         print(line)
@@ -112,58 +115,22 @@ def combined(found: Sequence[Sequence[Float[np.ndarray, "_ _"]]], how: Symmetriz
     return list(map(links_of_targets, found[0])) if len(found) == 1 else put_together(how, *found)
 
 
-class Model(NamedTuple):
-    """A run, and how its attention is read; transposed: it translates from the pairs' targets to their sources."""
-
-    folder: Path
-    translator: Translator
-    reading: Reading
-    transposed: bool
-
-    @property
-    def name(self) -> str:
-        """For a heading."""
-        data = self.translator.settings.data
-        return f"{self.folder}, {data.source} to {data.target}"
-
-    def weights(self, pairs: Sequence[Pair], first: int = 1) -> list[Float[np.ndarray, "_ _"]]:
-        """The weights of each pair, [source word, target word]; first: the number by which warnings call the first."""
-        # Those of all heads are many times larger: only a batch of them is in memory.
-        found = {number: word_weights(tokens, self.reading) for number, tokens in self.attention(pairs, first)}
-        return [found[number].T if self.transposed else found[number] for number in range(len(pairs))]
-
-    def attention(self, pairs: Sequence[Pair], first: int = 1) -> Iterator[tuple[int, AlignedTokens]]:
-        """The number of each pair, from 0, and what the model attends to in it, in any order."""
-        model, params, tokenizers = self.translator.model, self.translator.params, self.translator.tokenizers
-        texts = list(zip(*(pair[::-1] if self.transposed else pair for pair in pairs), strict=True))
-        ids = ([[*one, t.eos_id] for one in t.encode(side)] for t, side in zip(tokenizers, texts, strict=True))
-        encoded, most = list(map(Encoded, *texts, *ids)), self.translator.settings.data.max_length
-        for number, pair in enumerate(encoded):
-            length = max(len(pair.source_ids), len(pair.target_ids))
-            if length > LONGEST:
-                logging.warning(f"pair {first + number} has {length} tokens, over {LONGEST}: it gets no links.")
-                encoded[number] = Encoded("", "", pair.source_ids[-1:], pair.target_ids[-1:])
-            elif length > most:
-                logging.warning(
-                    f"pair {first + number} has {length} tokens, and {self.folder} was trained on at most {most}: "
-                    "its links may be poor."
-                )
-        yield from read_attention(model, params, tokenizers, encoded)
-
-
-def load(command: AlignCommand) -> list[Model]:
+def load_models(command: AlignCommand) -> list[AligningModel]:
     """The run, and the one that translates the other way if there is one.
 
     Raises InputError for what is no run, a layer or a head that a run does not have, and two runs that do not translate
     the same languages both ways.
     """
+    from transformer_jax.alignment.aligning_model import AligningModel
     from transformer_jax.decoding.translator import Translator
 
     folders = [command.workdir or newest_run(doing="aligning"), *([command.reverse] if command.reverse else [])]
-    models: list[Model] = []
+    models: list[AligningModel] = []
     for folder in folders:
         translator = Translator.load(folder)
-        models.append(Model(folder, translator, readings(command, folder, translator)[-1], transposed=bool(models)))
+        models.append(
+            AligningModel(folder, translator, readings(command, folder, translator)[-1], transposed=bool(models))
+        )
     languages = [(model.translator.settings.data.source, model.translator.settings.data.target) for model in models]
     if languages[-1][::-1] != languages[0] and len(models) == 2:
         raise InputError(
@@ -191,8 +158,10 @@ def readings(command: AlignCommand, folder: Path, translator: Translator) -> lis
     return [Reading(method, tuple((layer, head) for head in heads)) for method in methods for layer in layers]
 
 
-def chosen(models: list[Model], command: AlignCommand, pairs: Iterable[Pair]) -> list[Model]:
+def chosen(models: list[AligningModel], command: AlignCommand, pairs: Iterable[Pair]) -> list[AligningModel]:
     """Two models with the readings by which they agree most on the first pairs; one as it is."""
+    from transformer_jax.alignment.aligning_model import side_of
+
     if len(models) == 1:
         return models
     sample = list(islice(pairs, SAMPLE))
@@ -204,7 +173,6 @@ def chosen(models: list[Model], command: AlignCommand, pairs: Iterable[Pair]) ->
     return [model._replace(reading=reading) for model, reading in zip(models, found, strict=True)]
 
 
-def side_of(model: Model, pairs: Sequence[Pair]) -> Side:
-    """What a model attends to in a few pairs, all of it in memory."""
-    tokens = dict(model.attention(pairs))
-    return Side(model.name, [tokens[number] for number in range(len(pairs))], model.transposed)
+def main(arguments: list[str]) -> None:
+    """Align as the arguments say."""
+    align(parse(AlignCommand(), arguments, call_of("align")))

@@ -1,4 +1,4 @@
-"""What train.py and translate.py have in common: how they read arguments, report, and end."""
+"""What all commands share: how they parse arguments, report errors and exit."""
 
 from __future__ import annotations
 
@@ -97,6 +97,17 @@ def keep_compiled_programs() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
+def call_of(command: str) -> str:
+    """Return how to call a command the way this process was called: "python translate.py" from train.py."""
+    script = Path(sys.argv[0])
+    if script.stem == "transformer-jax":
+        return f"transformer-jax {command}"
+    sibling = script.with_name(f"{command}.py")
+    if script.name in ("train.py", "translate.py") and sibling.exists():
+        return f"python {sibling}"
+    return f"python -m transformer_jax {command}"
+
+
 def parse(default: Command, arguments: list[str], program: str) -> Command:
     """Let the arguments change the fields of a dataclass.
 
@@ -106,10 +117,10 @@ def parse(default: Command, arguments: list[str], program: str) -> Command:
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(type(default), args=arguments, default=default, prog=f"python {program}")
+            return tyro.cli(type(default), args=arguments, default=default, prog=program)
     except SystemExit as end:
         if end.code:
-            raise InputError(f"{_one_line(printed.getvalue())} See python {program} --help.") from None
+            raise InputError(f"{_one_line(printed.getvalue())} See {program} --help.") from None
         raise
 
 

@@ -1,34 +1,35 @@
-"""The command line of training: a recipe from a file, changed field by field."""
+"""The command `train`: a recipe, changed field by field, and trained."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import runpy
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from transformer_jax import config as configs
-from transformer_jax.commands.cli import parse
+from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.recipe import find_recipe, load_recipe
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError
 from transformer_jax.storage.untrusted import require_contained
-
-RECIPE = Path(__file__).parent.parent.parent / "configs" / "phrasebook.py"
 
 
 @dataclass(frozen=True)
 class TrainCommand:
     """Train a Transformer; go on where the last run in the same folder stopped; score the test set at the end."""
 
-    settings: Annotated[Config, tyro.conf.arg(name="")]
-    config: Path = RECIPE
-    """The recipe: a Python file that sets `config`."""
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    recipe: Annotated[str, tyro.conf.arg(name="config")] = "phrasebook"
+    """The recipe: its name in configs/, or the path of a Python file that sets `config`."""
     workdir: Path = Path("runs/phrasebook")
-    """The run folder; runs/NAME for the recipe configs/NAME.py unless given."""
+    """The run directory; by default runs/ and the recipe's name."""
     fresh: bool = False
     """Refuse to go on with a run that the folder already holds."""
     profile: Path | None = None
@@ -44,47 +45,52 @@ class TrainCommand:
     """Show the traceback of an error."""
 
 
-def train_command(arguments: list[str]) -> TrainCommand:
-    """Load the recipe that --config names, with the model of the run that --training.init names, if one does; then let
-    the other arguments change it. Raises InputError, see ``parse``.
+def train(
+    recipe: str | Path = "phrasebook", workdir: str | Path | None = None, **sections: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Train from Python as the command does, and return the content of results.json.
+
+    recipe, workdir: as --config and --workdir.
+    sections: fields of the config to change, such as ``training={"steps": 100}``.
+    Raises InputError, RunError and Stopped, as ``fit`` does.
+    """
+    from transformer_jax.training.loop import fit
+
+    changes = {f"--{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
+    places = {"--config": recipe} | ({"--workdir": workdir} if workdir else {})
+    command = parse_train([str(word) for option in (places | changes).items() for word in option])
+    fit(command.config, command.workdir, recipe=Path(command.recipe).stem)
+    return json.loads((command.workdir / "results.json").read_text(encoding="utf-8"))
+
+
+def parse_train(arguments: list[str]) -> TrainCommand:
+    """Return the command that the arguments describe.
+
+    The recipe is loaded first, with the model of the run that --training.init names, if any. The other arguments then
+    change single fields. Raises InputError, see ``parse``.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--config", type=Path, default=RECIPE)
+    first.add_argument("--config", default="phrasebook")
     first.add_argument("--workdir", type=Path)
     first.add_argument("--training.init", dest="init")
+    program = call_of("train")
     try:
         given = first.parse_known_args(arguments)[0]
     except argparse.ArgumentError as error:
-        raise InputError(f"{error}. See python train.py --help.") from error
-    settings, recipe = load(given.config), given.config
-    workdir = given.workdir or Path("runs") / recipe.stem
-    if init := given.init or settings.training.init:
-        # A run that has begun has all it needs in its own folder.
+        raise InputError(f"{error}. See {program} --help.") from error
+    path = find_recipe(given.config)
+    config = load_recipe(path)
+    workdir = given.workdir or Path("runs") / path.stem
+    if init := given.init or config.training.init:
+        # A resumed run reads the model from its own directory.
         begun = (workdir / "config.json").is_file()
-        settings = with_model_of(settings, init, workdir if begun else Path(init))
-    default = TrainCommand(settings, config=recipe, workdir=workdir)
-    command = parse(default, arguments, "train.py")
+        config = with_model_of(config, init, workdir if begun else Path(init))
+    command = parse(TrainCommand(config, recipe=given.config, workdir=workdir), arguments, program)
     if init:
-        require_same_model(command.settings, settings, init)
+        require_same_model(command.config, config, init)
     if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
         raise InputError(f"{command.workdir} already holds a run. Name another: --workdir {_unused(command.workdir)}")
     return command
-
-
-def load(path: Path) -> Config:
-    """Run a recipe file and take its ``config``. Raises InputError if there is none."""
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.py"))) or "none"
-        raise InputError(f"{path} does not exist. Recipes in that folder: {known}.")
-    try:
-        found = runpy.run_path(str(path)).get("config")
-    except InputError:
-        raise
-    except Exception as error:  # Whatever a recipe may raise.
-        raise InputError(f"{path} cannot be run: {error}. Mend the recipe.") from error
-    if not isinstance(found, Config):
-        raise InputError(f"{path} sets no `config` of type Config. See {RECIPE} for an example.")
-    return found
 
 
 def with_model_of(settings: Config, init: str, folder: Path) -> Config:
@@ -116,3 +122,25 @@ def _unused(folder: Path) -> Path:
     while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
         number += 1
     return candidate
+
+
+def main(arguments: list[str]) -> None:
+    """Train, score and save one run; with --dry-run only estimate what it takes."""
+    command = parse_train(arguments)
+    if command.dry_run:
+        from transformer_jax.commands.dry_run import dry_run
+
+        dry_run(command.config)
+        return
+    from transformer_jax.runtime.distributed import together
+    from transformer_jax.training.loop import fit
+
+    with together() if command.distributed else nullcontext():
+        fit(
+            command.config,
+            command.workdir,
+            command.profile,
+            command.debug_nans,
+            Path(command.recipe).stem,
+            call_of("translate"),
+        )

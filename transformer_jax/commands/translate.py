@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
-import io
 import itertools
 import json
 import logging
 import re
 import sys
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO
 
 import tyro
 
-from transformer_jax.data import sources
-from transformer_jax.errors import InputError, RunError
-from transformer_jax.storage import atomic
+from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.newest_run import newest_run
+from transformer_jax.commands.streams import (
+    BLOCK_LINES,
+    check_destination,
+    decode_lines,
+    destination,
+    line_blocks,
+    written,
+)
+from transformer_jax.data.sources import read_lines
+from transformer_jax.errors import InputError
+from transformer_jax.runtime.keyboard_interrupt import redeliver_interrupts
 
 if TYPE_CHECKING:
     from transformer_jax.attention.explorer import Page
     from transformer_jax.attention.weights import Attention
     from transformer_jax.decoding.search import Sampling
     from transformer_jax.decoding.translator import Translation, Translator
-
-BLOCK = 2048
-"""Lines read, sorted by length and translated at a time: bounds the memory, and shows results while a file is long."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,9 @@ def translate(command: TranslateCommand) -> None:
     """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
     check(command)
     references = (
-        None if command.reference is None else list(read(sources.read_lines(command.reference), str(command.reference)))
+        None if command.reference is None else list(decode_lines(read_lines(command.reference), str(command.reference)))
     )
-    lines, size = texts(command), 1 if is_typed(command) else BLOCK
+    lines, size = texts(command), 1 if is_typed(command) else BLOCK_LINES
     first = next(lines, None)
     if first is None:
         raise InputError("there is no text to translate. Give it as an argument, with --input FILE, or through a pipe.")
@@ -101,7 +105,7 @@ def translate(command: TranslateCommand) -> None:
     translator = Translator.load(workdir)
     best: list[str] = []
     with contextlib.ExitStack() as files:
-        files.enter_context(insistent_interrupts())
+        files.enter_context(redeliver_interrupts())
         out = files.enter_context(destination(command.output))
         aligned = None
         if command.alignments is not None:
@@ -110,7 +114,7 @@ def translate(command: TranslateCommand) -> None:
         if command.attention is not None:
             page = files.enter_context(explorer(command.attention, workdir, translator.step))
         number = 1
-        for block in blocks(itertools.chain([first], lines), size):
+        for block in line_blocks(itertools.chain([first], lines), size):
             translations = translator.translate_n_best(
                 block, command.n_best, command.beam, command.length_penalty, sampling(command), first=number
             )
@@ -166,24 +170,15 @@ def sampling(command: TranslateCommand) -> Sampling | None:
     return Sampling(temperature, command.top_k or 0, command.seed or 0)
 
 
-def newest_run(runs: Path = Path("runs"), doing: str = "translating") -> Path:
-    """The run that was finished last, and say which. Raises InputError if there is none."""
-    finished = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
-    if not finished:
-        raise InputError(f"there is no finished run under {runs}/. Train one with python train.py, or give --workdir.")
-    logging.info(f"{doing} with {finished[-1].parent}")
-    return finished[-1].parent
-
-
 def texts(command: TranslateCommand) -> Iterator[str]:
     """The lines to translate, from wherever they come."""
     if command.text:
         return itertools.chain.from_iterable(text.split("\n") for text in command.text)
     if command.input:
-        return read(sources.read_lines(command.input), str(command.input))
+        return decode_lines(read_lines(command.input), str(command.input))
     if is_typed(command):
         return typed()
-    return iter(()) if sys.stdin is None else read(sys.stdin.buffer, "standard input")
+    return iter(()) if sys.stdin is None else decode_lines(sys.stdin.buffer, "standard input")
 
 
 def is_typed(command: TranslateCommand) -> bool:
@@ -202,33 +197,7 @@ def typed() -> Iterator[str]:
                 return
             yield line
 
-    return read(lines(), "the terminal")
-
-
-def read(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    """Lines end at "\\n" alone. Bytes that are no UTF-8 become U+FFFD, and the line is named: one line out for each
-    in. Raises InputError for a line that ``read_lines`` has cut.
-    """
-    for number, raw in enumerate(lines, start=1):
-        if len(raw) == sources.LONGEST:
-            raise InputError(f"{name}:{number} has over {sources.LONGEST // 2**20} MiB. Split the line.")
-        line = raw.removesuffix(b"\n").removesuffix(b"\r")
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            logging.warning(f"{name}:{number} is not UTF-8: what cannot be read becomes U+FFFD. Give it as UTF-8.")
-            text = line.decode(errors="replace")
-        yield text.removeprefix("\ufeff") if number == 1 else text
-
-
-Line = TypeVar("Line")
-
-
-def blocks(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:
-    """Lines, or pairs of lines, to work on together."""
-    rest = iter(lines)
-    while block := list(itertools.islice(rest, size)):
-        yield block
+    return decode_lines(lines(), "the terminal")
 
 
 @contextlib.contextmanager
@@ -245,7 +214,7 @@ def explorer(folder: Path, workdir: Path, step: int | None) -> Iterator[Page]:
     if worth is not None and worth.step != step:
         logging.warning(
             f"{known} is of update {worth.step}, the model of update {step}: it is not shown. "
-            "Make it again with python -m transformer_jax.attention ablate."
+            "Make it again with python -m transformer_jax ablate."
         )
         worth = None
     with open_page(path, worth) as page:
@@ -330,63 +299,6 @@ def one_line(text: str) -> str:
     return LINE_ENDS.sub(" ", text)
 
 
-@contextlib.contextmanager
-def insistent_interrupts() -> Iterator[None]:
-    """Let an interruption that strikes within a callback, such as JAX's for the garbage collector, strike again.
-
-    Python only reports what is raised there, and goes on.
-    """
-    before = sys.unraisablehook
-
-    def strike_again(unraisable: Any) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
-            threading.Timer(0.01, _thread.interrupt_main).start()
-        else:
-            before(unraisable)
-
-    sys.unraisablehook = strike_again
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-
-
-def check_destination(path: Path | None, option: str = "--output") -> None:
-    """Raise InputError if ``destination`` could not write there; option: what named the path."""
-    if path is not None and not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent} is not a folder. Make it, or name another {option}.")
-    if path is not None and path.is_dir():
-        raise InputError(f"{path} is a folder. Name a file for {option}.")
-
-
-@contextlib.contextmanager
-def destination(path: Path | None, option: str = "--output") -> Iterator[TextIO]:
-    """Standard output, or a file that takes its name only when everything is written."""
-    if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # As what is read, whatever the locale says.
-        yield sys.stdout
-        return
-    if path.exists() and not path.is_file():  # such as /dev/null, which must not be replaced
-        with written(path, option), path.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-        return
-    with written(path, option), atomic.new_file(path, atomic.own_name(path)) as file:
-        yield file
-
-
-@contextlib.contextmanager
-def written(path: Path | None, option: str) -> Iterator[None]:
-    """Turn what goes wrong while ``path``, or standard output, is written into a RunError that names it."""
-    names = (str(path), str(atomic.own_name(path))) if path else ()
-    try:
-        yield
-    except BrokenPipeError:  # Who reads standard output has seen enough.
-        raise
-    except OSError as error:
-        if error.filename not in (None, *names):
-            raise  # Another file, such as a picture.
-        raise RunError(
-            f"{path or 'standard output'} cannot be written: {error.strerror or error}. "
-            f"Free space or name another {option}."
-        ) from error
+def main(arguments: list[str]) -> None:
+    """Translate arguments, a file, a pipe, or what is typed."""
+    translate(parse(TranslateCommand(), arguments, call_of("translate")))

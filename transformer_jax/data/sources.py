@@ -50,7 +50,7 @@ SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}
 """Role -> what Hugging Face and TFDS call the split."""
 CHUNK = 1000
 """Rows of a library or of Parquet that are fetched at once."""
-LONGEST = 2**24
+MAX_LINE_BYTES = 2**24
 """Bytes of a line that are read at most, so that a file without line ends takes no more memory than others."""
 
 
@@ -273,15 +273,15 @@ def open_parquet(path: Path, source: str, target: str) -> Rows:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a plain, .gz or .xz file, with their ends; those of over LONGEST bytes are cut there."""
+    """The lines of a plain, .gz or .xz file, with their ends; those of over MAX_LINE_BYTES bytes are cut there."""
     number = 0
     try:
         with io.BufferedReader(OPENERS.get(path.suffix, io.FileIO)(path, "rb"), 2**20) as file:
-            while line := file.readline(LONGEST):
+            while line := file.readline(MAX_LINE_BYTES):
                 number += 1
                 yield line
-                while len(line) == LONGEST and not line.endswith(b"\n"):
-                    line = file.readline(LONGEST)
+                while len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE_BYTES)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         problem = f"{path} is damaged after line {number} ({one_line(error)})."
         raise InputError(f"{problem} Make or download it again.") from error
@@ -289,8 +289,10 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 def decoded(line: bytes, number: int, place: str) -> str:
     """The text of line ``number``, from 0, without its end."""
-    if len(line) == LONGEST:
-        raise InputError(f"{place} has over {LONGEST // 2**20} MiB, which is no sentence. Split or delete the line.")
+    if len(line) == MAX_LINE_BYTES:
+        raise InputError(
+            f"{place} has over {MAX_LINE_BYTES // 2**20} MiB, which is no sentence. Split or delete the line."
+        )
     try:
         text = line.decode("utf-8" if number else "utf-8-sig")
     except UnicodeDecodeError as error:

@@ -29,7 +29,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from transformer_jax.attention.explorer import Html, to_html
-from transformer_jax.commands.translate import attention_of
 from transformer_jax.decoding.translator import Translation, Translator
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.serve.batching import Batcher, ending
@@ -124,9 +123,9 @@ class Site:
 
     def _explorer(self, translations: Sequence[Translation]) -> Html:
         return to_html(
-            (number, attention)
-            for number, one in enumerate(translations, start=1)
-            if (attention := attention_of(self._translator, one)) is not None
+            (number, self._translator.attention(translation.source, translation))
+            for number, translation in enumerate(translations, start=1)
+            if translation.has_attention
         )
 
 

@@ -57,12 +57,14 @@ def fit(
     workdir: Path,
     profile: Path | None = None,
     debug_nans: bool = False,
-    recipe: Path | None = None,
+    recipe: str | None = None,
+    translate: str = "python -m transformer_jax translate",
 ) -> None:
     """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
 
     profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show; debug_nans: see
-    ``stops_at_nans``; recipe: the file that the settings come from, for the record.
+    ``stops_at_nans``; recipe: the name of the recipe that the settings come from, for the record; translate: the
+    command to print for a first translation.
     Raises InputError for settings or data that cannot be used, before the first update, or if fewer updates are left
     than a profile needs; RunError for what goes wrong meanwhile; Stopped after SIGTERM or
     SIGINT.
@@ -92,7 +94,7 @@ def fit(
             f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are "
             f"padding, {len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
         )
-        finish(config, workdir, corpus, loop.run(), recipe)
+        finish(config, workdir, corpus, loop.run(), recipe, translate)
 
 
 def require_same_settings(config: Config, workdir: Path) -> None:

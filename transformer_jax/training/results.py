@@ -69,7 +69,9 @@ def commit() -> str | None:
         return None
 
 
-def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, recipe: Path | None) -> None:
+def finish(
+    config: Config, workdir: Path, corpus: Corpus, progress: Progress, recipe: str | None, translate: str
+) -> None:
     """Score the test set with the best checkpoint, write results.json, show five translations."""
     began = time.monotonic() - progress.seconds
     step = best_step(workdir / "checkpoints")
@@ -84,7 +86,7 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, re
     journal = list(read_journal(workdir))
     speeds = [line["tokens_per_second"] for line in journal if line["phase"] == "train"]
     results = {
-        "recipe": recipe and recipe.stem,
+        "recipe": recipe,
         "config": dataclasses.asdict(config),
         "scores": {name: value._asdict() for name, value in scores.items()},
         "test": data.test,
@@ -116,4 +118,4 @@ def finish(config: Config, workdir: Path, corpus: Corpus, progress: Progress, re
     print(
         f"\n\nTest set: sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}. Saved in {workdir}. Try:"
     )
-    print(f'python translate.py "{sources[0]}" --workdir {workdir} --attention out/')
+    print(f'{translate} "{sources[0]}" --workdir {workdir} --attention out/')

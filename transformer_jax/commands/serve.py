@@ -1,17 +1,16 @@
-"""A page to try a model: python -m transformer_jax.serve [--workdir DIR] [options]."""
+"""The command `serve`: a page to try a model."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from transformer_jax.commands.cli import parse, run
-from transformer_jax.commands.translate import newest_run
+from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.newest_run import newest_run
 from transformer_jax.errors import InputError, Stopped
 
 
@@ -72,8 +71,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def main(arguments: list[str]) -> None:
     """Serve as the arguments say."""
-    serve(parse(ServeCommand(), arguments, "-m transformer_jax.serve"))
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))
+    serve(parse(ServeCommand(), arguments, call_of("serve")))

@@ -1,4 +1,4 @@
-"""python -m transformer_jax.serve: how it starts, refuses and ends."""
+"""python -m transformer_jax serve: how it starts, refuses and ends."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax.commands.cli import run
-from transformer_jax.serve.__main__ import main
+from transformer_jax.commands.serve import main
 
 # ruff: noqa: F811
 ROOT = Path(__file__).parent.parent.parent
@@ -77,7 +77,7 @@ def test_without_the_extra_the_remedy_is_named(capfd, tiny_run, monkeypatch, mis
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_though_a_request_never_does(tiny_run, number, status):
     process = subprocess.Popen(
-        [sys.executable, "-m", "transformer_jax.serve", "--workdir", tiny_run, "--port", "0"],
+        [sys.executable, "-m", "transformer_jax", "serve", "--workdir", tiny_run, "--port", "0"],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
