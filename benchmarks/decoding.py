@@ -24,8 +24,8 @@ import tyro
 from benchmarks.record import Spread, alternate, compared, report, require, spread
 from transformer_jax.commands.cli import keep_compiled_programs
 from transformer_jax.data.sources import read_lines
-from transformer_jax.decoding.next_token import Vocabulary
-from transformer_jax.decoding.search import most_tokens, search, workers
+from transformer_jax.decoding.next_token import SpecialIds
+from transformer_jax.decoding.search import max_target_length, search, max_parallel_batches
 from transformer_jax.decoding.translator import Translator
 
 Sentences = list[list[int]]
@@ -56,10 +56,10 @@ class Benchmark:
 
 def ours(translator: Translator, threads: int) -> Decode:
     """The searches of this package. XLA takes all threads, whatever is asked for."""
-    vocabulary = Vocabulary(*translator.tokenizers.target.special_ids)
+    special_ids = SpecialIds(*translator.tokenizers.target.special_ids)
 
     def decode(sources: Sentences, beam: int) -> Sentences:
-        found = search(translator.model, translator.params, sources, vocabulary, beam, length_penalty=0.6)
+        found = search(translator.model, translator.params, sources, special_ids, beam, length_penalty=0.6)
         return [list(best.ids[:-1]) for best, *_ in found]
 
     return decode
@@ -84,7 +84,7 @@ def ctranslate2(translator: Translator, threads: int) -> Decode:
             beam_size=beam,
             length_penalty=0.6,
             max_batch_size=BATCH,
-            max_decoding_length=most_tokens(max(map(len, sources))),
+            max_decoding_length=max_target_length(max(map(len, sources))),
         )
         return [[ids[piece] for piece in result.hypotheses[0]] for result in results]
 
@@ -113,7 +113,7 @@ def hugging_face(translator: Translator, threads: int) -> Decode:
                     num_beams=beam,
                     length_penalty=0.6,
                     do_sample=False,
-                    max_new_tokens=most_tokens(ids.shape[1]),
+                    max_new_tokens=max_target_length(ids.shape[1]),
                 )
             special = {pad, translator.tokenizers.target.sos_id, translator.tokenizers.target.eos_id}
             translations += [[token for token in row if token not in special] for row in found.tolist()]
@@ -134,7 +134,7 @@ class Runner:
         encoded = ([*ids, translator.tokenizers.source.eos_id] for ids in translator.tokenizers.source.encode(lines))
         self.sources = sorted(encoded, key=len)
         self.singles = self.sources[:: max(1, len(self.sources) // benchmark.singles)]
-        self.batches, self.single = (SYSTEMS[system](translator, threads) for threads in (workers(), 1))
+        self.batches, self.single = (SYSTEMS[system](translator, threads) for threads in (max_parallel_batches(), 1))
         self.system = system
 
     def __call__(self) -> dict[str, float]:

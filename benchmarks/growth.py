@@ -20,7 +20,7 @@ import tyro
 
 from benchmarks.record import Spread, compared, report, spread
 from benchmarks.training import TINY
-from transformer_jax import config as configs
+from transformer_jax.config import Config, ModelConfig
 from transformer_jax.data.batches import Batch
 from transformer_jax.runtime.malloc import restart_with_settings
 from transformer_jax.sharding import make_mesh, put_batch
@@ -36,8 +36,8 @@ class Point:
     tokens: int = 4_096
 
 
-SUITES: dict[str, tuple[configs.ModelConfig, dict[str, tuple[int, ...]]]] = {
-    "toy": (configs.ModelConfig(8, 16, 2, 1, 1), {"length": (32, 64), "vocabulary": (100, 200), "tokens": (256, 512)}),
+SUITES: dict[str, tuple[ModelConfig, dict[str, tuple[int, ...]]]] = {
+    "toy": (ModelConfig(8, 16, 2, 1, 1), {"length": (32, 64), "vocabulary": (100, 200), "tokens": (256, 512)}),
     "cpu": (
         TINY,
         {
@@ -76,9 +76,9 @@ def random_batch(point: Point) -> Batch:
     return Batch(source, segments, positions, target_input, target_output, segments, positions)
 
 
-def measure_point(model: configs.ModelConfig, point: Point, repeats: int) -> tuple[Spread, Spread]:
+def measure_point(model: ModelConfig, point: Point, repeats: int) -> tuple[Spread, Spread]:
     """Milliseconds of a step, and MiB that it takes."""
-    config = configs.Config(model=model)
+    config = Config(model=model)
     mesh = make_mesh(config.mesh)
     program = prepare(config, mesh, point.vocabulary, point.vocabulary)
     state: Any = program.initialize()

@@ -61,7 +61,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     if not settings:
         raise InputError("there is nothing to search with. Give at least one of --beams and of --penalties.")
     translator = Translator.load(command.run)
-    data = translator.settings.data
+    data = translator.config.data
     pairs = list(open_pairs(data.valid, data.source, data.target, "valid"))
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
     rows: list[dict[str, Any]] = []

@@ -87,7 +87,7 @@ def measure(benchmark: Benchmark) -> list[dict[str, Any]]:
     )
 
     def bleu(translations: Sequence[str]) -> float:
-        return score(translations, references, translator.settings.data.target)["BLEU"].value
+        return score(translations, references, translator.config.data.target)["BLEU"].value
 
     ours = {
         settings: [one.text for one in translator.translate(texts, settings.beam, settings.penalty)]

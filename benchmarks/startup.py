@@ -24,8 +24,7 @@ import numpy as np
 import tyro
 
 from benchmarks.record import Spread, compared, report, spread
-from transformer_jax import config as configs
-from transformer_jax.config import Config, DataConfig
+from transformer_jax.config import Config, DataConfig, save_config
 from transformer_jax.data.pipeline import TrainingBatches
 from transformer_jax.data.sources import open_pairs
 from transformer_jax.runtime.malloc import restart_with_settings
@@ -66,12 +65,12 @@ def start(config: Config, workdir: Path) -> dict[str, float]:
     workdir.mkdir(exist_ok=True)
     began = time.perf_counter()
     corpus = load_corpus(config, workdir)
-    batches = TrainingBatches(corpus.train, config.data, config.training.seed, divisor=1)
+    batches = TrainingBatches(corpus.train, config.data, config.training.seed, batch_multiple=1)
     batches[0]
     started = time.perf_counter()
     batches.plans(1)
     planned = time.perf_counter()
-    configs.save(config, workdir / "config.json")  # As a run does: its next start finds its tokenizers.
+    save_config(config, workdir / "config.json")  # As a run does: its next start finds its tokenizers.
     numbers = range(min(50, batches.batches_per_epoch))
     for number in numbers:
         batches[number]

@@ -27,7 +27,7 @@ import numpy as np
 import tyro
 
 from benchmarks.record import Spread, alternate, compared, report, require, spread
-from transformer_jax import config as configs
+from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from transformer_jax.data.batches import Batch
 from transformer_jax.data.pipeline import TrainingBatches
 from transformer_jax.model.flops import training_flops
@@ -44,7 +44,7 @@ Update = Callable[[Batch], Any]
 class Size:
     """What is trained: a model, and how much of it is measured at a time."""
 
-    model: configs.ModelConfig
+    model: ModelConfig
     batch_tokens: int
     batches: int
     """In each repeat."""
@@ -57,12 +57,12 @@ class Size:
     """PyTorch's: on a CPU, where it compiles nothing, one for every length."""
 
 
-TINY = configs.ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.3)
-BASE = configs.ModelConfig()
-BIG = configs.ModelConfig(d_model=1024, d_ff=4096, heads=16, dropout=0.3)
+TINY = ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.3)
+BASE = ModelConfig()
+BIG = ModelConfig(d_model=1024, d_ff=4096, heads=16, dropout=0.3)
 ON_GPU = {"batches": 50, "batch_tokens": 25_000, "words": 37_000, "max_length": 256, "row_length": 256, "buckets": 8}
 SUITES: dict[str, dict[str, Size]] = {
-    "toy": {"toy": Size(configs.ModelConfig(8, 16, 2, 1, 1), batch_tokens=256, batches=1)},
+    "toy": {"toy": Size(ModelConfig(8, 16, 2, 1, 1), batch_tokens=256, batches=1)},
     "cpu": {"TINY": Size(TINY, 4096, batches=24), "BASE": Size(BASE, 4096, batches=4)},
     "gpu": {name: Size(replace(model, dtype="bfloat16"), **ON_GPU) for name, model in (("BASE", BASE), ("BIG", BIG))},
 }
@@ -84,7 +84,7 @@ class Benchmark:
     """JSON file of an earlier run, to compare with."""
 
 
-def ours(config: configs.Config, corpus: Corpus) -> Update:
+def ours(config: Config, corpus: Corpus) -> Update:
     """One update of this package, as train.py makes it."""
     program = prepare(config, make_mesh(config.mesh), *map(len, corpus.tokenizers))
     state = program.initialize()
@@ -97,7 +97,7 @@ def ours(config: configs.Config, corpus: Corpus) -> Update:
     return update
 
 
-def pytorch(config: configs.Config, corpus: Corpus) -> Update:
+def pytorch(config: Config, corpus: Corpus) -> Update:
     """One update of the PyTorch loop."""
     from benchmarks.peers.torch_loop import TorchTraining
 
@@ -111,9 +111,9 @@ class Runner:
     """One system with its batches; a call measures it once."""
 
     def __init__(self, benchmark: Benchmark, size: Size, system: str) -> None:
-        config = configs.Config(
+        config = Config(
             model=size.model,
-            data=configs.DataConfig(
+            data=DataConfig(
                 train=benchmark.train,
                 valid=benchmark.train,
                 test=benchmark.train,
@@ -123,7 +123,7 @@ class Runner:
                 row_length=size.row_length,
                 buckets=size.buckets,
             ),
-            tokenizer=configs.TokenizerConfig(size=size.words),
+            tokenizer=TokenizerConfig(size=size.words),
         )
         with tempfile.TemporaryDirectory() as folder:
             corpus = load_corpus(config, Path(folder))

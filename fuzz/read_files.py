@@ -22,8 +22,8 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 with atheris.instrument_imports(include=["transformer_jax"]):
-    from transformer_jax import config
     from transformer_jax.commands.translate import read as read_lines
+    from transformer_jax.config import Config, TokenizerConfig, load_config, save_config
     from transformer_jax.data import sources
     from transformer_jax.data.sources import Pair, open_pairs
     from transformer_jax.data.tokenizers import Tokenizer, train_tokenizers
@@ -101,7 +101,7 @@ TARGETS: list[Callable[[bytes], None]] = [
     text,
     lines,
     *map(file, (".tsv", ".tsv.gz", ".tsv.xz", ".jsonl", ".jsonl.gz", ".parquet")),
-    run_file(config.load),
+    run_file(load_config),
     run_file(Tokenizer.load),
 ]
 
@@ -125,9 +125,9 @@ def write_seeds(folder: Path) -> None:
     tsv = "".join(f"{row['en']}\t{row['de']}\n" for row in rows).encode()
     jsonl = "".join(json.dumps(row) + "\n" + json.dumps({"translation": row}) + "\n" for row in rows).encode()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), FOLDER / "x.parquet")
-    config.save(config.Config(), FOLDER / "x.json")
+    save_config(Config(), FOLDER / "x.json")
     words = [text for row in rows for text in row.values()] * 2
-    tokenizers = train_tokenizers(config.TokenizerConfig("word", size=20), words, words)
+    tokenizers = train_tokenizers(TokenizerConfig("word", size=20), words, words)
     sides = ["\n".join(row[language] for row in rows).encode() for language in ("en", "de")]
     contents = [
         *(

@@ -7,7 +7,7 @@ from jax.sharding import PartitionSpec as P
 from transformer_jax.config import MeshConfig, ModelConfig, OptimizerConfig
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.sharding import make_mesh, row_divisor, state_shardings
+from transformer_jax.sharding import batch_multiple, make_mesh, state_shardings
 from transformer_jax.training.optimizer import make_optimizer
 from transformer_jax.training.state import initial_state
 
@@ -19,7 +19,7 @@ from transformer_jax.training.state import initial_state
 def test_the_open_size_takes_the_devices_that_are_left(sizes, shape):
     mesh = make_mesh(MeshConfig(*sizes))
     assert tuple(mesh.shape.values()) == shape
-    assert row_divisor(mesh) == shape[0] * shape[1]
+    assert batch_multiple(mesh) == shape[0] * shape[1]
 
 
 @pytest.mark.parametrize("sizes", [(3, 1, 1), (-1, 3, 1), (-1, -1, 1), (0, 1, 8), (-2, 2, 2), (-1, 0, 1)])

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer_jax import config as configs
-from transformer_jax.config import Config, DataConfig, DecodingConfig, ModelConfig, TokenizerConfig
+from transformer_jax.config import Config, DataConfig, DecodingConfig, ModelConfig, TokenizerConfig, save_config
 from transformer_jax.data.tokenizers import save_tokenizers, train_tokenizers
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
@@ -17,7 +16,7 @@ from transformer_jax.training.state import TrainState
 
 SOURCES = ["Where is the old station?", "The old dog is here.", "Where is the dog?", "Is it 3.5?"] * 3
 TARGETS = ["Wo ist der alte Bahnhof?", "Der alte Hund ist hier.", "Wo ist der Hund?", "Ist es 3,5?"] * 3
-SETTINGS = Config(
+TINY_CONFIG = Config(
     # Sizes that all differ: 1 and 2 layers, 2 heads, width 14.
     model=ModelConfig(d_model=14, d_ff=19, heads=2, encoder_layers=1, decoder_layers=2, dropout=0.1),
     data=DataConfig(max_length=17),
@@ -26,15 +25,15 @@ SETTINGS = Config(
 )
 
 
-def make_run(folder, settings=SETTINGS, seed=0):
+def make_run(folder, config=TINY_CONFIG, seed=0):
     """Write config, tokenizers and one checkpoint into the folder, and the results that mark a run as finished."""
     folder.mkdir(parents=True, exist_ok=True)
-    configs.save(settings, folder / "config.json")
-    tokenizers = train_tokenizers(settings.tokenizer, SOURCES, TARGETS)
+    save_config(config, folder / "config.json")
+    tokenizers = train_tokenizers(config.tokenizer, SOURCES, TARGETS)
     save_tokenizers(tokenizers, folder)
-    model = Transformer(settings.model, len(tokenizers.source), len(tokenizers.target))
+    model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
     params = random_params(model, seed)
-    optimizer = make_optimizer(settings.optimizer, settings.model.d_model, settings.training.steps)
+    optimizer = make_optimizer(config.optimizer, config.model.d_model, config.training.steps)
     one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
     state = TrainState(one, params, optimizer.init(params), None, jax.random.key(0), none)
     with Checkpoints(folder / "checkpoints") as checkpoints:

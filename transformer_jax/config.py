@@ -274,13 +274,13 @@ class Config:
             )
 
 
-def save(config: Config, path: Path) -> None:
+def save_config(config: Config, path: Path) -> None:
     """Write the config as JSON, with the version of the run folder's format."""
     atomic.write_text(path, json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n")
 
 
-def load(path: Path) -> Config:
-    """Read a config written by ``save``; fields that its format did not have take their defaults.
+def load_config(path: Path) -> Config:
+    """Read a config written by ``save_config``; fields that its format did not have take their defaults.
 
     Raises InputError for a version that is not readable, and for unknown fields and missing sections.
     """

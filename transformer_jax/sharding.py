@@ -19,7 +19,7 @@ from transformer_jax.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
 
-ROWS = ("data", "fsdp")
+BATCH_AXES = ("data", "fsdp")
 """The mesh axes that divide the rows of a batch."""
 
 RULES: tuple[tuple[str, P], ...] = (
@@ -51,14 +51,14 @@ def make_mesh(config: MeshConfig) -> Mesh:
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def row_divisor(mesh: Mesh) -> int:
+def batch_multiple(mesh: Mesh) -> int:
     """The number of parts into which the rows of a batch are divided."""
-    return math.prod(mesh.shape[axis] for axis in ROWS)
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows divided over the data and fsdp axes."""
-    return NamedSharding(mesh, P(ROWS))
+    return NamedSharding(mesh, P(BATCH_AXES))
 
 
 def state_shardings(mesh: Mesh, shapes: Any) -> Any:
@@ -104,11 +104,11 @@ def _spec(mesh: Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -> P:
     return P(*(keep(size, axes) for size, axes in zip(shape, spec, strict=False)))
 
 
-def row_share(mesh: Mesh) -> tuple[int, int]:
+def batch_shard(mesh: Mesh) -> tuple[int, int]:
     """Which part of every batch's rows this process holds, and of how many parts. Processes that divide a layer among
     them, over the axis tensor, hold the same rows.
     """
-    divided = batch_sharding(mesh).devices_indices_map((row_divisor(mesh),))
+    divided = batch_sharding(mesh).devices_indices_map((batch_multiple(mesh),))
     held: dict[int, set[int]] = {}
     for device, (rows,) in divided.items():
         held.setdefault(device.process_index, set()).add(rows.start or 0)  # type: ignore[attr-defined]

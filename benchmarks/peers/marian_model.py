@@ -21,7 +21,7 @@ POSITIONS = 512
 
 def marian(translator: Translator) -> MarianMTModel:
     """The model with its weights. Raises InputError for pre-norm, which Marian does not have."""
-    config, params = translator.settings.model, translator.params
+    config, params = translator.config.model, translator.params
     if config.norm == "pre":
         raise InputError("Marian has no pre-norm. Measure a run with --model.norm post.")
     special = translator.tokenizers.target

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_jax.alignment.error_rate import Gold, as_text, rates, read_gold
+from transformer_jax.alignment.error_rate import GoldLinks, format_links, score_alignments, read_gold_links
 from transformer_jax.errors import InputError
 
 WORDS = [(3, 5), (2, 7)]
@@ -14,46 +14,46 @@ links = st.frozensets(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=
 
 def test_rates_of_a_case_that_can_be_counted():
     gold = [
-        Gold(sure=frozenset({(0, 0), (1, 1)}), possible=frozenset({(0, 0), (1, 1), (1, 2)})),
-        Gold(sure=frozenset({(0, 3)}), possible=frozenset({(0, 3)})),
+        GoldLinks(sure=frozenset({(0, 0), (1, 1)}), possible=frozenset({(0, 0), (1, 1), (1, 2)})),
+        GoldLinks(sure=frozenset({(0, 3)}), possible=frozenset({(0, 3)})),
     ]
     found = [frozenset({(0, 0), (1, 2), (2, 2)}), frozenset({(1, 3)})]
     # Four links, of which one is sure and one more is possible; three are sure.
-    assert rates(found, gold) == (2 / 4, 1 / 3, 1 - (1 + 2) / (4 + 3))
+    assert score_alignments(found, gold) == (2 / 4, 1 / 3, 1 - (1 + 2) / (4 + 3))
 
 
 def test_sizes_are_summed_before_they_are_divided():
     """A long sentence counts for more than a short one."""
     long, short = frozenset((word, word) for word in range(9)), frozenset({(0, 0)})
-    found = rates([long, frozenset({(1, 1)})], [Gold(long, long), Gold(short, short)])
+    found = score_alignments([long, frozenset({(1, 1)})], [GoldLinks(long, long), GoldLinks(short, short)])
     assert found == (0.9, 0.9, pytest.approx(0.1))
 
 
 @given(st.lists(st.tuples(links, links), min_size=1).filter(lambda pairs: any(sure for sure, _ in pairs)))
 def test_gold_against_itself_has_no_errors_and_nothing_has_all(pairs):
-    gold = [Gold(sure, sure | possible) for sure, possible in pairs]
-    assert rates([one.sure for one in gold], gold) == (1, 1, 0)
-    assert rates([frozenset()] * len(gold), gold) == (0, 0, 1)
+    gold = [GoldLinks(sure, sure | possible) for sure, possible in pairs]
+    assert score_alignments([one.sure for one in gold], gold) == (1, 1, 0)
+    assert score_alignments([frozenset()] * len(gold), gold) == (0, 0, 1)
     # Possible links cost nothing.
-    assert rates([one.possible for one in gold], gold) == (1, 1, 0)
+    assert score_alignments([one.possible for one in gold], gold) == (1, 1, 0)
 
 
 @given(st.lists(st.tuples(links, links, links), min_size=1).filter(lambda pairs: any(one[1] for one in pairs)))
 def test_rates_are_shares(triples):
-    gold = [Gold(sure, sure | possible) for _, sure, possible in triples]
-    assert all(0 <= rate <= 1 for rate in rates([found for found, *_ in triples], gold))
+    gold = [GoldLinks(sure, sure | possible) for _, sure, possible in triples]
+    assert all(0 <= rate <= 1 for rate in score_alignments([found for found, *_ in triples], gold))
 
 
 @given(links)
 def test_text_is_read_back_as_it_was_written(tmp_path_factory, found):
     path = tmp_path_factory.mktemp("gold") / "align"
-    path.write_text(f"{as_text(found)}\n0-0\n")
-    assert read_gold(path, [(6, 8), (1, 1)])[0] == Gold(found, found)
+    path.write_text(f"{format_links(found)}\n0-0\n")
+    assert read_gold_links(path, [(6, 8), (1, 1)])[0] == GoldLinks(found, found)
 
 
 def test_links_are_written_in_order():
-    assert as_text({(10, 1), (2, 11), (2, 3)}) == "2-3 2-11 10-1"
-    assert as_text([]) == ""
+    assert format_links({(10, 1), (2, 11), (2, 3)}) == "2-3 2-11 10-1"
+    assert format_links([]) == ""
 
 
 def gold_file(folder, text):
@@ -65,7 +65,7 @@ def gold_file(folder, text):
 def test_a_possible_link_is_not_sure_and_a_sure_one_is_possible(tmp_path):
     path = gold_file(tmp_path, "0-4 2p1\r\n\n")
     both = frozenset({(0, 4), (2, 1)})
-    assert read_gold(path, WORDS) == [Gold(frozenset({(0, 4)}), both), Gold(frozenset(), frozenset())]
+    assert read_gold_links(path, WORDS) == [GoldLinks(frozenset({(0, 4)}), both), GoldLinks(frozenset(), frozenset())]
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_a_possible_link_is_not_sure_and_a_sure_one_is_possible(tmp_path):
 )
 def test_bad_gold_is_refused_with_its_place(text, message, tmp_path):
     with pytest.raises(InputError, match=message) as refusal:
-        read_gold(gold_file(tmp_path, text), WORDS)
+        read_gold_links(gold_file(tmp_path, text), WORDS)
     assert "\n" not in str(refusal.value)
 
 
 def test_missing_gold_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.align does not exist"):
-        read_gold(tmp_path / "none.align", WORDS)
+        read_gold_links(tmp_path / "none.align", WORDS)

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_jax.alignment.symmetrization import (
-    OF_LINKS,
+    LINK_SYMMETRIZATIONS,
     agreement,
     grow_diagonal,
     grow_diagonal_final_and,
     intersection,
-    symmetrized,
+    symmetrize,
     union,
 )
 
@@ -82,10 +82,10 @@ def test_in_the_last_step_the_forward_direction_comes_first():
     assert grow_diagonal_final_and(reverse, forward) == {(2, 0)}
 
 
-@pytest.mark.parametrize("name", OF_LINKS)
+@pytest.mark.parametrize("name", LINK_SYMMETRIZATIONS)
 @given(forward=links, reverse=links)
 def test_the_result_lies_between_intersection_and_union(name, forward, reverse):
-    found = OF_LINKS[name](forward, reverse)
+    found = LINK_SYMMETRIZATIONS[name](forward, reverse)
     assert forward & reverse <= found <= forward | reverse
 
 
@@ -96,15 +96,15 @@ def test_each_step_only_adds(forward, reverse):
 
 @given(links)
 def test_two_directions_that_agree_are_left_as_they_are(both):
-    assert {how(both, both) for how in OF_LINKS.values()} == {both}
+    assert {how(both, both) for how in LINK_SYMMETRIZATIONS.values()} == {both}
 
 
 def test_in_agreement_a_model_that_is_sure_decides_where_the_other_is_not():
     # The first model is almost undecided about target word 1, the second about source word 0.
     forward, reverse = np.asarray([[0.8, 0.51], [0.2, 0.49]]), np.asarray([[0.51, 0.49], [0.1, 0.9]])
     assert agreement(forward, reverse) == {(0, 0), (1, 1)}
-    assert symmetrized("agreement", forward, reverse) == {(0, 0), (1, 1)}
-    assert symmetrized("union", forward, reverse) == {(0, 0), (0, 1), (1, 1)}
+    assert symmetrize("agreement", forward, reverse) == {(0, 0), (1, 1)}
+    assert symmetrize("union", forward, reverse) == {(0, 0), (0, 1), (1, 1)}
 
 
 def test_in_agreement_a_word_that_many_read_takes_none_from_the_others():

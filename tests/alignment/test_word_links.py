@@ -6,7 +6,7 @@ import pytest
 from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax import Translator
-from transformer_jax.alignment.reading import AlignedTokens, Reading, links_of_targets, word_weights
+from transformer_jax.alignment.reading import PairAttention, AlignmentRule, link_target_words, word_weights
 from transformer_jax.alignment.word_links import word_links
 from transformer_jax.attention.words import source_words, target_words
 
@@ -27,12 +27,12 @@ def links_of(translator, *texts):
 
 def test_links_are_those_of_the_attention_of_the_translation(translator):
     [links], [translation] = links_of(translator, TEXT)
-    tokens = AlignedTokens(
+    tokens = PairAttention(
         translator.attention(TEXT, translation).cross,
         source_words(translator.tokenizers.source, TEXT, translation.source_ids),
         target_words(translator.tokenizers.target, translation.text, translation.target_ids),
     )
-    assert links == links_of_targets(word_weights(tokens, Reading.default(2, 2)))
+    assert links == link_target_words(word_weights(tokens, AlignmentRule.default(2, 2)))
     assert {target for _, target in links} == set(range(len(translation.text.split())))
     assert {source for source, _ in links} <= set(range(4))
 

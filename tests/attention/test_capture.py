@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from tiny_run import SETTINGS, SOURCES, TARGETS, random_params
+from tiny_run import SOURCES, TARGETS, TINY_CONFIG, random_params
 
 from transformer_jax.attention import capture as module
 from transformer_jax.attention.capture import ALTERNATIVES, LENGTHS, capture
@@ -17,12 +17,12 @@ from transformer_jax.model.transformer import Transformer
 
 @pytest.fixture(scope="module")
 def tokenizers():
-    return train_tokenizers(SETTINGS.tokenizer, SOURCES, TARGETS)
+    return train_tokenizers(TINY_CONFIG.tokenizer, SOURCES, TARGETS)
 
 
 @pytest.fixture(scope="module")
 def case(tokenizers):
-    model = Transformer(SETTINGS.model, len(tokenizers.source), len(tokenizers.target))
+    model = Transformer(TINY_CONFIG.model, len(tokenizers.source), len(tokenizers.target))
     return model, random_params(model, seed=0)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.results import BEGIN, END, ROOT, main
-from transformer_jax import config as configs
 from transformer_jax.commands.recipe import load_recipe
+from transformer_jax.config import save_config
 from transformer_jax.errors import InputError, RunError
 
 RECORDED = "benchmarks/results/runs"
@@ -41,7 +41,7 @@ def finished(root):
         config = dataclasses.replace(config, training=training)
         folder = root / "runs" / name
         folder.mkdir(parents=True)
-        configs.save(config, folder / "config.json")
+        save_config(config, folder / "config.json")
         results = {
             "recipe": recipe,
             "config": dataclasses.asdict(config),
@@ -223,7 +223,7 @@ def test_devices_that_are_no_cpus_are_named(root, finished):
 
 def test_an_unfinished_run_is_refused(root, finished):
     folder = finished("multi30k_tiny")
-    configs.save(load_recipe(root / "configs/phrasebook.py"), folder / "config.json")
+    save_config(load_recipe(root / "configs/phrasebook.py"), folder / "config.json")
     with pytest.raises(InputError, match=r"is older than the run, which has gone on\. Let train\.py finish in "):
         main(["--add", str(folder)], root)
     (folder / "results.json").unlink()

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from tiny_run import SETTINGS, SOURCES, TARGETS, make_run
+from tiny_run import SOURCES, TARGETS, TINY_CONFIG, make_run
 
 from benchmarks import search_settings
 from transformer_jax import Translator
@@ -17,8 +17,8 @@ def run(tmp_path):
     """A run whose training and test text are gone."""
     (tmp_path / "valid.en").write_text("\n".join(SOURCES) + "\n")
     (tmp_path / "valid.de").write_text("\n".join(TARGETS) + "\n")
-    data = dataclasses.replace(SETTINGS.data, valid=f"{tmp_path}/valid.{{lang}}", train="none", test="none")
-    return make_run(tmp_path / "runs/one", dataclasses.replace(SETTINGS, data=data))
+    data = dataclasses.replace(TINY_CONFIG.data, valid=f"{tmp_path}/valid.{{lang}}", train="none", test="none")
+    return make_run(tmp_path / "runs/one", dataclasses.replace(TINY_CONFIG, data=data))
 
 
 def test_each_pair_is_scored_once_and_greedy_search_has_no_penalty(run, tmp_path, capsys):

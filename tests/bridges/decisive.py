@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from tiny_run import SETTINGS, SOURCES, TARGETS, random_params
+from tiny_run import SOURCES, TARGETS, TINY_CONFIG, random_params
 
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from transformer_jax.data.tokenizers import train_tokenizers
@@ -42,21 +42,21 @@ TEXTS = [*SOURCES[:4], "Is it the old station?", "Dog!", "7 old dogs, 31 old"]
 
 def decisive(norm, share_embeddings, vocabulary, seed, favour, favourite="eos_id"):
     """A translator whose logits spread over about 20, with ``favour`` added to one special token's."""
-    settings = Config(
+    config = Config(
         # Sizes that all differ: 1 and 2 layers, 2 heads of 7.
         model=ModelConfig(14, 19, 2, 1, 2, 0.1, norm, share_embeddings),
         data=DataConfig(max_length=23),
         tokenizer=TokenizerConfig("bpe", vocabulary, 311),
-        decoding=SETTINGS.decoding,
+        decoding=TINY_CONFIG.decoding,
     )
-    tokenizers = train_tokenizers(settings.tokenizer, SOURCES, TARGETS)
-    model = Transformer(settings.model, len(tokenizers.source), len(tokenizers.target))
+    tokenizers = train_tokenizers(config.tokenizer, SOURCES, TARGETS)
+    model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
     params = jax.tree_util.tree_map_with_path(_lively, random_params(model, seed))
     table = params["projection" if share_embeddings == "none" else "target_embeddings"]["table"]
     row = table[getattr(tokenizers.target, favourite)]
     last = params["decoder"] if norm == "pre" else params["decoder"]["blocks_1"]["feed_forward_residual"]
     last["normalization"] = {"gamma": last["normalization"]["gamma"] / table.std(), "beta": favour * row / (row @ row)}
-    return Translator(settings, tokenizers, params)
+    return Translator(config, tokenizers, params)
 
 
 def _lively(path, leaf):

@@ -16,7 +16,7 @@ from tiny_run import random_params, tiny_run  # noqa: F401
 from transformer_jax.bridges.ctranslate2 import export_ctranslate2
 from transformer_jax.commands.cli import run
 from transformer_jax.commands.export_model import main
-from transformer_jax.decoding.search import most_tokens
+from transformer_jax.decoding.search import max_target_length
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.model.transformer import Transformer
 
@@ -38,7 +38,7 @@ def both(request, tmp_path_factory):
 def limit(translator, text):
     """The most tokens of a translation, [EOS] included."""
     [source] = translator.tokenizers.source.encode([text])
-    return most_tokens(len(source) + 1)
+    return max_target_length(len(source) + 1)
 
 
 def theirs(folder, translator, text, beam):
@@ -75,10 +75,10 @@ def test_probabilities_are_the_same(both):
 def test_what_other_models_have_is_exported(tmp_path):
     plain = decisive(*KINDS[0])
     words = {"activation": "swish", "positions": "halves", "scale_embeddings": "none", "biases": "all"}
-    network = dataclasses.replace(plain.settings.model, norm_epsilon=0.1, **words)
-    settings = dataclasses.replace(plain.settings, model=network)
+    network = dataclasses.replace(plain.config.model, norm_epsilon=0.1, **words)
+    config = dataclasses.replace(plain.config, model=network)
     model = Transformer(network, *map(len, plain.tokenizers))
-    translator = Translator(settings, plain.tokenizers, random_params(model, 3))
+    translator = Translator(config, plain.tokenizers, random_params(model, 3))
     export_ctranslate2(translator, tmp_path / "model")
     require_same_probabilities(translator, tmp_path / "model")
 

@@ -14,16 +14,15 @@ import pytest
 from marian_models import SHAPES, make_marian, torch
 from numpy.testing import assert_allclose
 
-from transformer_jax import config as configs
 from transformer_jax.bridges import tensors
 from transformer_jax.bridges.marian import import_marian
 from transformer_jax.commands.cli import run as run_command
 from transformer_jax.commands.import_model import main
 from transformer_jax.commands.train import parse_train
 from transformer_jax.commands.translate import TranslateCommand, translate
-from transformer_jax.config import TokenizerConfig
+from transformer_jax.config import TokenizerConfig, load_config
 from transformer_jax.data.tokenizers import Tokenizer, train_tokenizers
-from transformer_jax.decoding.search import most_tokens
+from transformer_jax.decoding.search import max_target_length
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
 from transformer_jax.storage import untrusted
@@ -107,7 +106,7 @@ def generated(theirs, tokenizer, text, **settings):
     option takes it for certain.
     """
     batch = tokenizer([text], return_tensors="pt")
-    end, limit = theirs.config.eos_token_id, most_tokens(batch["input_ids"].shape[1])
+    end, limit = theirs.config.eos_token_id, max_target_length(batch["input_ids"].shape[1])
 
     def end_at_limit(so_far, scores):
         if so_far.shape[1] < limit:
@@ -205,7 +204,7 @@ def test_training_starts_from_the_imported_weights(run, tmp_path):
     jax.tree.map(lambda before, after: assert_allclose(after, before, atol=3 * rate), start, end)
     moved = jax.tree.map(lambda before, after: bool((before != after).any()), start, end)
     assert all(jax.tree.leaves(moved))
-    assert configs.load(tmp_path / "run/config.json").training.init == str(run)
+    assert load_config(tmp_path / "run/config.json").training.init == str(run)
     assert (tmp_path / "run/tokenizer.source.json").read_bytes() == (run / "tokenizer.source.json").read_bytes()
 
 

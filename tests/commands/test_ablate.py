@@ -28,7 +28,7 @@ def translator(tiny_run):  # noqa: F811
 
 
 def without(translator, kind, layer, head):
-    heads = all_heads(translator.settings.model)
+    heads = all_heads(translator.config.model)
     heads[kind][layer, head] = 0
     return heads
 
@@ -70,7 +70,7 @@ def test_a_masked_head_is_one_that_puts_out_zeros(translator, kind, layer, head,
 
 
 def test_with_every_head_kept_the_parameters_are_the_same(translator):
-    kept = mask_heads(translator.params, all_heads(translator.settings.model))
+    kept = mask_heads(translator.params, all_heads(translator.config.model))
     jax.tree.map(np.testing.assert_array_equal, kept, translator.params)
 
 
@@ -86,7 +86,7 @@ def test_after_the_whole_model_nothing_is_compiled(translator, beam):
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         scores_of = scorer(translator, PAIRS, beam)
-        scores_of(all_heads(translator.settings.model))
+        scores_of(all_heads(translator.config.model))
         assert compiled
         compiled.clear()
         for kind in ("encoder", "decoder", "cross"):
@@ -99,7 +99,7 @@ def test_after_the_whole_model_nothing_is_compiled(translator, beam):
 
 def test_the_loss_is_the_mean_over_target_tokens(translator):
     """Of one pair at a time, without batches, padding or chunks."""
-    scores = scorer(translator, PAIRS, 1)(all_heads(translator.settings.model))
+    scores = scorer(translator, PAIRS, 1)(all_heads(translator.config.model))
     total, tokens = 0.0, 0
     for pair in PAIRS:
         [source], [target] = (
@@ -116,18 +116,18 @@ def test_the_loss_is_the_mean_over_target_tokens(translator):
 
 
 def test_tokenised_references_are_put_together_by_the_rules_of_their_language(translator, monkeypatch):
-    settings = dataclasses.replace(translator.settings, data=dataclasses.replace(translator.settings.data, target="fr"))
+    config = dataclasses.replace(translator.config, data=dataclasses.replace(translator.config.data, target="fr"))
     said = Translation("L'eau de l'école est là .", 0.0, (), (), ())
     monkeypatch.setattr(Translator, "translate", lambda *_: [said])
     pairs = [Pair("Is it here?", "L' eau de l' école est là .")]
-    scores = scorer(Translator(settings, translator.tokenizers, translator.params), pairs, 1)
-    assert scores(all_heads(settings.model)).bleu == pytest.approx(100)
+    scores = scorer(Translator(config, translator.tokenizers, translator.params), pairs, 1)
+    assert scores(all_heads(config.model)).bleu == pytest.approx(100)
 
 
 def test_a_change_is_the_difference_to_the_whole_model_and_the_same_every_time(translator):
     ablation = measure(translator, PAIRS, 1)
     scores_of = scorer(translator, PAIRS, 1)
-    whole, masked = scores_of(all_heads(translator.settings.model)), scores_of(without(translator, "cross", 1, 0))
+    whole, masked = scores_of(all_heads(translator.config.model)), scores_of(without(translator, "cross", 1, 0))
     assert ablation.loss == whole.loss
     assert ablation.bleu == whole.bleu
     assert ablation.heads["cross"].loss[1, 0] == masked.loss - whole.loss != 0

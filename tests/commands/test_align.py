@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_run import SETTINGS, make_run, random_params, tiny_run  # noqa: F401
+from tiny_run import TINY_CONFIG, make_run, random_params, tiny_run  # noqa: F401
 
 from transformer_jax import Translator
 from transformer_jax.alignment import aligning_model
 from transformer_jax.alignment.aligning_model import AligningModel
-from transformer_jax.alignment.reading import Reading, links_of_sources, links_of_targets
+from transformer_jax.alignment.reading import AlignmentRule, link_source_words, link_target_words
 from transformer_jax.commands import align as align_command
 from transformer_jax.commands.align import AlignCommand, align
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
@@ -40,25 +40,25 @@ def copier():
     """
     tokenizer = Tokenizer.train("word", [" ".join(WORDS)] * 3, 50)
     size = len(tokenizer)
-    settings = Config(
+    config = Config(
         model=ModelConfig(d_model=2 * size, d_ff=3, heads=1, encoder_layers=1, decoder_layers=1),
         data=DataConfig(max_length=31),
         tokenizer=TokenizerConfig(kind="word"),
     )
-    params = jax.tree.map(jnp.zeros_like, random_params(Transformer(settings.model, size, size), seed=0))
+    params = jax.tree.map(jnp.zeros_like, random_params(Transformer(config.model, size, size), seed=0))
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.ones_like(leaf) if path[-1].key == "gamma" else leaf, params
     )
     params["target_embeddings"]["table"] = 10 * jnp.eye(size, 2 * size)
     for name in ("w_query", "w_key"):
         params["decoder"]["blocks_0"]["cross_attention"][name]["kernel"] = jnp.eye(2 * size)
-    return Translator(settings, Tokenizers(tokenizer, tokenizer), params)
+    return Translator(config, Tokenizers(tokenizer, tokenizer), params)
 
 
-def links_of(translator, pair, transposed=False):
+def links_of(translator, pair, is_reverse=False):
     """As the step that has just read a word finds its copy."""
-    [weights] = AligningModel(Path("copier"), translator, Reading("shifted", ((0, 0),)), transposed).weights([pair])
-    return links_of_sources(weights) if transposed else links_of_targets(weights)
+    [weights] = AligningModel(Path("copier"), translator, AlignmentRule("shifted", ((0, 0),)), is_reverse).weights([pair])
+    return link_source_words(weights) if is_reverse else link_target_words(weights)
 
 
 @given(st.permutations(WORDS).flatmap(lambda words: st.integers(1, len(words)).map(lambda count: words[:count])))
@@ -69,8 +69,8 @@ def test_a_sentence_aligned_with_itself_under_a_copy_model_is_the_diagonal(copie
 
 def test_links_follow_the_words_whichever_way_the_model_translates(copier):
     pair = Pair("the old dog, here.", "here. dog, the old")
-    for transposed in (False, True):
-        assert links_of(copier, pair, transposed) == {(0, 2), (1, 3), (2, 1), (3, 0)}
+    for is_reverse in (False, True):
+        assert links_of(copier, pair, is_reverse) == {(0, 2), (1, 3), (2, 1), (3, 0)}
 
 
 # The command
@@ -90,8 +90,8 @@ def call(tiny_run, files, capsys):  # noqa: F811
     """Align the files; returns what is printed, as lines."""
 
     def call(**options):
-        settings = {"source": files / "text.en", "target": files / "text.de", "workdir": tiny_run, **options}
-        align(AlignCommand(**settings))
+        defaults = {"source": files / "text.en", "target": files / "text.de", "workdir": tiny_run}
+        align(AlignCommand(**defaults | options))
         return capsys.readouterr().out.splitlines()
 
     return call
@@ -100,8 +100,8 @@ def call(tiny_run, files, capsys):  # noqa: F811
 @pytest.fixture(scope="module")
 def way_back(tmp_path_factory):
     """A run that translates the other way."""
-    settings = dataclasses.replace(SETTINGS, data=dataclasses.replace(SETTINGS.data, source="de", target="en"))
-    return make_run(tmp_path_factory.mktemp("back") / "run", settings, seed=1)
+    config = dataclasses.replace(TINY_CONFIG, data=dataclasses.replace(TINY_CONFIG.data, source="de", target="en"))
+    return make_run(tmp_path_factory.mktemp("back") / "run", config, seed=1)
 
 
 def parsed(lines):
@@ -118,15 +118,15 @@ def test_links_are_those_of_each_pair_alone_whatever_the_block(call, tiny_run, m
     whole = call()
     monkeypatch.setattr(align_command, "BLOCK_LINES", 2)
     assert call() == whole
-    model = AligningModel(tiny_run, Translator.load(tiny_run), Reading.default(2, 2), transposed=False)
-    alone = [links_of_targets(*model.weights([Pair(*pair)])) for pair in zip(SOURCES, TARGETS, strict=True)]
+    model = AligningModel(tiny_run, Translator.load(tiny_run), AlignmentRule.default(2, 2), is_reverse=False)
+    alone = [link_target_words(*model.weights([Pair(*pair)])) for pair in zip(SOURCES, TARGETS, strict=True)]
     assert parsed(whole) == alone
 
 
 def test_method_layer_and_head_choose_what_is_read(call, tiny_run):  # noqa: F811
     def expected(*reading):
-        model = AligningModel(tiny_run, Translator.load(tiny_run), Reading(*reading), transposed=False)
-        return list(map(links_of_targets, model.weights([*map(Pair, SOURCES, TARGETS)])))
+        model = AligningModel(tiny_run, Translator.load(tiny_run), AlignmentRule(*reading), is_reverse=False)
+        return list(map(link_target_words, model.weights([*map(Pair, SOURCES, TARGETS)])))
 
     assert parsed(call(method="shifted", layer=0, head=0)) == expected("shifted", ((0, 0),))
     assert parsed(call(layer=0)) == expected("plain", ((0, 0), (0, 1))) != expected("shifted", ((0, 0), (0, 1)))

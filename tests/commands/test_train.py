@@ -11,12 +11,11 @@ from pathlib import Path
 
 import jax
 import pytest
-from tiny_run import SETTINGS, tiny_run  # noqa: F401
+from tiny_run import TINY_CONFIG, tiny_run  # noqa: F401
 
-from transformer_jax import config as configs
 from transformer_jax.commands.recipe import RECIPES, find_recipe, load_recipe
 from transformer_jax.commands.train import parse_train
-from transformer_jax.config import Config
+from transformer_jax.config import Config, load_config, save_config
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.training.optimizer import make_optimizer
@@ -31,8 +30,8 @@ def state_shapes(config):
     """The shapes of the training state, with vocabularies as large as the tokenizer may make them."""
     model = Transformer(config.model, config.tokenizer.size, config.tokenizer.size)
     optimizer = make_optimizer(config.optimizer, config.model.d_model, config.training.steps)
-    settings = config.training
-    return jax.eval_shape(partial(initial_state, model, optimizer, settings.seed, bool(settings.ema)))
+    training = config.training
+    return jax.eval_shape(partial(initial_state, model, optimizer, training.seed, bool(training.ema)))
 
 
 def parameters(config):
@@ -64,8 +63,8 @@ def test_the_state_of_a_recipe_can_be_built(recipe):
 @EVERY_RECIPE
 def test_a_recipe_survives_its_run_folder(recipe, tmp_path):
     config = load_recipe(recipe)
-    configs.save(config, tmp_path / "config.json")
-    assert configs.load(tmp_path / "config.json") == config
+    save_config(config, tmp_path / "config.json")
+    assert load_config(tmp_path / "config.json") == config
 
 
 @pytest.mark.parametrize(("name", "millions"), [("wmt14_base", 65), ("wmt14_big", 213)])
@@ -230,17 +229,17 @@ def test_help_shows_every_setting_with_its_value_and_a_sentence(capsys, monkeypa
 
 def test_training_that_starts_from_a_run_has_its_model(tiny_run, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    settings = parse_train(["--training.init", str(tiny_run), "--model.dropout", "0.3"]).config
-    assert settings.model == dataclasses.replace(SETTINGS.model, dropout=0.3)
-    assert settings.tokenizer == SETTINGS.tokenizer
-    assert settings.data == load_recipe(find_recipe("phrasebook")).data
-    assert settings.training.init == str(tiny_run)
+    config = parse_train(["--training.init", str(tiny_run), "--model.dropout", "0.3"]).config
+    assert config.model == dataclasses.replace(TINY_CONFIG.model, dropout=0.3)
+    assert config.tokenizer == TINY_CONFIG.tokenizer
+    assert config.data == load_recipe(find_recipe("phrasebook")).data
+    assert config.training.init == str(tiny_run)
 
 
 def test_a_run_that_has_begun_no_longer_needs_the_run_it_started_from(tiny_run, tmp_path):  # noqa: F811
     begun = shutil.copytree(tiny_run, tmp_path / "begun")
-    settings = parse_train(["--training.init", "gone", "--workdir", str(begun)]).config
-    assert (settings.model, settings.tokenizer, settings.training.init) == (SETTINGS.model, SETTINGS.tokenizer, "gone")
+    config = parse_train(["--training.init", "gone", "--workdir", str(begun)]).config
+    assert (config.model, config.tokenizer, config.training.init) == (TINY_CONFIG.model, TINY_CONFIG.tokenizer, "gone")
 
 
 def test_weights_of_another_model_are_refused(tiny_run, tmp_path, monkeypatch):  # noqa: F811

@@ -26,7 +26,7 @@ import pytest
 from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax import Translator
-from transformer_jax.alignment.error_rate import as_text
+from transformer_jax.alignment.error_rate import format_links
 from transformer_jax.alignment.word_links import word_links
 from transformer_jax.attention import explorer
 from transformer_jax.attention.head_importance import Ablation, Changes
@@ -174,7 +174,7 @@ def test_at_a_terminal_each_line_is_answered_before_the_next_is_read(tiny_run, t
             return super().translate_n_best(texts, *arguments, **keywords)
 
     real = load(tiny_run)
-    monkeypatch.setattr(Translator, "load", staticmethod(lambda _: Noted(real.settings, real.tokenizers, real.params)))
+    monkeypatch.setattr(Translator, "load", staticmethod(lambda _: Noted(real.config, real.tokenizers, real.params)))
     found = translate(stdin=Terminal(Typed(b"Where is the dog?\nIs it 3.5?\n")))
     assert found.out.split("\n") == [*expected(["Where is the dog?", "Is it 3.5?"]), ""]
     assert found.err.count("> ") == 3
@@ -442,7 +442,7 @@ def test_alignments_are_of_each_line_and_its_best_translation(
 ):
     monkeypatch.setattr(translate_command, "BLOCK_LINES", 2)
     texts, translator = [*TEXTS, "", LONG, "?! 🙂"], load(tiny_run)
-    links = [as_text(one) for one in word_links(translator, texts, translator.translate(texts))]
+    links = [format_links(one) for one in word_links(translator, texts, translator.translate(texts))]
     assert links[3] == ""
     assert links[5] == "0-0 1-1"
     assert translate(*texts, "--alignments", tmp_path / "links").lines == expected(texts)

@@ -20,7 +20,7 @@ from transformer_jax.data.batches import (
     fill,
     packed,
 )
-from transformer_jax.data.pipeline import Share, TrainingBatches, evaluation_batches, training_iterator
+from transformer_jax.data.pipeline import Shard, TrainingBatches, evaluation_batches, training_iterator
 from transformer_jax.data.sources import Pair
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 
@@ -101,7 +101,7 @@ def test_bucket_bounds_leave_the_least_padding(lengths, buckets):
 @given(st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1, max_size=60), st.integers(1, 4))
 def test_buckets_hold_every_pair_once_and_only_the_last_batch_has_empty_rows(lengths, buckets):
     pairs = corpus(lengths)
-    shapes = bucket_shapes(pairs, buckets, batch_tokens=29, divisor=1)
+    shapes = bucket_shapes(pairs, buckets, batch_tokens=29, batch_multiple=1)
     plans = bucketed(pairs, np.random.default_rng(0).permutation(len(pairs)), shapes)
     assert sorted(index for plan in plans for index in plan.rows.values) == list(range(len(pairs)))
     assert all(len(plan.rows) == plan.shape.rows for plan in plans[:-1])
@@ -127,23 +127,23 @@ def test_packing_fills_rows():
 def test_pairs_longer_than_a_row_have_rows_of_their_own():
     pairs = corpus([(3, 7), (8, 2), (2, 13), (7, 7)])
     config = DataConfig(batch_tokens=29, max_length=17, row_length=7)
-    batches = TrainingBatches(pairs, config, seed=0, divisor=1)
+    batches = TrainingBatches(pairs, config, seed=0, batch_multiple=1)
     assert {tuple(shape) for shape in batches.shapes} == {(4, 7, 7), (1, 17, 17)}
     members = {plan.shape.target: set(plan.rows.values) for plan in batches.plans(0)}
     assert members[7] == {0, 3}
     assert {number for plan in batches.plans(0) if plan.shape.target == 17 for number in plan.rows.values} == {1, 2}
 
 
-def test_rows_are_a_multiple_of_the_divisor():
-    shapes = bucket_shapes(random_corpus(200), 3, batch_tokens=97, divisor=8)
+def test_rows_are_a_multiple_of_batch_multiple():
+    shapes = bucket_shapes(random_corpus(200), 3, batch_tokens=97, batch_multiple=8)
     assert all(shape.rows % 8 == 0 and shape.rows > 0 for shape in shapes)
 
 
 @pytest.mark.parametrize("batching", ["buckets", "packed"])
 class TestTraining:
-    def batches(self, batching, seed=0, share=None):
+    def batches(self, batching, seed=0, shard=None):
         config = DataConfig(batching=batching, batch_tokens=97, max_length=29, buckets=3)
-        return TrainingBatches(random_corpus(211), config, seed, 2, share or Share())
+        return TrainingBatches(random_corpus(211), config, seed, 2, shard or Shard())
 
     def test_an_epoch_holds_every_pair_once(self, batching):
         batches = self.batches(batching)
@@ -162,7 +162,7 @@ class TestTraining:
 
     def test_processes_together_hold_the_global_batch(self, batching):
         whole = self.batches(batching)
-        parts = [self.batches(batching, share=Share(process, 2)) for process in (0, 1)]
+        parts = [self.batches(batching, shard=Shard(process, 2)) for process in (0, 1)]
         for index in range(whole.batches_per_epoch):
             joined = [np.concatenate(halves) for halves in zip(*(part[index] for part in parts), strict=True)]
             assert all(np.array_equal(a, b) for a, b in zip(whole[index], joined, strict=True))
@@ -190,16 +190,16 @@ def test_other_devices_than_a_run_began_on_add_empty_rows_and_leave_the_batches_
     config = DataConfig(batching=batching, batch_tokens=23 * 5, max_length=23, row_length=23)
     planned = TrainingBatches(random_corpus(211), config, 0, 1)
     elsewhere = TrainingBatches(random_corpus(211), config, 0, 1, devices=8)
-    parts = [TrainingBatches(random_corpus(211), config, 0, 1, Share(process, 2), 8) for process in range(2)]
+    parts = [TrainingBatches(random_corpus(211), config, 0, 1, Shard(process, 2), 8) for process in range(2)]
     for index in range(planned.batches_per_epoch):
         batch, wider = planned[index], elsewhere[index]
         rows = len(batch.source)
         assert len(wider.source) % 8 == 0
         assert len(wider.source) - rows < 8
-        for here, there, *shares in zip(batch, wider, *(part[index] for part in parts), strict=True):
+        for here, there, *shards in zip(batch, wider, *(part[index] for part in parts), strict=True):
             np.testing.assert_array_equal(there[:rows], here)
             assert not there[rows:].any()
-            np.testing.assert_array_equal(np.concatenate(shares), there)
+            np.testing.assert_array_equal(np.concatenate(shards), there)
 
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1, max_size=60)
@@ -210,7 +210,7 @@ LENGTHS = st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1
 def test_an_epoch_holds_every_pair_once_over_any_number_of_processes(lengths, batching, processes, seed, row_length):
     config = DataConfig(batching=batching, batch_tokens=71, max_length=13, buckets=3, row_length=row_length)
     parts = [
-        TrainingBatches(corpus(lengths), config, seed, processes, Share(number, processes))
+        TrainingBatches(corpus(lengths), config, seed, processes, Shard(number, processes))
         for number in range(processes)
     ]
     whole = TrainingBatches(corpus(lengths), config, seed, processes)
@@ -229,7 +229,7 @@ def test_an_epoch_holds_every_pair_once_over_any_number_of_processes(lengths, ba
 def test_no_pair_is_lost_or_seen_twice_however_often_training_stops(lengths, batching, runs):
     def start():
         config = DataConfig(batching=batching, batch_tokens=31, max_length=13, buckets=2)
-        return TrainingBatches(corpus(lengths), config, seed=0, divisor=1)
+        return TrainingBatches(corpus(lengths), config, seed=0, batch_multiple=1)
 
     batches, found, state = start(), [], training_iterator(start()).get_state()
     for steps in [*runs, start().batches_per_epoch]:
@@ -245,13 +245,13 @@ def test_no_pair_is_lost_or_seen_twice_however_often_training_stops(lengths, bat
 
 def test_evaluation_sees_every_pair_once_whatever_its_length():
     pairs = corpus([(3, 5), (200, 211), (7, 2), (1, 1)])
-    batches = list(evaluation_batches(pairs, batch_tokens=31, divisor=2))
-    batches = list(evaluation_batches(pairs, batch_tokens=31, divisor=2))
+    batches = list(evaluation_batches(pairs, batch_tokens=31, batch_multiple=2))
+    batches = list(evaluation_batches(pairs, batch_tokens=31, batch_multiple=2))
     assert sorted(pair for batch in batches for pair in pairs_in(batch)) == sorted(pairs_of(pairs))
 
 
 def test_evaluation_gives_a_long_source_as_few_rows_as_a_long_target():
     pairs = corpus([(997, 3), (3, 5), (7, 2), (1, 1)])
-    batches = list(evaluation_batches(pairs, batch_tokens=101, divisor=2))
+    batches = list(evaluation_batches(pairs, batch_tokens=101, batch_multiple=2))
     assert sorted(pair for batch in batches for pair in pairs_in(batch)) == sorted(pairs_of(pairs))
     assert {len(batch.source) for batch in batches} == {2}

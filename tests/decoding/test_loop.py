@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer_jax.decoding.loop import until_done
+from transformer_jax.decoding.loop import decode_loop
 from transformer_jax.decoding.next_token import Hypotheses
 
 
@@ -36,7 +36,7 @@ def test_every_sentence_advances_until_it_is_done(sentences, longest):
         shown = now.noted[:, None].astype(jnp.float32)
         return Hypotheses(now.noted[:, None, None], shown)
 
-    found = until_done(lambda now: now.left > 0, advance, first, result)
+    found = decode_loop(lambda now: now.left > 0, advance, first, result)
     jax.effects_barrier()
     assert len(rows) == left.max()
     expected = np.arange(sentences) + 10 * left * (left + 1) // 2

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer_jax.decoding.next_token import Vocabulary, allowed_logits, likeliest, log_normalizer
+from transformer_jax.decoding.next_token import SpecialIds, allowed_logits, top_k_log_probs, log_normalizer
 
 ROWS = 5
 
@@ -22,11 +22,11 @@ def words(request):
 
 @pytest.fixture
 def vocabulary(words):
-    return Vocabulary(pad=0, unknown=1, start=words - 2, end=3)
+    return SpecialIds(pad=0, unknown=1, start=words - 2, end=3)
 
 
 @pytest.fixture
-def logits(words, kind, vocabulary):
+def logits(words, kind, special_ids):
     values = np.random.default_rng(0).permutation(ROWS * words).reshape(ROWS, words).astype(np.float32)
     values = values * 30 / values.max()
     if kind == "ties":
@@ -34,15 +34,15 @@ def logits(words, kind, vocabulary):
     if kind == "few possible":
         values = np.where(np.arange(words) % 401 == 3, values, -np.inf)
     if kind == "forbidden likeliest":
-        values[:, [vocabulary.pad, vocabulary.start]] = 40
+        values[:, [special_ids.pad, special_ids.sos]] = 40
     return jnp.asarray(values)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_likeliest_is_top_k_of_what_is_allowed(logits, vocabulary, count):
+def test_likeliest_is_top_k_of_what_is_allowed(logits, special_ids, count):
     at_limit = jnp.arange(ROWS) == 2
-    log_p, found = likeliest(logits, at_limit, vocabulary, count)
-    expected = allowed_logits(logits, at_limit, vocabulary) - log_normalizer(logits)
+    log_p, found = top_k_log_probs(logits, at_limit, special_ids, count)
+    expected = allowed_logits(logits, at_limit, special_ids) - log_normalizer(logits)
     expected_log_p, expected_words = jax.lax.top_k(expected, count)
     np.testing.assert_allclose(log_p, expected_log_p, rtol=1e-6)
     possible = np.isfinite(expected_log_p)
@@ -51,5 +51,5 @@ def test_likeliest_is_top_k_of_what_is_allowed(logits, vocabulary, count):
 
 
 def test_of_no_numbers_a_word_is_found():
-    _, found = likeliest(jnp.full((1, 13), jnp.nan), jnp.zeros(1, bool), Vocabulary(0, 1, 2, 3), 1)
+    _, found = top_k_log_probs(jnp.full((1, 13), jnp.nan), jnp.zeros(1, bool), SpecialIds(0, 1, 2, 3), 1)
     assert 0 <= found[0, 0] < 13

@@ -8,11 +8,11 @@ from uncached import EOS, SPECIAL, assert_same, beam_by_hand, greedy_by_hand
 
 from transformer_jax.decoding import search as module
 from transformer_jax.decoding.next_token import Hypotheses
-from transformer_jax.decoding.search import ROWS, WIDTHS, Sampling, most_tokens, search
+from transformer_jax.decoding.search import BATCH_SIZES, LENGTH_BUCKETS, Sampling, max_target_length, search
 from transformer_jax.errors import InputError
 
 A = 4
-FIRST, SECOND, *_, LAST = WIDTHS
+FIRST, SECOND, *_, LAST = LENGTH_BUCKETS
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def recorded(monkeypatch, dice):
     """Greedy search that only notes the shapes and answers each row with its own first token, then [EOS]."""
     shapes = []
 
-    def answer(model, params, batch, limits, length, vocabulary):
+    def answer(model, params, batch, limits, length, special_ids):
         shapes.append(batch.shape)
         tokens = np.zeros((len(batch), 1, length), np.int32)
         tokens[:, 0, 0], tokens[:, 0, 1] = batch[:, 0], EOS
@@ -45,15 +45,15 @@ def test_any_number_of_sentences_comes_back_in_order(sentences, recorded):
     lengths = np.random.default_rng(0).integers(2, 301, sentences).tolist()
     found = call(lengths)
     assert [one.ids for [one] in found] == [(number + 4, EOS) for number in range(sentences)]
-    assert [one.score for [one] in found] == [most_tokens(length) for length in lengths]
+    assert [one.score for [one] in found] == [max_target_length(length) for length in lengths]
 
 
 def test_batches_have_few_shapes_and_hold_their_sentences(recorded):
     call, shapes = recorded
     lengths = [length for length in range(2, 128) for _ in range(5)]
     call(lengths)
-    assert {rows for rows, _ in shapes} <= set(ROWS)
-    assert {width for _, width in shapes} <= set(WIDTHS)
+    assert {rows for rows, _ in shapes} <= set(BATCH_SIZES)
+    assert {width for _, width in shapes} <= set(LENGTH_BUCKETS)
     assert sum(rows for rows, _ in shapes) >= len(lengths)
 
 
@@ -75,7 +75,7 @@ def test_65_sentences_of_a_width_take_a_full_batch_and_one_alone(recorded):
 
 def test_as_many_batches_are_decoded_at_once_as_the_memory_holds(random_case, monkeypatch):
     model, batches = random_case().model, [([0] * 64, FIRST)] * 3
-    monkeypatch.setattr(module, "workers", lambda: 4)
+    monkeypatch.setattr(module, "max_parallel_batches", lambda: 4)
 
     def at_once(there):
         monkeypatch.setattr(module, "device_memory", lambda: there)
@@ -104,7 +104,7 @@ def test_a_beam_of_one_is_greedy(alpha, random_case, batch):
     # Limits of 2 * length + 8 would need longer rows by hand: a source of 2 tokens may have 12.
     source = batch[0][1]
     [[found]] = search(*case, [source], SPECIAL, 1, alpha)
-    expected = greedy_by_hand(case, source, most_tokens(len(source)))
+    expected = greedy_by_hand(case, source, max_target_length(len(source)))
     assert_same([found], [expected])
 
 
@@ -112,7 +112,7 @@ def test_n_best_of_each_sentence_is_its_own(random_case):
     case = random_case(spread=1.0)
     sources = [(A, EOS), (7, EOS), (9, EOS)]
     for source, found in zip(sources, search(*case, sources, SPECIAL, 3, 0.6, wanted=3), strict=True):
-        expected = beam_by_hand(case, source, most_tokens(2), 3, 0.6)
+        expected = beam_by_hand(case, source, max_target_length(2), 3, 0.6)
         assert [one.ids for one in found] == [one.ids for one in expected]
         assert [one.score for one in found] == pytest.approx([one.score for one in expected], rel=1e-4)
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from tiny_run import SETTINGS, make_run
+from tiny_run import TINY_CONFIG, make_run
 
-from transformer_jax import Translator, config
+from transformer_jax import Translator
+from transformer_jax.config import save_config
 from transformer_jax.decoding.search import Sampling
 from transformer_jax.decoding.translator import Translation
 from transformer_jax.errors import InputError, RunError
@@ -150,9 +151,7 @@ def test_settings_that_make_no_sense_are_refused(settings, message, translator):
 
 
 def test_a_model_that_has_diverged_is_named(translator):
-    broken = Translator(
-        translator.settings, translator.tokenizers, jax.tree.map(lambda x: x * np.nan, translator.params)
-    )
+    broken = Translator(translator.config, translator.tokenizers, jax.tree.map(lambda x: x * np.nan, translator.params))
     for settings in ({"beam": 1}, {"beam": 3}, {"sampling": Sampling(top_k=2)}):
         with pytest.raises(RunError, match="diverged"):
             broken.translate([TEXT], **settings)
@@ -267,13 +266,13 @@ def test_a_damaged_checkpoint_is_refused(copy):
 
 
 def test_parameters_that_do_not_fit_the_config_are_refused(copy):
-    wider = dataclasses.replace(SETTINGS, model=dataclasses.replace(SETTINGS.model, d_ff=23))
-    config.save(wider, copy / "config.json")
+    wider = dataclasses.replace(TINY_CONFIG, model=dataclasses.replace(TINY_CONFIG.model, d_ff=23))
+    save_config(wider, copy / "config.json")
     refused(copy, r"feed_forward/narrow/kernel has shape \(19, 14\), but config and tokenizers need \(23, 14\)")
 
 
 def test_tokenizers_of_another_run_are_refused(copy, tmp_path):
-    tokenizer = dataclasses.replace(SETTINGS.tokenizer, size=293)
-    other = make_run(tmp_path / "other", dataclasses.replace(SETTINGS, tokenizer=tokenizer))
+    tokenizer = dataclasses.replace(TINY_CONFIG.tokenizer, size=293)
+    other = make_run(tmp_path / "other", dataclasses.replace(TINY_CONFIG, tokenizer=tokenizer))
     shutil.copy(other / "tokenizer.json", copy)
     refused(copy, "parameter target_embeddings/table")

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer_jax.decoding.next_token import Vocabulary
+from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.search import Hypothesis
 from transformer_jax.model.transformer import Transformer
 
 PAD, UNK, SOS, EOS = range(4)
-SPECIAL = Vocabulary(PAD, UNK, SOS, EOS)
+SPECIAL = SpecialIds(PAD, UNK, SOS, EOS)
 
 
 class Case(NamedTuple):

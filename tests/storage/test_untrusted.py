@@ -106,7 +106,7 @@ def test_a_folder_of_format_3_is_read_as_the_model_that_it_is(run):
     for name in ("activation", "positions", "scale_embeddings", "biases", "norm_epsilon"):
         del content["model"][name]
     (run / "config.json").write_text(json.dumps(content | {"format": 3}))
-    assert Translator.load(run).settings.model.activation == "relu"
+    assert Translator.load(run).config.model.activation == "relu"
     change(run / "config.json", "format", to=2)
     assert "config.json has format 2, this program reads 3 and 4." in refusal(run)
 

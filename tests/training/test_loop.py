@@ -16,7 +16,6 @@ import pytest
 from jax.profiler import ProfileData
 
 from benchmarks.results import read
-from transformer_jax import config as configs
 from transformer_jax.config import (
     Config,
     DataConfig,
@@ -25,6 +24,7 @@ from transformer_jax.config import (
     OptimizerConfig,
     TokenizerConfig,
     TrainingConfig,
+    save_config,
 )
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, RunError, Stopped
@@ -52,7 +52,7 @@ def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write_corpus(folder)
 
-    def settings(steps=12, **training):
+    def make_config(steps=12, **training):
         return Config(
             model=ModelConfig(d_model=16, d_ff=32, heads=2, encoder_layers=1, decoder_layers=1, dropout=0.1),
             data=DataConfig(
@@ -67,7 +67,7 @@ def recipe(tmp_path_factory):
             ),
         )
 
-    return settings
+    return make_config
 
 
 @pytest.fixture(scope="module")
@@ -445,7 +445,7 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
 
 def test_a_later_start_leaves_the_training_text_alone(recipe, tmp_path, monkeypatch):
     first = corpus.load_corpus(recipe(), tmp_path)
-    configs.save(recipe(), tmp_path / "config.json")
+    save_config(recipe(), tmp_path / "config.json")
     opened = []
     real = corpus.open_pairs
     monkeypatch.setattr(corpus, "open_pairs", lambda *arguments: opened.append(arguments[-1]) or real(*arguments))

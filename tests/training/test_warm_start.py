@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from tiny_run import SETTINGS, tiny_run  # noqa: F401
+from tiny_run import TINY_CONFIG, tiny_run  # noqa: F401
 
 from transformer_jax.data.tokenizers import load_tokenizers
 from transformer_jax.errors import InputError
@@ -17,10 +17,10 @@ from transformer_jax.training.warm_start import started_from
 
 def state_of(folder, **changes):
     """A state of zeros before the first update, with an average of weights."""
-    settings = dataclasses.replace(SETTINGS, model=dataclasses.replace(SETTINGS.model, **changes))
-    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, ema=0.9))
+    config = dataclasses.replace(TINY_CONFIG, model=dataclasses.replace(TINY_CONFIG.model, **changes))
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, ema=0.9))
     words = len(load_tokenizers(folder).source)
-    shapes = prepare(settings, make_mesh(settings.mesh), words, words).state
+    shapes = prepare(config, make_mesh(config.mesh), words, words).state
     return jax.tree.map(
         lambda leaf: jax.make_array_from_callback(
             leaf.shape, leaf.sharding, lambda part: np.zeros(leaf.shape, leaf.dtype)[part]

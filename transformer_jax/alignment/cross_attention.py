@@ -14,18 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from transformer_jax.alignment.reading import AlignedTokens
+from transformer_jax.alignment.reading import PairAttention
 from transformer_jax.attention.words import source_words, target_words
 from transformer_jax.data.tokenizers import Tokenizers
 from transformer_jax.model.transformer import Transformer
 
-LENGTHS = 16
+LENGTH_MULTIPLE = 16
 """Both sides of a batch are padded to a multiple of this many tokens, the same for both: few programs are compiled."""
-TOKENS = 2048
+MAX_BATCH_TOKENS = 2048
 """Tokens of a side in a batch: bounds the memory of the weights, which are the square of the length."""
 
 
-class Encoded(NamedTuple):
+class TokenizedPair(NamedTuple):
     """A sentence and its translation, as raw text and as ids, x1 ... xn [EOS] and y1 ... ym [EOS]."""
 
     source: str
@@ -34,15 +34,15 @@ class Encoded(NamedTuple):
     target_ids: Sequence[int]
 
 
-def read_attention(
-    model: Transformer, params: Any, tokenizers: Tokenizers, pairs: Sequence[Encoded]
-) -> Iterator[tuple[int, AlignedTokens]]:
+def compute_pair_attention(
+    model: Transformer, params: Any, tokenizers: Tokenizers, pairs: Sequence[TokenizedPair]
+) -> Iterator[tuple[int, PairAttention]]:
     """The number of each pair, from 0, shortest first, and its attention while the decoder is fed the target."""
-    for number, weights in cross_attention(model, params, tokenizers.target.sos_id, pairs):
+    for number, weights in compute_cross_attention(model, params, tokenizers.target.sos_id, pairs):
         pair = pairs[number]
         yield (
             number,
-            AlignedTokens(
+            PairAttention(
                 weights,
                 source_words(tokenizers.source, pair.source, pair.source_ids),
                 target_words(tokenizers.target, pair.target, pair.target_ids),
@@ -50,8 +50,8 @@ def read_attention(
         )
 
 
-def cross_attention(
-    model: Transformer, params: Any, start: int, pairs: Sequence[Encoded]
+def compute_cross_attention(
+    model: Transformer, params: Any, start: int, pairs: Sequence[TokenizedPair]
 ) -> Iterator[tuple[int, Float[np.ndarray, "L H T S"]]]:
     """The weights alone; start: the id of [SOS].
 
@@ -60,9 +60,9 @@ def cross_attention(
     lengths = [max(len(pair.source_ids), len(pair.target_ids)) for pair in pairs]
     by_width: dict[int, list[int]] = {}
     for number in sorted(range(len(pairs)), key=lambda number: lengths[number]):
-        by_width.setdefault(-(-lengths[number] // LENGTHS) * LENGTHS, []).append(number)
+        by_width.setdefault(-(-lengths[number] // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, []).append(number)
     for width, members in by_width.items():
-        rows = max(1, TOKENS // width)
+        rows = max(1, MAX_BATCH_TOKENS // width)
         for first in range(0, len(members), rows):
             batch = members[first : first + rows]
             # One pair alone, as when somebody types, does not wait for a whole batch.
@@ -73,7 +73,7 @@ def cross_attention(
                 sources[row, : len(source)] = source
                 inputs[row, : len(target)] = [start, *target[:-1]]
                 source_segments[row, : len(source)] = target_segments[row, : len(target)] = 1
-            weights = np.asarray(_cross(model, params, sources, inputs, source_segments, target_segments), np.float32)
+            weights = np.asarray(_cross_attention_batch(model, params, sources, inputs, source_segments, target_segments), np.float32)
             for row, number in enumerate(batch):
                 _, _, source, target = pairs[number]
                 # A copy: whoever keeps one pair's weights does not keep the batch's.
@@ -81,7 +81,7 @@ def cross_attention(
 
 
 @partial(jax.jit, static_argnums=0)
-def _cross(
+def _cross_attention_batch(
     model: Transformer,
     params: Any,
     source: Int[Array, "B S"],

@@ -19,14 +19,14 @@ Link = tuple[int, int]
 Links = frozenset[Link]
 
 
-class Gold(NamedTuple):
+class GoldLinks(NamedTuple):
     """The links that people have made for one sentence pair: a sure link is also possible."""
 
     sure: Links
     possible: Links
 
 
-class Rates(NamedTuple):
+class AlignmentScores(NamedTuple):
     """With A the links found, S the sure and P the possible ones: |A n P| / |A|, |A n S| / |S|, and the Alignment Error
     Rate 1 - (|A n S| + |A n P|) / (|A| + |S|). Sizes are summed over the sentence pairs first.
 
@@ -38,21 +38,21 @@ class Rates(NamedTuple):
     error: float
 
 
-def rates(found: Sequence[Links], gold: Sequence[Gold]) -> Rates:
+def score_alignments(found: Sequence[Links], gold: Sequence[GoldLinks]) -> AlignmentScores:
     """How good the links of sentence pairs are. The gold must hold a sure link."""
     pairs = list(zip(found, gold, strict=True))
     links, sure = sum(map(len, found)), sum(len(one.sure) for one in gold)
     in_sure = sum(len(links & one.sure) for links, one in pairs)
     in_possible = sum(len(links & one.possible) for links, one in pairs)
-    return Rates(in_possible / links if links else 0.0, in_sure / sure, 1 - (in_sure + in_possible) / (links + sure))
+    return AlignmentScores(in_possible / links if links else 0.0, in_sure / sure, 1 - (in_sure + in_possible) / (links + sure))
 
 
-def as_text(links: Iterable[Link]) -> str:
+def format_links(links: Iterable[Link]) -> str:
     """One line in the Pharaoh format, in order."""
     return " ".join(f"{source}-{target}" for source, target in sorted(links))
 
 
-def read_gold(path: Path, words: Sequence[tuple[int, int]]) -> list[Gold]:
+def read_gold_links(path: Path, words: Sequence[tuple[int, int]]) -> list[GoldLinks]:
     """Read alignments made by hand.
 
     words: how many source and target words each sentence pair has.
@@ -72,7 +72,7 @@ def read_gold(path: Path, words: Sequence[tuple[int, int]]) -> list[Gold]:
     return gold
 
 
-def _parse(line: str, place: str, source_words: int, target_words: int) -> Gold:
+def _parse(line: str, place: str, source_words: int, target_words: int) -> GoldLinks:
     sure, possible = set(), set()
     for written in line.split():
         parts = re.fullmatch(r"(\d{1,9})([-p])(\d{1,9})", written, re.ASCII)
@@ -87,4 +87,4 @@ def _parse(line: str, place: str, source_words: int, target_words: int) -> Gold:
         possible.add(link)
         if parts[2] == "-":
             sure.add(link)
-    return Gold(frozenset(sure), frozenset(possible))
+    return GoldLinks(frozenset(sure), frozenset(possible))

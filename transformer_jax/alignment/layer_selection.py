@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transformer_jax.alignment.error_rate import Links
-from transformer_jax.alignment.reading import Reading
-from transformer_jax.alignment.report import Side
+from transformer_jax.alignment.reading import AlignmentRule
+from transformer_jax.alignment.report import ModelAttention
 
 
-def agreeing_readings(sides: tuple[Side, Side], readings: tuple[Sequence[Reading], Sequence[Reading]]) -> list[Reading]:
+def most_agreeing_rules(sides: tuple[ModelAttention, ModelAttention], readings: tuple[Sequence[AlignmentRule], Sequence[AlignmentRule]]) -> list[AlignmentRule]:
     """One of the ``readings`` of each side, both of one method."""
     forward, reverse = (
         {reading: side.links(reading) for reading in several} for side, several in zip(sides, readings, strict=True)

@@ -26,7 +26,7 @@ Head = tuple[int, int]
 """Layer and head, from 0."""
 
 
-class AlignedTokens(NamedTuple):
+class PairAttention(NamedTuple):
     """One sentence pair: its weights, and the word of each of its tokens, [EOS] last; see ``words``."""
 
     cross: Float[np.ndarray, "L H T S"]
@@ -34,7 +34,7 @@ class AlignedTokens(NamedTuple):
     target_words: tuple[int, ...]
 
 
-class Reading(NamedTuple):
+class AlignmentRule(NamedTuple):
     """How to read an alignment off the weights: in which row, and averaged over which heads."""
 
     method: Method
@@ -46,7 +46,7 @@ class Reading(NamedTuple):
         return cls("plain", tuple((layers - 1, head) for head in range(heads)))
 
 
-def word_weights(pair: AlignedTokens, reading: Reading) -> Float[np.ndarray, "V W"]:
+def word_weights(pair: PairAttention, reading: AlignmentRule) -> Float[np.ndarray, "V W"]:
     """How much each word that the model writes (a column) is read off each word that it translates (a row)."""
     layers, heads = zip(*reading.heads, strict=True)
     weights = pair.cross[list(layers), list(heads)].mean(axis=0)
@@ -60,7 +60,7 @@ def word_weights(pair: AlignedTokens, reading: Reading) -> Float[np.ndarray, "V 
     return found
 
 
-def links_of_targets(weights: Float[np.ndarray, "V W"]) -> Links:
+def link_target_words(weights: Float[np.ndarray, "V W"]) -> Links:
     """Each target word and the source word with the most weight, if any has some."""
     if not len(weights):
         return frozenset()
@@ -68,12 +68,12 @@ def links_of_targets(weights: Float[np.ndarray, "V W"]) -> Links:
     return frozenset((source, target) for target, source in enumerate(strongest) if weights[source, target] > 0)
 
 
-def links_of_sources(weights: Float[np.ndarray, "V W"]) -> Links:
+def link_source_words(weights: Float[np.ndarray, "V W"]) -> Links:
     """Each source word and the target word with the most weight, if any has some."""
-    return frozenset((source, target) for target, source in links_of_targets(weights.T))
+    return frozenset((source, target) for target, source in link_target_words(weights.T))
 
 
-def strongest_sources(attention: Attention) -> list[int]:
+def strongest_source_tokens(attention: Attention) -> list[int]:
     """For each target token, the number (from 0) of the source token with the most weight, averaged over layers and
     heads.
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer_jax.alignment.error_rate import Link, Links
-from transformer_jax.alignment.reading import links_of_sources, links_of_targets
+from transformer_jax.alignment.reading import link_source_words, link_target_words
 
 Symmetrization = Literal["agreement", "intersection", "union", "grow-diagonal", "grow-diagonal-final-and"]
 
@@ -85,7 +85,7 @@ def agreement(forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _
     rows, columns = np.minimum(forward.shape, reverse.shape)
     both = forward[:rows, :columns] * reverse[:rows, :columns]
     shared = _shares(both, axis=0) * _shares(both, axis=1)
-    return grow_diagonal(links_of_targets(shared), links_of_sources(shared))
+    return grow_diagonal(link_target_words(shared), link_source_words(shared))
 
 
 def _shares(weights: Float[np.ndarray, "V W"], axis: int) -> Float[np.ndarray, "V W"]:
@@ -94,7 +94,7 @@ def _shares(weights: Float[np.ndarray, "V W"], axis: int) -> Float[np.ndarray, "
     return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
 
 
-OF_LINKS: dict[Symmetrization, Callable[[Links, Links], Links]] = {
+LINK_SYMMETRIZATIONS: dict[Symmetrization, Callable[[Links, Links], Links]] = {
     "intersection": intersection,
     "union": union,
     "grow-diagonal": grow_diagonal,
@@ -102,10 +102,10 @@ OF_LINKS: dict[Symmetrization, Callable[[Links, Links], Links]] = {
 }
 
 
-def symmetrized(how: Symmetrization, forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _"]) -> Links:
+def symmetrize(how: Symmetrization, forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _"]) -> Links:
     """The links of one sentence pair by the weights of the model that writes its target, and of that which writes its
     source.
     """
     if how == "agreement":
         return agreement(forward, reverse)
-    return OF_LINKS[how](links_of_targets(forward), links_of_sources(reverse))
+    return LINK_SYMMETRIZATIONS[how](link_target_words(forward), link_source_words(reverse))

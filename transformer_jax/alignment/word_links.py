@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transformer_jax.alignment.cross_attention import Encoded, read_attention
+from transformer_jax.alignment.cross_attention import TokenizedPair, compute_pair_attention
 from transformer_jax.alignment.error_rate import Link, Links
-from transformer_jax.alignment.reading import Reading, links_of_targets, word_weights
+from transformer_jax.alignment.reading import AlignmentRule, link_target_words, word_weights
 from transformer_jax.attention.words import word_numbers
 from transformer_jax.decoding.translator import Translation, Translator
 
 
 def word_links(translator: Translator, texts: Sequence[str], translations: Sequence[Translation]) -> list[Links]:
-    """The links (word of the text, word of the translation) of each pair, read as ``Reading.default`` says.
+    """The links (word of the text, word of the translation) of each pair, read as ``AlignmentRule.default`` says.
 
     Words are those between white space, from 0, also of a text that was translated in parts. Each word of a text that
     was passed on as it is came from itself.
     """
     pieces = [(number, part) for number, one in enumerate(translations) for part in one.parts or (one,)]
     pieces = [(number, part) for number, part in pieces if part.source_ids]
-    encoded = [Encoded(part.source, part.text, part.source_ids, part.target_ids) for _, part in pieces]
+    encoded = [TokenizedPair(part.source, part.text, part.source_ids, part.target_ids) for _, part in pieces]
     config = translator.model.config
-    reading = Reading.default(config.decoder_layers, config.heads)
-    read = read_attention(translator.model, translator.params, translator.tokenizers, encoded)
-    links_of_piece = {place: links_of_targets(word_weights(tokens, reading)) for place, tokens in read}
+    reading = AlignmentRule.default(config.decoder_layers, config.heads)
+    read = compute_pair_attention(translator.model, translator.params, translator.tokenizers, encoded)
+    links_of_piece = {place: link_target_words(word_weights(tokens, reading)) for place, tokens in read}
 
     links: list[set[Link]] = [set() for _ in texts]
     for number, (text, translation) in enumerate(zip(texts, translations, strict=True)):

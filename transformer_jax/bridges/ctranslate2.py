@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer_jax.bridges.exported import Quantization, exported
-from transformer_jax.decoding.search import most_tokens
+from transformer_jax.decoding.search import max_target_length
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
 from transformer_jax.model.embeddings import sinusoids
@@ -39,7 +39,7 @@ def export_ctranslate2(translator: Translator, folder: Path, quantization: Quant
     except ModuleNotFoundError as error:
         raise InputError(f'the export needs {error.name}. Run: pip install "ctranslate2>=4.8.5,<5"') from error
 
-    config, tokenizers = translator.settings.model, translator.tokenizers
+    config, tokenizers = translator.config.model, translator.tokenizers
     layers = (config.encoder_layers, config.decoder_layers)
     activation = {"relu": Activation.RELU, "swish": Activation.SWISH}[config.activation]
     spec = TransformerSpec.from_config(layers, config.heads, pre_norm=config.norm == "pre", activation=activation)
@@ -59,11 +59,11 @@ def export_ctranslate2(translator: Translator, folder: Path, quantization: Quant
 
 def _fill(spec: Any, translator: Translator) -> None:
     """Put the parameters where a ``TransformerSpec`` has them."""
-    config, params = translator.settings.model, translator.params
+    config, params = translator.config.model, translator.params
     # Copies: quantizing writes into them.
     target = np.array(params["target_embeddings"]["table"])
     source = target if config.share_embeddings == "all" else np.array(params["source_embeddings"]["table"])
-    longest = max(LONGEST_SOURCE, most_tokens(translator.settings.data.max_length))
+    longest = max(LONGEST_SOURCE, max_target_length(translator.config.data.max_length))
     positions = np.array(sinusoids(jnp.arange(longest)[None], config.d_model, config.positions)[0])
     for stack, embeddings, table in (
         (spec.encoder, spec.encoder.embeddings[0], source),

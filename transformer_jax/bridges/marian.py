@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer_jax import config as configs
 from transformer_jax.bridges.tensors import WEIGHTS, Tensors, read_tensors
-from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
+from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig, save_config
 from transformer_jax.data.sentencepieces import SentencePieces
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers, save_tokenizers
 from transformer_jax.errors import InputError
@@ -107,7 +106,7 @@ def import_marian(model: str, workdir: Path) -> None:
     network = model_config(values, folder / "config.json")
     tokenizers = read_tokenizers(folder, values)
     params = parameters(read_tensors(folder), network, tokenizers, folder)
-    settings = Config(
+    config = Config(
         model=network,
         data=data_config(folder, values),
         tokenizer=TokenizerConfig(
@@ -119,7 +118,7 @@ def import_marian(model: str, workdir: Path) -> None:
     unfinished = atomic.own_name(workdir)
     try:
         unfinished.mkdir(parents=True)
-        write_run(unfinished, settings, tokenizers, params)
+        write_run(unfinished, config, tokenizers, params)
         unfinished.rename(workdir)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -295,9 +294,9 @@ def their_names(path: str, network: ModelConfig) -> tuple[str, ...]:
     return (path,)
 
 
-def write_run(folder: Path, settings: Config, tokenizers: Tokenizers, params: Any) -> None:
+def write_run(folder: Path, config: Config, tokenizers: Tokenizers, params: Any) -> None:
     """Write a run whose one checkpoint holds weights alone: there is nothing yet that training could go on from."""
-    configs.save(settings, folder / "config.json")
+    save_config(config, folder / "config.json")
     save_tokenizers(tokenizers, folder)
     one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
     with Checkpoints(folder / "checkpoints") as checkpoints:

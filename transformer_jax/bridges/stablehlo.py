@@ -93,7 +93,7 @@ def export_stablehlo(translator: Translator, folder: Path) -> None:
     """
     if find_spec("flatbuffers") is None:
         raise InputError("the export needs flatbuffers. Run: pip install flatbuffers")
-    config, special = translator.settings.model, translator.tokenizers.target
+    config, special = translator.config.model, translator.tokenizers.target
     b, s, t = jax.export.symbolic_shape("b, s, t")
     # Beside the programs: both read the parameters, and within them they would be there twice, as constants to compile.
     parameters = {name: np.asarray(leaf) for name, leaf in flatten_dict(translator.params, sep="/").items()}
@@ -118,7 +118,7 @@ def export_stablehlo(translator: Translator, folder: Path) -> None:
         "jax": jax.__version__,
         "platforms": PLATFORMS,
         "tokens": {"pad": special.pad_id, "unknown": special.unk_id, "start": special.sos_id, "end": special.eos_id},
-        "longest_source_trained_on": translator.settings.data.max_length,
+        "longest_source_trained_on": translator.config.data.max_length,
         "programs": {name: {"inputs": one.inputs, "outputs": one.outputs} for name, one in EXPORTED_FUNCTIONS.items()},
         "arrays": {
             name: {

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.alignment.error_rate import Gold, Links, as_text, rates, read_gold
-from transformer_jax.alignment.layer_selection import agreeing_readings
-from transformer_jax.alignment.reading import Method, Reading, links_of_targets
-from transformer_jax.alignment.report import METHODS, as_row, put_together, tables
+from transformer_jax.alignment.error_rate import GoldLinks, Links, format_links, score_alignments, read_gold_links
+from transformer_jax.alignment.layer_selection import most_agreeing_rules
+from transformer_jax.alignment.reading import Method, AlignmentRule, link_target_words
+from transformer_jax.alignment.report import METHODS, table_row, symmetrize_all, report_tables
 from transformer_jax.alignment.symmetrization import Symmetrization
 from transformer_jax.commands.cli import call_of, parse
 from transformer_jax.commands.newest_run import newest_run
@@ -80,7 +80,7 @@ def align(command: AlignCommand) -> None:
     pairs = Pairs(f"{command.source} and {command.target}", open_files(command.source, command.target), "refuse")
     # Reads all of it, so that a bad line is found before anything is written.
     lengths = [(len(pair.source.split()), len(pair.target.split())) for pair in pairs]
-    gold = None if command.gold is None else read_gold(command.gold, lengths)
+    gold = None if command.gold is None else read_gold_links(command.gold, lengths)
     models = chosen(load_models(command), command, pairs)
     if gold is not None:
         print_error_rates(command, models, list(pairs), gold)
@@ -89,30 +89,30 @@ def align(command: AlignCommand) -> None:
         first = 1
         for block in line_blocks(pairs, BLOCK_LINES):
             found = [model.weights(block, first) for model in models]
-            print(*map(as_text, combined(found, command.symmetrize or "agreement")), sep="\n", file=out)
+            print(*map(format_links, combined(found, command.symmetrize or "agreement")), sep="\n", file=out)
             first += len(block)
 
 
 def print_error_rates(
-    command: AlignCommand, models: Sequence[AligningModel], pairs: Sequence[Pair], gold: Sequence[Gold]
+    command: AlignCommand, models: Sequence[AligningModel], pairs: Sequence[Pair], gold: Sequence[GoldLinks]
 ) -> None:
     """Print how good each way to find links is, and that of the command; write its links, too, if --output is given."""
-    from transformer_jax.alignment.aligning_model import side_of
+    from transformer_jax.alignment.aligning_model import collect_attention
 
-    sides = [side_of(model, pairs) for model in models]
-    for line in tables(sides, gold):
+    sides = [collect_attention(model, pairs) for model in models]
+    for line in report_tables(sides, gold):
         print(line)
     found = [side.weights(model.reading) for side, model in zip(sides, models, strict=True)]
     links = combined(found, command.symmetrize or "agreement")
-    print(as_row("with these options", [rates(links, gold)]))
+    print(table_row("with these options", [score_alignments(links, gold)]))
     if command.output is not None:
         with destination(command.output) as out:
-            print(*map(as_text, links), sep="\n", file=out)
+            print(*map(format_links, links), sep="\n", file=out)
 
 
 def combined(found: Sequence[Sequence[Float[np.ndarray, "_ _"]]], how: Symmetrization) -> list[Links]:
     """The links of each pair: those of the only model, or of two put together."""
-    return list(map(links_of_targets, found[0])) if len(found) == 1 else put_together(how, *found)
+    return list(map(link_target_words, found[0])) if len(found) == 1 else symmetrize_all(how, *found)
 
 
 def load_models(command: AlignCommand) -> list[AligningModel]:
@@ -129,9 +129,9 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
     for folder in folders:
         translator = Translator.load(folder)
         models.append(
-            AligningModel(folder, translator, readings(command, folder, translator)[-1], transposed=bool(models))
+            AligningModel(folder, translator, readings(command, folder, translator)[-1], is_reverse=bool(models))
         )
-    languages = [(model.translator.settings.data.source, model.translator.settings.data.target) for model in models]
+    languages = [(model.translator.config.data.source, model.translator.config.data.target) for model in models]
     if languages[-1][::-1] != languages[0] and len(models) == 2:
         raise InputError(
             f"{models[1].name}, is not the way back of {models[0].name}. Give a run that translates from "
@@ -140,7 +140,7 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
     return models
 
 
-def readings(command: AlignCommand, folder: Path, translator: Translator) -> list[Reading]:
+def readings(command: AlignCommand, folder: Path, translator: Translator) -> list[AlignmentRule]:
     """Those that --method, --layer and --head leave open, the default last.
 
     Raises InputError for a layer or a head that is not there.
@@ -155,19 +155,19 @@ def readings(command: AlignCommand, folder: Path, translator: Translator) -> lis
     methods = METHODS[::-1] if command.method is None else [command.method]
     layers = range(config.decoder_layers) if command.layer is None else [command.layer]
     heads = range(config.heads) if command.head is None else [command.head]
-    return [Reading(method, tuple((layer, head) for head in heads)) for method in methods for layer in layers]
+    return [AlignmentRule(method, tuple((layer, head) for head in heads)) for method in methods for layer in layers]
 
 
 def chosen(models: list[AligningModel], command: AlignCommand, pairs: Iterable[Pair]) -> list[AligningModel]:
     """Two models with the readings by which they agree most on the first pairs; one as it is."""
-    from transformer_jax.alignment.aligning_model import side_of
+    from transformer_jax.alignment.aligning_model import collect_attention
 
     if len(models) == 1:
         return models
     sample = list(islice(pairs, SAMPLE))
-    forward, reverse = (side_of(model, sample) for model in models)
+    forward, reverse = (collect_attention(model, sample) for model in models)
     open_readings = [readings(command, model.folder, model.translator) for model in models]
-    found = agreeing_readings((forward, reverse), (open_readings[0], open_readings[1]))
+    found = most_agreeing_rules((forward, reverse), (open_readings[0], open_readings[1]))
     for model, reading in zip(models, found, strict=True):
         logging.info(f"{model.name}: {reading.method}, layer {reading.heads[0][0]}")
     return [model._replace(reading=reading) for model, reading in zip(models, found, strict=True)]

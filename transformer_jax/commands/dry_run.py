@@ -18,7 +18,7 @@ from transformer_jax.config import Config, MeshConfig
 from transformer_jax.data.batches import Batch, Shape
 from transformer_jax.model.flops import training_flops
 from transformer_jax.runtime.memory import bytes_on_a_device, device_memory
-from transformer_jax.sharding import batch_sharding, make_mesh, row_divisor
+from transformer_jax.sharding import batch_multiple, batch_sharding, make_mesh
 from transformer_jax.training.compiled import prepare, require_rows
 from transformer_jax.training.loss import CHUNKS, passes
 
@@ -102,7 +102,7 @@ def compile_step(config: Config, mesh: Mesh) -> Report:
     Raises InputError if the rows of that batch cannot be divided over the mesh.
     """
     words, length = config.tokenizer.size, config.data.max_length
-    parts = row_divisor(mesh) * config.training.accumulate
+    parts = batch_multiple(mesh) * config.training.accumulate
     require_rows(config, parts, length)
     shape = Shape(config.data.batch_tokens // length // parts * parts, length, length)
     program = prepare(config, mesh, words, words, CHUNKS["accelerator"])

@@ -58,7 +58,7 @@ def measure(translator: Translator, pairs: Sequence[Pair], beam: int) -> Ablatio
     Raises RunError if a loss is no finite number.
     """
     scores_of = scorer(translator, pairs, beam)
-    heads = all_heads(translator.settings.model)
+    heads = all_heads(translator.config.model)
     loss, bleu = ({kind: np.zeros(kept.shape) for kind, kept in heads.items()} for _ in range(2))
     with tqdm(total=1 + sum(kept.size for kept in heads.values()), unit="model", disable=None) as bar:
         whole = scores_of(heads)
@@ -87,7 +87,7 @@ def scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Callable
     them, a source of more than data.max_length tokens in parts.
     """
     encoded, _ = encode_pairs(pairs, translator.tokenizers, max_length=None)
-    batches = [jax.device_put(batch) for batch in evaluation_batches(encoded, LOSS_TOKENS, divisor=1)]
+    batches = [jax.device_put(batch) for batch in evaluation_batches(encoded, LOSS_TOKENS, batch_multiple=1)]
     sources, references = zip(*pairs, strict=True)
 
     def scores_of(heads: Heads) -> Scores:
@@ -96,9 +96,9 @@ def scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Callable
         loss = sum(float(one.cross_entropy) for one in sums) / sum(float(one.tokens) for one in sums)
         if not math.isfinite(loss):
             raise RunError(f"the loss is {loss}: the training of the model has diverged. Train again.")
-        masked = Translator(translator.settings, translator.tokenizers, params)
+        masked = Translator(translator.config, translator.tokenizers, params)
         translations = [found.text for found in masked.translate(sources, beam)]
-        bleu = score(translations, references, translator.settings.data.target)["BLEU"]
+        bleu = score(translations, references, translator.config.data.target)["BLEU"]
         return Scores(loss, bleu.value, bleu.signature)
 
     return scores_of

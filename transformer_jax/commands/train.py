@@ -13,10 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from transformer_jax import config as configs
 from transformer_jax.commands.cli import call_of, parse
 from transformer_jax.commands.recipe import find_recipe, load_recipe
-from transformer_jax.config import Config
+from transformer_jax.config import Config, load_config
 from transformer_jax.errors import InputError
 from transformer_jax.storage.untrusted import require_contained
 
@@ -93,22 +92,22 @@ def parse_train(arguments: list[str]) -> TrainCommand:
     return command
 
 
-def with_model_of(settings: Config, init: str, folder: Path) -> Config:
-    """The settings of a run that starts from ``init``, with model and tokenizers of the run in ``folder``. Raises
+def with_model_of(config: Config, init: str, folder: Path) -> Config:
+    """The config of a run that starts from ``init``, with model and tokenizers of the run in ``folder``. Raises
     InputError if there is none.
     """
     if not (folder / "config.json").is_file():
         raise InputError(f"training.init {folder} is not the folder of a run: it has no config.json. Name another.")
     require_contained(folder)
-    run = configs.load(folder / "config.json")
-    training = dataclasses.replace(settings.training, init=str(Path(init)))
-    return dataclasses.replace(settings, model=run.model, tokenizer=run.tokenizer, training=training)
+    run = load_config(folder / "config.json")
+    training = dataclasses.replace(config.training, init=str(Path(init)))
+    return dataclasses.replace(config, model=run.model, tokenizer=run.tokenizer, training=training)
 
 
-def require_same_model(changed: Config, settings: Config, init: str) -> None:
-    """Raise InputError if the run ``init``, which has ``settings``, has no weights for a model with the ``changed``."""
+def require_same_model(changed: Config, config: Config, init: str) -> None:
+    """Raise InputError if the run ``init``, which has ``config``, has no weights for a model with the ``changed``."""
     for section in ("model", "tokenizer"):
-        now, there = (dataclasses.asdict(getattr(each, section)) for each in (changed, settings))
+        now, there = (dataclasses.asdict(getattr(each, section)) for each in (changed, config))
         for name in now:
             if now[name] != there[name] and name not in ("dropout", "dtype"):
                 option = f"--{section}.{name.replace('_', '-')}"

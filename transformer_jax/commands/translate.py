@@ -135,7 +135,7 @@ def translate(command: TranslateCommand) -> None:
     if references is not None:
         from transformer_jax.evaluation import score
 
-        for name, value in score(best, references, translator.settings.data.target).items():
+        for name, value in score(best, references, translator.config.data.target).items():
             print(f"{name} {value.value:.2f}  {value.signature}", file=sys.stderr)
 
 
@@ -269,22 +269,22 @@ def show(
 
 def write_links(out: TextIO, translator: Translator, texts: list[str], translations: list[Translation]) -> None:
     """Write the alignment of each text and its translation."""
-    from transformer_jax.alignment.error_rate import as_text
+    from transformer_jax.alignment.error_rate import format_links
     from transformer_jax.alignment.word_links import word_links
 
     for links in word_links(translator, texts, translations):
-        print(as_text(links), file=out)
+        print(format_links(links), file=out)
 
 
 def _as_json(number: int, translation: Translation, attention: Attention | None) -> dict[str, object]:
-    from transformer_jax.alignment.reading import strongest_sources
+    from transformer_jax.alignment.reading import strongest_source_tokens
 
     return {
         "line": number,
         "text": translation.text,
         "score": translation.score,
         "tokens": translation.tokens,
-        "alignment": None if attention is None else strongest_sources(attention),
+        "alignment": None if attention is None else strongest_source_tokens(attention),
     }
 
 

@@ -230,10 +230,10 @@ def bucketed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], shapes: Sequence[
     return plans
 
 
-def bucket_shapes(pairs: EncodedPairs, buckets: int, batch_tokens: int, divisor: int) -> list[Shape]:
+def bucket_shapes(pairs: EncodedPairs, buckets: int, batch_tokens: int, batch_multiple: int) -> list[Shape]:
     """A few shapes of about ``batch_tokens`` target tokens each, from short rows to long ones.
 
-    divisor: the number of rows is a multiple of it, so that devices can share them.
+    batch_multiple: the number of rows is a multiple of it, so that devices can share them.
     """
     source, target = pairs.lengths()
     longest = np.maximum(source, target)
@@ -241,7 +241,7 @@ def bucket_shapes(pairs: EncodedPairs, buckets: int, batch_tokens: int, divisor:
     for bound in bucket_bounds(longest, buckets):
         within = longest <= bound
         width = Shape(0, int(source[within].max()), int(target[within].max()))
-        shapes.append(width._replace(rows=max(1, batch_tokens // width.target // divisor) * divisor))
+        shapes.append(width._replace(rows=max(1, batch_tokens // width.target // batch_multiple) * batch_multiple))
     return shapes
 
 

@@ -29,7 +29,7 @@ from transformer_jax.data.batches import (
 )
 
 
-class Share(NamedTuple):
+class Shard(NamedTuple):
     """The part of every batch's rows that this process loads."""
 
     process: int = 0
@@ -42,7 +42,7 @@ class Share(NamedTuple):
         return Plan(plan.shape._replace(rows=rows), mine)
 
 
-WHOLE = Share()
+WHOLE = Shard()
 """All rows: there is one process."""
 
 
@@ -58,25 +58,27 @@ class TrainingBatches:
         pairs: EncodedPairs,
         config: DataConfig,
         seed: int,
-        divisor: int,
-        share: Share = WHOLE,
+        batch_multiple: int,
+        shard: Shard = WHOLE,
         devices: int = 1,
     ) -> None:
-        """divisor: the rows of a batch are planned as a multiple of it; devices: empty rows then make them a multiple
-        of this, too, which changes neither plan nor order.
+        """Plan the batches.
+
+        batch_multiple: the planned number of rows per batch is a multiple of it.
+        devices: empty rows are added to make the number of rows a multiple of it; plan and order do not change.
         """
         self.pairs = pairs
         self.seed = seed
-        self.divisor = divisor
-        self.share = share
+        self.batch_multiple = batch_multiple
+        self.shard = shard
         self.devices = devices
         if config.batching == "buckets":
             self.rows = {}
-            self.shapes = bucket_shapes(pairs, config.buckets, config.batch_tokens, divisor)
+            self.shapes = bucket_shapes(pairs, config.buckets, config.batch_tokens, batch_multiple)
         else:
             self.rows = packed_rows(pairs, np.random.default_rng(seed).permutation(len(pairs)), config)
             self.shapes = [
-                Shape(max(1, config.batch_tokens // length // divisor) * divisor, length, length)
+                Shape(max(1, config.batch_tokens // length // batch_multiple) * batch_multiple, length, length)
                 for length in self.rows
             ]
         self.plans = lru_cache(maxsize=2)(self._plans)
@@ -106,7 +108,7 @@ class TrainingBatches:
         epoch, position = divmod(index, self.batches_per_epoch)
         (rows, source, target), content = self.plans(epoch)[position]
         shape = Shape(-(-rows // self.devices) * self.devices, source, target)
-        return fill(self.pairs, self.share.of(Plan(shape, content)))
+        return fill(self.pairs, self.shard.of(Plan(shape, content)))
 
 
 def packed_rows(pairs: EncodedPairs, order: Int[np.ndarray, "P"], config: DataConfig) -> dict[int, Ragged]:
@@ -127,13 +129,13 @@ def training_iterator(batches: TrainingBatches) -> grain.DatasetIterator:
 def evaluation_batches(
     pairs: EncodedPairs,
     batch_tokens: int,
-    divisor: int,
-    share: Share = WHOLE,
+    batch_multiple: int,
+    shard: Shard = WHOLE,
 ) -> Iterator[Batch]:
     """All pairs once, in few shapes, whatever their length: a long source has few rows, too."""
     shapes: Sequence[Shape] = [
-        shape._replace(rows=max(1, batch_tokens // max(shape.source, shape.target) // divisor) * divisor)
-        for shape in bucket_shapes(pairs, 2, batch_tokens, divisor)
+        shape._replace(rows=max(1, batch_tokens // max(shape.source, shape.target) // batch_multiple) * batch_multiple)
+        for shape in bucket_shapes(pairs, 2, batch_tokens, batch_multiple)
     ]
     for plan in bucketed(pairs, np.arange(len(pairs)), shapes):
-        yield fill(pairs, share.of(plan))
+        yield fill(pairs, shard.of(plan))

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer_jax.decoding.loop import until_done
-from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, likeliest
+from transformer_jax.decoding.loop import decode_loop
+from transformer_jax.decoding.next_token import Hypotheses, SpecialIds, top_k_log_probs
 from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
 
@@ -46,7 +46,7 @@ def beam_search(
     source: Int[Array, "B S"],
     limits: Int[Array, "B"],
     length: int,
-    vocabulary: Vocabulary,
+    special_ids: SpecialIds,
     beams: int,
     alpha: Float[Array, ""],
     wanted: Int[Array, ""],
@@ -62,7 +62,7 @@ def beam_search(
     """
     sentences = source.shape[0]
     variables = {"params": params}
-    source_mask = padding_mask(source, vocabulary.pad)
+    source_mask = padding_mask(source, special_ids.pad)
     memory = model.apply(variables, source, source_mask, method="encode")
 
     def settled(now: _Progress) -> Bool[Array, "B"]:
@@ -71,7 +71,7 @@ def beam_search(
         return (now.open_log_p[:, 0] / at_most <= now.done_score[:, wanted - 1]) | (now.position >= now.limits)
 
     def advance(now: _Progress) -> _Progress:
-        last = jnp.where(now.position == 0, vocabulary.start, now.open_tokens[:, :, now.position - 1])
+        last = jnp.where(now.position == 0, special_ids.sos, now.open_tokens[:, :, now.position - 1])
         places = now.open_places.at[:, :, now.position].set(jnp.arange(beams)[None])
         so_far = _own_past(places, now.position)
         inputs = last, now.caches, now.position, so_far, now.source_mask
@@ -80,13 +80,13 @@ def beam_search(
 
         # Of the best 2W continuations at most W end (one of each parent), so at least W stay open.
         each = min(2 * beams, logits.shape[-1])
-        gained, words = likeliest(logits.reshape(len(at_limit), -1), at_limit, vocabulary, each)
+        gained, words = top_k_log_probs(logits.reshape(len(at_limit), -1), at_limit, special_ids, each)
         total = now.open_log_p[:, :, None] + gained.reshape(-1, beams, each)
         best, index = jax.lax.top_k(total.reshape(-1, beams * each), 2 * beams)
         parent = index // each
         token = jnp.take_along_axis(words.reshape(-1, beams * each), index, axis=1).astype(jnp.int32)
         tokens = jnp.take_along_axis(now.open_tokens, parent[:, :, None], axis=1).at[:, :, now.position].set(token)
-        ends = token == vocabulary.end
+        ends = token == special_ids.eos
 
         open_log_p, kept = jax.lax.top_k(jnp.where(ends, -jnp.inf, best), beams)
         score = jnp.where(ends, best / length_penalty(now.position + 1, alpha), -jnp.inf)
@@ -108,7 +108,7 @@ def beam_search(
     def found(now: _Progress) -> Hypotheses:
         return Hypotheses(now.done_tokens, now.done_score)
 
-    empty = jnp.full((sentences, beams, length), vocabulary.pad, jnp.int32)
+    empty = jnp.full((sentences, beams, length), special_ids.pad, jnp.int32)
     nothing = jnp.full((sentences, beams), -jnp.inf)
     first = _Progress(
         position=jnp.zeros((), jnp.int32),
@@ -121,7 +121,7 @@ def beam_search(
         source_mask=source_mask,
         limits=limits,
     )
-    return until_done(lambda now: ~settled(now), advance, first, found)
+    return decode_loop(lambda now: ~settled(now), advance, first, found)
 
 
 def _own_past(places: Int[Array, "B W C"], position: Int[Array, ""]) -> Bool[Array, "B 1 W P"]:

@@ -20,7 +20,7 @@ PART = 8
 """The loop goes on with a batch of 1 / PART of the sentences when no more of them are open."""
 
 
-def until_done(
+def decode_loop(
     open_sentences: Callable[[Progress], Bool[Array, "B"]],
     advance: Callable[[Progress], Progress],
     first: Progress,

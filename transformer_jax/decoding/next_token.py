@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-class Vocabulary(NamedTuple):
+class SpecialIds(NamedTuple):
     """Ids of the special tokens that a search must know."""
 
     pad: int
@@ -38,7 +38,7 @@ def log_normalizer(logits: Float[Array, "B V"]) -> Float[Array, "B 1"]:
 
 
 def allowed_logits(
-    logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], vocabulary: Vocabulary
+    logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], special_ids: SpecialIds
 ) -> Float[Array, "B V"]:
     """Logits, minus infinity for what must not be produced.
 
@@ -46,15 +46,15 @@ def allowed_logits(
     hypothesis ends, with the probability that the model gives to ending there.
     """
     ids = jnp.arange(logits.shape[-1])[None]
-    return jnp.where(_never(ids, vocabulary) | (at_limit[:, None] & (ids != vocabulary.end)), -jnp.inf, logits)
+    return jnp.where(_never(ids, special_ids) | (at_limit[:, None] & (ids != special_ids.eos)), -jnp.inf, logits)
 
 
-def _never(ids: Int[Array, "*V"], vocabulary: Vocabulary) -> Bool[Array, "*V"]:
-    return (ids == vocabulary.pad) | (ids == vocabulary.start)
+def _never(ids: Int[Array, "*V"], special_ids: SpecialIds) -> Bool[Array, "*V"]:
+    return (ids == special_ids.pad) | (ids == special_ids.sos)
 
 
-def likeliest(
-    logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], vocabulary: Vocabulary, count: int
+def top_k_log_probs(
+    logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], special_ids: SpecialIds, count: int
 ) -> tuple[Float[Array, "B N"], Int[Array, "B N"]]:
     """The log-probabilities of the ``count`` likeliest words that are allowed, and these words, the likeliest first.
 
@@ -67,20 +67,20 @@ def likeliest(
     ids = jnp.arange(-(-words // size) * size).reshape(-1, size)
     grouped = jnp.pad(logits, ((0, 0), (0, ids.size - words)), constant_values=-jnp.inf).reshape(rows, *ids.shape)
     maxima = grouped.max(axis=-1)
-    for group in {vocabulary.pad // size, vocabulary.start // size}:
-        allowed = jnp.where(_never(ids[None, group], vocabulary), -jnp.inf, grouped[:, group])
+    for group in {special_ids.pad // size, special_ids.sos // size}:
+        allowed = jnp.where(_never(ids[None, group], special_ids), -jnp.inf, grouped[:, group])
         maxima = maxima.at[:, group].set(allowed.max(axis=-1))
     groups = jnp.sort(jax.lax.top_k(maxima, min(count, len(ids)))[1], axis=-1)
     candidates = jnp.take_along_axis(grouped, groups[:, :, None], axis=1)
-    candidates = jnp.where(_never(ids[groups], vocabulary), -jnp.inf, candidates).reshape(rows, -1)
+    candidates = jnp.where(_never(ids[groups], special_ids), -jnp.inf, candidates).reshape(rows, -1)
     values, places = jax.lax.top_k(candidates, count)
     # What fills up the last group is no word; if it is found at all, its probability is 0.
     found = jnp.minimum(jnp.take_along_axis(ids[groups].reshape(rows, -1), places, axis=-1), words - 1)
 
     # A row at its limit has one word to choose from.
-    ending = jnp.where(jnp.arange(count)[None] == 0, logits[:, vocabulary.end, None], -jnp.inf)
+    ending = jnp.where(jnp.arange(count)[None] == 0, logits[:, special_ids.eos, None], -jnp.inf)
     values = jnp.where(at_limit[:, None], ending, values) - log_normalizer(logits)
-    return values, jnp.where(at_limit[:, None], vocabulary.end, found)
+    return values, jnp.where(at_limit[:, None], special_ids.eos, found)
 
 
 def _group_size(words: int) -> int:

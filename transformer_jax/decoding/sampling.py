@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer_jax.decoding.loop import until_done
-from transformer_jax.decoding.next_token import Hypotheses, Vocabulary, allowed_logits, likeliest, log_normalizer
+from transformer_jax.decoding.loop import decode_loop
+from transformer_jax.decoding.next_token import Hypotheses, SpecialIds, allowed_logits, top_k_log_probs, log_normalizer
 from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
 
@@ -38,15 +38,15 @@ def greedy(
     source: Int[Array, "B S"],
     limits: Int[Array, "B"],
     length: int,
-    vocabulary: Vocabulary,
+    special_ids: SpecialIds,
 ) -> Hypotheses:
     """Take the most likely token at each step. Arguments as in ``sample``."""
 
     def choose(logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], now: _Progress) -> Chosen:
-        log_p, words = likeliest(logits, at_limit, vocabulary, 1)
+        log_p, words = top_k_log_probs(logits, at_limit, special_ids, 1)
         return words[:, 0], log_p[:, 0]
 
-    return _extend(model, params, source, limits, length, vocabulary, choose)
+    return _extend(model, params, source, limits, length, special_ids, choose)
 
 
 def sample(
@@ -55,7 +55,7 @@ def sample(
     source: Int[Array, "B S"],
     limits: Int[Array, "B"],
     length: int,
-    vocabulary: Vocabulary,
+    special_ids: SpecialIds,
     keys: Any,
     temperature: Float[Array, ""],
     top_k: int,
@@ -68,7 +68,7 @@ def sample(
     """
 
     def draw(logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], now: _Progress) -> Chosen:
-        allowed = allowed_logits(logits, at_limit, vocabulary)
+        allowed = allowed_logits(logits, at_limit, special_ids)
         among = allowed
         if top_k:
             least = jax.lax.top_k(allowed, min(top_k, allowed.shape[-1]))[0][:, -1:]
@@ -78,7 +78,7 @@ def sample(
         log_p = jnp.take_along_axis(allowed - log_normalizer(logits), words[:, None], axis=-1)
         return words, log_p[:, 0]
 
-    return _extend(model, params, source, limits, length, vocabulary, draw, keys)
+    return _extend(model, params, source, limits, length, special_ids, draw, keys)
 
 
 def _extend(
@@ -87,24 +87,24 @@ def _extend(
     source: Int[Array, "B S"],
     limits: Int[Array, "B"],
     length: int,
-    vocabulary: Vocabulary,
+    special_ids: SpecialIds,
     choose: Callable[[Float[Array, "B V"], Bool[Array, "B"], _Progress], Chosen],
     keys: Any = None,
 ) -> Hypotheses:
     """Append the chosen tokens until each sentence has its [EOS], and stop when all have."""
     variables = {"params": params}
-    source_mask = padding_mask(source, vocabulary.pad)
+    source_mask = padding_mask(source, special_ids.pad)
     memory = model.apply(variables, source, source_mask, method="encode")
 
     def advance(now: _Progress) -> _Progress:
-        last = jnp.where(now.position == 0, vocabulary.start, now.tokens[:, now.position - 1])
+        last = jnp.where(now.position == 0, special_ids.sos, now.tokens[:, now.position - 1])
         so_far = (jnp.arange(length) <= now.position)[None, None, None]
         inputs = last[:, None], now.caches, now.position, so_far, now.source_mask
         logits, caches = model.apply(variables, *inputs, method="step")
         words, log_p = choose(logits[:, 0], now.position + 1 >= now.limits, now)
-        token = jnp.where(now.finished, vocabulary.pad, words)
+        token = jnp.where(now.finished, special_ids.pad, words)
         # At its limit a row ends whatever was chosen: among probabilities that are no numbers it may not be [EOS].
-        ended = (token == vocabulary.end) | (now.position + 1 >= now.limits)
+        ended = (token == special_ids.eos) | (now.position + 1 >= now.limits)
         return now._replace(
             position=now.position + 1,
             tokens=now.tokens.at[:, now.position].set(token),
@@ -118,7 +118,7 @@ def _extend(
 
     first = _Progress(
         position=jnp.zeros((), jnp.int32),
-        tokens=jnp.full((source.shape[0], length), vocabulary.pad, jnp.int32),
+        tokens=jnp.full((source.shape[0], length), special_ids.pad, jnp.int32),
         log_probability=jnp.zeros(source.shape[0]),
         finished=limits < 1,
         caches=model.apply(variables, memory, 1, length, method="start"),
@@ -126,4 +126,4 @@ def _extend(
         limits=limits,
         keys=keys,
     )
-    return until_done(lambda now: ~now.finished, advance, first, found)
+    return decode_loop(lambda now: ~now.finished, advance, first, found)

@@ -18,15 +18,15 @@ import numpy as np
 from jaxtyping import Array, Key, UInt32
 
 from transformer_jax.decoding.beam import beam_search
-from transformer_jax.decoding.next_token import Hypotheses, Vocabulary
+from transformer_jax.decoding.next_token import Hypotheses, SpecialIds
 from transformer_jax.decoding.sampling import greedy, sample
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.runtime.memory import GIB, device_memory
 
-WIDTHS = (16, 32, 64, 128)
+LENGTH_BUCKETS = (16, 32, 64, 128)
 """Source lengths to which batches are padded, so that few programs are compiled; beyond the last, its multiples."""
-ROWS = (1, 8, 64)
+BATCH_SIZES = (1, 8, 64)
 """Sentences in a batch: one for a single text, up to the most that a CPU decodes well at once."""
 
 
@@ -59,7 +59,7 @@ class Hypothesis(NamedTuple):
     score: float
 
 
-def most_tokens(source_length: int) -> int:
+def max_target_length(source_length: int) -> int:
     """The longest translation looked for, [EOS] included. It depends on the sentence alone, never on its batch."""
     return 2 * source_length + 8
 
@@ -68,7 +68,7 @@ def search(
     model: Transformer,
     params: Any,
     sources: Sequence[Sequence[int]],
-    vocabulary: Vocabulary,
+    special_ids: SpecialIds,
     beam: int,
     length_penalty: float,
     sampling: Sampling | None = None,
@@ -85,12 +85,12 @@ def search(
 
     def decode(members: Sequence[int], width: int) -> None:
         rows = _rows(members)
-        batch = np.full((rows, width), vocabulary.pad, np.int32)
+        batch = np.full((rows, width), special_ids.pad, np.int32)
         limits = np.zeros(rows, np.int32)  # 0 for rows that only fill up the batch
         for row, member in enumerate(members):
             batch[row, : len(sources[member])] = sources[member]
-            limits[row] = most_tokens(len(sources[member]))
-        inputs = (model, params, batch, limits, most_tokens(width), vocabulary)
+            limits[row] = max_target_length(len(sources[member]))
+        inputs = (model, params, batch, limits, max_target_length(width), special_ids)
         if sampling is not None:
             numbers = [draws[member] for member in members] + [draws[members[0]]] * (rows - len(members))
             keys = jax.vmap(_key, (None, 0))(sampling.seed, jnp.asarray(numbers, jnp.uint32))
@@ -99,7 +99,7 @@ def search(
             found = _greedy(*inputs)
         else:
             found = _beam_search(*inputs, beam, length_penalty, wanted)
-        for member, hypotheses in zip(members, _unpadded(jax.device_get(found), vocabulary.end), strict=False):
+        for member, hypotheses in zip(members, _unpadded(jax.device_get(found), special_ids.eos), strict=False):
             results[member] = hypotheses[:wanted]
 
     batches = list(_batches([len(source) for source in sources]))
@@ -109,7 +109,7 @@ def search(
     return results
 
 
-def workers() -> int:
+def max_parallel_batches() -> int:
     """Batches decoded at the same time: on a CPU each core takes one, since the operations of a step are too small to
     share; at most 8, since each has caches of its own. An accelerator has room for one.
     """
@@ -121,12 +121,12 @@ def workers() -> int:
 
 def _at_once(model: Transformer, beam: int, batches: Sequence[tuple[list[int], int]]) -> int:
     """How many batches, the longest of which come first, are decoded together: by their largest arrays as many as the
-    memory holds, up to ``workers``. Raises InputError if not even one fits.
+    memory holds, up to ``max_parallel_batches``. Raises InputError if not even one fits.
     """
     config, there = model.config, device_memory()
-    most, needed = max(1, min(workers(), len(batches))), 0
+    most, needed = max(1, min(max_parallel_batches(), len(batches))), 0
     for number, (members, width) in enumerate(batches[:most]):
-        rows, length = _rows(members), most_tokens(width)
+        rows, length = _rows(members), max_target_length(width)
         caches = 2 * config.decoder_layers * config.d_model * (beam * length + width)
         weights = config.heads * max(width * width, beam * beam * length)
         size = jnp.dtype(config.dtype).itemsize
@@ -156,18 +156,18 @@ def _batches(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
     numbers, and the width that holds them.
     """
     by_length = sorted(range(len(lengths)), key=lambda number: -lengths[number])
-    for start in range(0, len(by_length), ROWS[-1]):
-        members = by_length[start : start + ROWS[-1]]
+    for start in range(0, len(by_length), BATCH_SIZES[-1]):
+        members = by_length[start : start + BATCH_SIZES[-1]]
         yield members, _width(lengths[members[0]])
 
 
 def _width(length: int) -> int:
-    longest = WIDTHS[-1]
-    return next((width for width in WIDTHS if width >= length), -(-length // longest) * longest)
+    longest = LENGTH_BUCKETS[-1]
+    return next((width for width in LENGTH_BUCKETS if width >= length), -(-length // longest) * longest)
 
 
 def _rows(members: Sequence[int]) -> int:
-    return next((rows for rows in ROWS if rows >= len(members)), ROWS[-1])
+    return next((rows for rows in BATCH_SIZES if rows >= len(members)), BATCH_SIZES[-1])
 
 
 def _unpadded(found: Hypotheses, end: int) -> Iterator[list[Hypothesis]]:

@@ -14,13 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from transformer_jax import config
 from transformer_jax.attention.capture import capture
 from transformer_jax.attention.weights import Attention
-from transformer_jax.config import Config
+from transformer_jax.config import Config, load_config
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers
 from transformer_jax.decoding.long_text import split_text
-from transformer_jax.decoding.next_token import Vocabulary
+from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.search import Hypothesis, Sampling, search
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.model.transformer import Transformer
@@ -56,12 +55,12 @@ class Translation:
 class Translator:
     """A model with its tokenizers. It compiles a program for each shape of batch that it meets for the first time."""
 
-    def __init__(self, settings: Config, tokenizers: Tokenizers, params: Any) -> None:
-        self.settings = settings
+    def __init__(self, config: Config, tokenizers: Tokenizers, params: Any) -> None:
+        self.config = config
         self.tokenizers = tokenizers
         self.params = jax.device_put(params)  # Once, not for each batch.
         self.step: int | None = None  # The update of the training that gave them, if they were loaded.
-        self.model = Transformer(settings.model, len(tokenizers.source), len(tokenizers.target))
+        self.model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
 
     @classmethod
     def load(cls, workdir: str | Path) -> Translator:
@@ -73,8 +72,8 @@ class Translator:
             )
         require_contained(folder)
         # In this order: of a folder of another version nothing else need be readable.
-        settings, tokenizers = config.load(folder / "config.json"), load_tokenizers(folder)
-        translator = cls(settings, tokenizers, None)
+        config, tokenizers = load_config(folder / "config.json"), load_tokenizers(folder)
+        translator = cls(config, tokenizers, None)
         saved, require = folder / "checkpoints", partial(translator._require_fitting, folder)
         translator.step = checkpoints.best_step(saved)
         translator.params = jax.device_put(checkpoints.load_params(saved, translator.step, require))
@@ -108,8 +107,8 @@ class Translator:
         Raises InputError for a beam or ``n`` below 1, fewer beams than translations wanted, or a length penalty that
         is not from 0 to 10; RunError if the model's probabilities are no numbers.
         """
-        beam = self.settings.decoding.beam if beam is None else beam
-        alpha = self.settings.decoding.length_penalty if length_penalty is None else length_penalty
+        beam = self.config.decoding.beam if beam is None else beam
+        alpha = self.config.decoding.length_penalty if length_penalty is None else length_penalty
         if min(n, beam) < 1:
             raise InputError(f"a beam of {beam} for {n} translations makes no sense. Give numbers of at least 1.")
         if sampling is None and n > beam:
@@ -131,8 +130,8 @@ class Translator:
             for part in range(len(group))
             for repeat in range(repeats)
         ]
-        vocabulary = Vocabulary(*self.tokenizers.target.special_ids)
-        results = search(self.model, self.params, encoded, vocabulary, beam, alpha, sampling, draws, n)
+        vocabulary = SpecialIds(*self.tokenizers.target.special_ids)
+        results = search(self.model, self.params, encoded, special_ids, beam, alpha, sampling, draws, n)
         if not all(results):
             raise RunError(
                 "the model's probabilities are no numbers: its training has diverged. "
@@ -176,7 +175,7 @@ class Translator:
         return capture(self.model, self.params, self.tokenizers, translation.source, translation.text, *ids)
 
     def _parts(self, text: str, length: int, number: int) -> list[str]:
-        most = self.settings.data.max_length - 1
+        most = self.config.data.max_length - 1
         if not any(map(str.isalnum, text)):
             if text.strip():
                 logging.warning(f"text {number} has no letters and no digits: it is passed on as it is.")
@@ -203,7 +202,7 @@ class Translator:
             return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 
         saved = shapes(saved_params)
-        layers = self.settings.model.encoder_layers + self.settings.model.decoder_layers
+        layers = self.config.model.encoder_layers + self.config.model.decoder_layers
         if layers > len(saved):  # Millions of layers would take hours to describe.
             raise InputError(
                 f"{folder}: the config has {layers} layers, the checkpoint only {len(saved)} arrays. "

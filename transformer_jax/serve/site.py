@@ -52,7 +52,7 @@ class Site:
 
     def __init__(self, translator: Translator, beam: int | None = None) -> None:
         self._translator = translator
-        self._beam = translator.settings.decoding.beam if beam is None else beam
+        self._beam = translator.config.decoding.beam if beam is None else beam
         self._batcher = Batcher(self.translate_all)
         self._drawing = ThreadPoolExecutor(1)  # Many at once would take memory, not less time.
         self._kept: dict[str, list[Translation]] = {}
@@ -88,7 +88,7 @@ class Site:
         return [[next(found) for _ in request] for request in requests]
 
     async def _show_page(self, request: Request) -> Response:
-        data = self._translator.settings.data
+        data = self._translator.config.data
         page = (PAGE / "page.html").read_text(encoding="utf-8")
         for name, value in (("source", data.source), ("target", data.target)):
             page = page.replace("{{" + name + "}}", html.escape(value))

@@ -16,11 +16,10 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from transformer_jax import config as configs
-from transformer_jax.config import Config
+from transformer_jax.config import Config, load_config, save_config
 from transformer_jax.data.batches import encode_pairs
-from transformer_jax.data.pipeline import Share, TrainingBatches, evaluation_batches, training_iterator
-from transformer_jax.decoding.search import ROWS, workers
+from transformer_jax.data.pipeline import Shard, TrainingBatches, evaluation_batches, training_iterator
+from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, Stopped
 from transformer_jax.evaluation import score
@@ -28,7 +27,7 @@ from transformer_jax.runtime.failures import explained
 from transformer_jax.runtime.memory import require_memory
 from transformer_jax.runtime.preemption import Interruption
 from transformer_jax.runtime.workdir_lock import only_run_in
-from transformer_jax.sharding import make_mesh, put_batch, row_divisor, row_share
+from transformer_jax.sharding import batch_multiple, batch_shard, make_mesh, put_batch
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
 from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.training.compiled import Program, prepare, require_rows
@@ -75,21 +74,21 @@ def fit(
         require_same_settings(config, workdir)
         mesh = make_mesh(config.mesh)
         corpus = load_corpus(config, workdir)
-        share = Share(*row_share(mesh))
-        divisor = row_divisor(mesh) * config.training.accumulate
+        shard = Shard(*batch_shard(mesh))
+        multiple = batch_multiple(mesh) * config.training.accumulate
         checkpoints = Checkpoints(workdir / "checkpoints")
         earlier = checkpoints.progress()
         require_same_corpus(earlier, corpus, workdir)
-        planned = earlier.divisor or divisor  # On other devices than it began on, a run keeps its plan.
-        batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned, share, divisor)
-        require_rows(config, divisor, batches.shapes[-1].target)
+        planned = earlier.divisor or multiple  # On other devices than it began on, a run keeps its plan.
+        batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned, shard, multiple)
+        require_rows(config, multiple, batches.shapes[-1].target)
         program = prepare(config, mesh, *map(len, corpus.tokenizers))
         require_memory(mesh, program.state)
         if debug_nans:
             program = program._replace(train_step=stops_at_nans(program.train_step))
         loop = Loop(config, workdir, corpus, program, batches, checkpoints, began, profile)
         if jax.process_index() == 0:  # Whatever may be refused has been: from here on there is a run.
-            configs.save(config, workdir / "config.json")
+            save_config(config, workdir / "config.json")
         logging.info(
             f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are "
             f"padding, {len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
@@ -103,7 +102,7 @@ def require_same_settings(config: Config, workdir: Path) -> None:
     if not path.exists() and any((workdir / "checkpoints").glob("[1-9]*")):
         raise InputError(f"{path} is missing, but there are checkpoints. Restore it, or name another --workdir.")
     if path.exists():
-        earlier, now = (_flat(dataclasses.asdict(settings)) for settings in (configs.load(path), config))
+        earlier, now = (_flat(dataclasses.asdict(settings)) for settings in (load_config(path), config))
         changed = [key for key in now if now[key] != earlier[key] and not key.startswith(MAY_CHANGE)]
         if changed:
             differences = ", ".join(f"{key} {earlier[key]} -> {now[key]}" for key in changed)
@@ -158,7 +157,7 @@ class Loop:
             self.state = program.initialize()
             if config.training.init:
                 self.state = started_from(Path(config.training.init), self.state)
-        self.progress = checkpoints.progress()._replace(divisor=batches.divisor, corpus=size_of(corpus))
+        self.progress = checkpoints.progress()._replace(divisor=batches.batch_multiple, corpus=size_of(corpus))
         if self.progress.data is not None:
             self.iterator.set_state(self.progress.data)
             logging.info(f"continuing after step {int(self.state.step)}")
@@ -274,8 +273,8 @@ def validate(
 ) -> dict[str, float] | None:
     """Loss over all validation pairs; sacreBLEU of greedy translations of the first ones. None once ``given_up``."""
     encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
-    share = Share(*row_share(program.mesh))
-    batches = evaluation_batches(encoded, config.data.batch_tokens, row_divisor(program.mesh), share)
+    shard = Shard(*batch_shard(program.mesh))
+    batches = evaluation_batches(encoded, config.data.batch_tokens, batch_multiple(program.mesh), shard)
     sums = []
     for batch in batches:
         if given_up():
@@ -288,7 +287,7 @@ def validate(
     params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.best_params))
     translator = Translator(config, corpus.tokenizers, params)
     translations: list[str] = []
-    together = ROWS[-1] * max(2, workers())  # A signal waits for their end, not for all pairs.
+    together = BATCH_SIZES[-1] * max(2, max_parallel_batches())  # A signal waits for their end, not for all pairs.
     for start in range(0, len(pairs), together):
         if given_up():
             return None

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from transformer_jax.config import TrainingConfig
 from transformer_jax.data.batches import Batch
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.sharding import ROWS, gather_over_fsdp, row_divisor
+from transformer_jax.sharding import BATCH_AXES, batch_multiple, gather_over_fsdp
 from transformer_jax.training.loss import LossSums, chunk_size, passes, smoothed_cross_entropy
 from transformer_jax.training.state import TrainState
 
@@ -68,7 +68,7 @@ def make_train_step(
     step and the count of such updates in a row, and has no other metrics than that: they are 0. mesh: the devices that
     share the rows, None for one; chunk: see ``chunk_size``.
     """
-    blocks = row_divisor(mesh) if mesh else 1
+    blocks = batch_multiple(mesh) if mesh else 1
 
     def gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
         def total(params: Any) -> tuple[jax.Array, LossSums]:
@@ -86,7 +86,7 @@ def make_train_step(
         if blocks == 1:  # On a CPU an axis of blocks costs 5% of a step, even of length 1.
             return jax.tree.map(lambda x: x[None], gradients(params, batch, key))
         rows = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), batch)
-        return jax.vmap(gradients, (None, 0, None), spmd_axis_name=ROWS if mesh else None)(params, rows, key)
+        return jax.vmap(gradients, (None, 0, None), spmd_axis_name=BATCH_AXES if mesh else None)(params, rows, key)
 
     def accumulated(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
         if config.accumulate == 1:
