@@ -25,7 +25,7 @@ from benchmarks.record import Spread, alternate, compared, report, require, spre
 from transformer_jax.commands.cli import keep_compiled_programs
 from transformer_jax.data.sources import read_lines
 from transformer_jax.decoding.next_token import SpecialIds
-from transformer_jax.decoding.search import max_target_length, search, max_parallel_batches
+from transformer_jax.decoding.search import max_parallel_batches, max_target_length, search
 from transformer_jax.decoding.translator import Translator
 
 Sentences = list[list[int]]

@@ -22,7 +22,10 @@ def case():
 def pairs_of(*lengths):
     """Random ids, [EOS] last."""
     draw = np.random.default_rng(0).integers
-    return [TokenizedPair("", "", *([*draw(4, VOCABULARY, length - 1).tolist(), END] for length in pair)) for pair in lengths]
+    return [
+        TokenizedPair("", "", *([*draw(4, VOCABULARY, length - 1).tolist(), END] for length in pair))
+        for pair in lengths
+    ]
 
 
 def test_weights_are_those_of_an_unpadded_pass_whatever_else_is_in_the_batch(case, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer_jax.alignment.error_rate import GoldLinks, format_links, score_alignments, read_gold_links
+from transformer_jax.alignment.error_rate import GoldLinks, format_links, read_gold_links, score_alignments
 from transformer_jax.errors import InputError
 
 WORDS = [(3, 5), (2, 7)]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from transformer_jax.alignment.layer_selection import most_agreeing_rules, agreement
-from transformer_jax.alignment.reading import PairAttention, Reading
+from transformer_jax.alignment.layer_selection import dice_coefficient, most_agreeing_rules
+from transformer_jax.alignment.reading import AlignmentRule, PairAttention
 from transformer_jax.alignment.report import METHODS, ModelAttention
 
 LAYERS = [AlignmentRule(method, ((layer, 0),)) for method in METHODS for layer in range(2)]
@@ -27,11 +27,13 @@ def test_the_method_is_chosen_with_them():
     late.pairs[0].cross[0, 0, 3] = np.eye(4)[2]
     back = ModelAttention("back", late.pairs, is_reverse=True)
     open_readings = [reading for reading in LAYERS if reading.heads == ((0, 0),)]
-    assert most_agreeing_rules((late, back), (open_readings, open_readings)) == [AlignmentRule("shifted", ((0, 0),))] * 2
+    assert (
+        most_agreeing_rules((late, back), (open_readings, open_readings)) == [AlignmentRule("shifted", ((0, 0),))] * 2
+    )
 
 
 def test_agreement_is_one_for_the_same_links_and_none_without_any():
     links = [frozenset({(0, 0), (1, 1)}), frozenset({(2, 0)})]
-    assert agreement(links, links) == 1
-    assert agreement(links, [frozenset({(0, 0)}), frozenset()]) == 2 / 4
-    assert agreement([frozenset()], [frozenset()]) == 0
+    assert dice_coefficient(links, links) == 1
+    assert dice_coefficient(links, [frozenset({(0, 0)}), frozenset()]) == 2 / 4
+    assert dice_coefficient([frozenset()], [frozenset()]) == 0

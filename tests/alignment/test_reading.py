@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from transformer_jax.alignment.reading import (
-    PairAttention,
     AlignmentRule,
+    PairAttention,
     link_source_words,
     link_target_words,
     strongest_source_tokens,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transformer_jax.alignment.error_rate import GoldLinks, score_alignments
-from transformer_jax.alignment.reading import PairAttention, Reading
+from transformer_jax.alignment.reading import AlignmentRule, PairAttention
 from transformer_jax.alignment.report import ModelAttention, best_rule, report_tables
 
 WORDS = (0, 1, 2, -1)
@@ -36,7 +36,7 @@ def test_heads_that_complete_each_other_are_found():
     found = best_rule(model, GOLD)
     assert found.method == "plain"
     assert sorted(found.heads) == [(0, 0), (0, 1)]
-    assert score_alignments(model.links(found), GOLD).error == 0
+    assert score_alignments(model.links(found), GOLD).error_rate == 0
 
 
 def test_a_table_has_a_row_for_each_layer_and_head_and_a_column_for_each_method():
@@ -54,8 +54,8 @@ def test_a_model_of_the_other_direction_is_turned_round():
     shift = frozenset({(1, 0), (2, 1), (0, 2)})
     gold = [GoldLinks(shift, shift)]
     plain = AlignmentRule("plain", ((0, 0),))
-    assert score_alignments(side([rows(1, 2, 0, 3)]).links(plain), gold).error == 0
-    assert score_alignments(side([rows(2, 0, 1, 3)], is_reverse=True).links(plain), gold).error == 0
+    assert score_alignments(side([rows(1, 2, 0, 3)]).links(plain), gold).error_rate == 0
+    assert score_alignments(side([rows(2, 0, 1, 3)], is_reverse=True).links(plain), gold).error_rate == 0
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -6,7 +6,7 @@ import pytest
 from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax import Translator
-from transformer_jax.alignment.reading import PairAttention, AlignmentRule, link_target_words, word_weights
+from transformer_jax.alignment.reading import AlignmentRule, PairAttention, link_target_words, word_weights
 from transformer_jax.alignment.word_links import word_links
 from transformer_jax.attention.words import source_words, target_words
 

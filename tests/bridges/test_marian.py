@@ -364,7 +364,7 @@ def test_files_that_are_too_large_are_refused_before_they_are_read(copy, tmp_pat
     monkeypatch.setattr(tensors, "device_memory", lambda: 10_000)
     assert "model.safetensors has 0.0 GiB, and 0.0 GiB are free." in refusal(copy, tmp_path)
     with (copy / "source.spm").open("ab") as file:
-        file.truncate(untrusted.LARGEST_JSON + 1)
+        file.truncate(untrusted.MAX_JSON_BYTES + 1)
     assert "source.spm has over 64 MiB." in refusal(copy, tmp_path)
 
 

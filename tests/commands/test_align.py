@@ -57,7 +57,9 @@ def copier():
 
 def links_of(translator, pair, is_reverse=False):
     """As the step that has just read a word finds its copy."""
-    [weights] = AligningModel(Path("copier"), translator, AlignmentRule("shifted", ((0, 0),)), is_reverse).weights([pair])
+    [weights] = AligningModel(Path("copier"), translator, AlignmentRule("shifted", ((0, 0),)), is_reverse).weights(
+        [pair]
+    )
     return link_source_words(weights) if is_reverse else link_target_words(weights)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer_jax.decoding.next_token import SpecialIds, allowed_logits, top_k_log_probs, log_normalizer
+from transformer_jax.decoding.next_token import SpecialIds, allowed_logits, log_normalizer, top_k_log_probs
 
 ROWS = 5
 
@@ -22,7 +22,7 @@ def words(request):
 
 @pytest.fixture
 def vocabulary(words):
-    return SpecialIds(pad=0, unknown=1, start=words - 2, end=3)
+    return SpecialIds(pad=0, unk=1, sos=words - 2, eos=3)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer_jax.alignment.cross_attention import TokenizedPair, compute_pair_attention
-from transformer_jax.alignment.reading import PairAttention, AlignmentRule, word_weights
+from transformer_jax.alignment.reading import AlignmentRule, PairAttention, word_weights
 from transformer_jax.alignment.report import ModelAttention
 from transformer_jax.data.sources import Pair
 from transformer_jax.decoding.translator import Translator
@@ -23,21 +23,21 @@ MAX_ALIGNED_TOKENS = 1024
 class AligningModel(NamedTuple):
     """A run, and how its attention is read; is_reverse: it translates from the pairs' targets to their sources."""
 
-    folder: Path
+    workdir: Path
     translator: Translator
-    reading: Reading
+    rule: AlignmentRule
     is_reverse: bool
 
     @property
     def name(self) -> str:
         """For a heading."""
         data = self.translator.config.data
-        return f"{self.folder}, {data.source} to {data.target}"
+        return f"{self.workdir}, {data.source} to {data.target}"
 
     def weights(self, pairs: Sequence[Pair], first: int = 1) -> list[Float[np.ndarray, "_ _"]]:
         """The weights of each pair, [source word, target word]; first: the number by which warnings call the first."""
         # Those of all heads are many times larger: only a batch of them is in memory.
-        found = {number: word_weights(tokens, self.reading) for number, tokens in self.attention(pairs, first)}
+        found = {number: word_weights(tokens, self.rule) for number, tokens in self.attention(pairs, first)}
         return [found[number].T if self.is_reverse else found[number] for number in range(len(pairs))]
 
     def attention(self, pairs: Sequence[Pair], first: int = 1) -> Iterator[tuple[int, PairAttention]]:
@@ -55,7 +55,7 @@ class AligningModel(NamedTuple):
                 encoded[number] = TokenizedPair("", "", pair.source_ids[-1:], pair.target_ids[-1:])
             elif length > most:
                 logging.warning(
-                    f"pair {first + number} has {length} tokens, and {self.folder} was trained on at most {most}: "
+                    f"pair {first + number} has {length} tokens, and {self.workdir} was trained on at most {most}: "
                     "its links may be poor."
                 )
         yield from compute_pair_attention(model, params, tokenizers, encoded)

@@ -73,7 +73,9 @@ def compute_cross_attention(
                 sources[row, : len(source)] = source
                 inputs[row, : len(target)] = [start, *target[:-1]]
                 source_segments[row, : len(source)] = target_segments[row, : len(target)] = 1
-            weights = np.asarray(_cross_attention_batch(model, params, sources, inputs, source_segments, target_segments), np.float32)
+            weights = np.asarray(
+                _cross_attention_batch(model, params, sources, inputs, source_segments, target_segments), np.float32
+            )
             for row, number in enumerate(batch):
                 _, _, source, target = pairs[number]
                 # A copy: whoever keeps one pair's weights does not keep the batch's.

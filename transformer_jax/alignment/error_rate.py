@@ -35,7 +35,7 @@ class AlignmentScores(NamedTuple):
 
     precision: float
     recall: float
-    error: float
+    error_rate: float
 
 
 def score_alignments(found: Sequence[Links], gold: Sequence[GoldLinks]) -> AlignmentScores:
@@ -44,7 +44,9 @@ def score_alignments(found: Sequence[Links], gold: Sequence[GoldLinks]) -> Align
     links, sure = sum(map(len, found)), sum(len(one.sure) for one in gold)
     in_sure = sum(len(links & one.sure) for links, one in pairs)
     in_possible = sum(len(links & one.possible) for links, one in pairs)
-    return AlignmentScores(in_possible / links if links else 0.0, in_sure / sure, 1 - (in_sure + in_possible) / (links + sure))
+    return AlignmentScores(
+        in_possible / links if links else 0.0, in_sure / sure, 1 - (in_sure + in_possible) / (links + sure)
+    )
 
 
 def format_links(links: Iterable[Link]) -> str:

@@ -41,7 +41,7 @@ class AlignmentRule(NamedTuple):
     heads: tuple[Head, ...]
 
     @classmethod
-    def default(cls, layers: int, heads: int) -> Reading:
+    def default(cls, layers: int, heads: int) -> AlignmentRule:
         """The one that needs no choice: plain, and all heads of the last layer (`docs/results/alignment.md`)."""
         return cls("plain", tuple((layers - 1, head) for head in range(heads)))
 

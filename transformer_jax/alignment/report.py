@@ -8,12 +8,12 @@ from typing import NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.alignment.error_rate import GoldLinks, Links, AlignmentScores, score_alignments
+from transformer_jax.alignment.error_rate import AlignmentScores, GoldLinks, Links, score_alignments
 from transformer_jax.alignment.reading import (
-    PairAttention,
+    AlignmentRule,
     Head,
     Method,
-    AlignmentRule,
+    PairAttention,
     link_source_words,
     link_target_words,
     word_weights,
@@ -61,16 +61,16 @@ def rule_name(reading: AlignmentRule) -> str:
 
 def table_row(name: str, found: Sequence[AlignmentScores]) -> str:
     """A line of a table: precision, recall and error rate, once or several times."""
-    return f"{name:28}" + "".join(f"{one.precision:13.3f}{one.recall:9.3f}{one.error:9.3f}" for one in found)
+    return f"{name:28}" + "".join(f"{one.precision:13.3f}{one.recall:9.3f}{one.error_rate:9.3f}" for one in found)
 
 
-def best_rule(side: ModelAttention, gold: Sequence[GoldLinks]) -> Reading:
+def best_rule(side: ModelAttention, gold: Sequence[GoldLinks]) -> AlignmentRule:
     """The heads whose average has the lowest error rate, as a greedy search finds them: the best, and then whichever
     improves it most, until none does. Better groups may exist, and on other sentence pairs others may be better.
     """
 
     def key(reading: AlignmentRule) -> tuple[float, int]:
-        return score_alignments(side.links(reading), gold).error, len(reading.heads)
+        return score_alignments(side.links(reading), gold).error_rate, len(reading.heads)
 
     groups = side.groups()
     heads = groups["all heads"]
@@ -94,7 +94,9 @@ def report_tables(sides: Sequence[ModelAttention], gold: Sequence[GoldLinks]) ->
         yield f"{'':28}" + "".join(f"{method:>13}{'':18}" for method in METHODS).rstrip()
         yield f"{'':28}" + f"{'precision':>13}{'recall':>9}{'AER':>9}" * len(METHODS)
         for name, group in side.groups().items():
-            yield table_row(name, [score_alignments(side.links(AlignmentRule(method, group)), gold) for method in METHODS])
+            yield table_row(
+                name, [score_alignments(side.links(AlignmentRule(method, group)), gold) for method in METHODS]
+            )
         yield f"{table_row('best combination', [score_alignments(side.links(best), gold)])}    {rule_name(best)}"
         yield ""
     if len(sides) == 2:
@@ -103,7 +105,9 @@ def report_tables(sides: Sequence[ModelAttention], gold: Sequence[GoldLinks]) ->
         yield ""
 
 
-def _both(forward: ModelAttention, reverse: ModelAttention, gold: Sequence[GoldLinks], bests: Sequence[AlignmentRule]) -> Iterator[str]:
+def _both(
+    forward: ModelAttention, reverse: ModelAttention, gold: Sequence[GoldLinks], bests: Sequence[AlignmentRule]
+) -> Iterator[str]:
     """AER of the two directions put together in each way, where both models are read alike, and where both are best."""
     yield f"{'both ways, AER':28}" + "".join(f"{name:>25}" for name in SYMMETRIZATIONS)
     groups, others = forward.groups(), reverse.groups()
@@ -111,7 +115,7 @@ def _both(forward: ModelAttention, reverse: ModelAttention, gold: Sequence[GoldL
     rows = {f"{method}, {name}": [AlignmentRule(method, groups[name])] * 2 for method in METHODS for name in shared}
     for name, readings in {**rows, "best combination of each": bests}.items():
         found = [side.weights(reading) for side, reading in zip((forward, reverse), readings, strict=True)]
-        errors = [score_alignments(symmetrize_all(how, *found), gold).error for how in SYMMETRIZATIONS]
+        errors = [score_alignments(symmetrize_all(how, *found), gold).error_rate for how in SYMMETRIZATIONS]
         yield f"{name:28}" + "".join(f"{error:25.3f}" for error in errors)
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.alignment.error_rate import GoldLinks, Links, format_links, score_alignments, read_gold_links
+from transformer_jax.alignment.error_rate import GoldLinks, Links, format_links, read_gold_links, score_alignments
 from transformer_jax.alignment.layer_selection import most_agreeing_rules
-from transformer_jax.alignment.reading import Method, AlignmentRule, link_target_words
-from transformer_jax.alignment.report import METHODS, table_row, symmetrize_all, report_tables
+from transformer_jax.alignment.reading import AlignmentRule, Method, link_target_words
+from transformer_jax.alignment.report import METHODS, report_tables, symmetrize_all, table_row
 from transformer_jax.alignment.symmetrization import Symmetrization
 from transformer_jax.commands.cli import call_of, parse
 from transformer_jax.commands.newest_run import newest_run
@@ -102,7 +102,7 @@ def print_error_rates(
     sides = [collect_attention(model, pairs) for model in models]
     for line in report_tables(sides, gold):
         print(line)
-    found = [side.weights(model.reading) for side, model in zip(sides, models, strict=True)]
+    found = [side.weights(model.rule) for side, model in zip(sides, models, strict=True)]
     links = combined(found, command.symmetrize or "agreement")
     print(table_row("with these options", [score_alignments(links, gold)]))
     if command.output is not None:
@@ -129,7 +129,7 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
     for folder in folders:
         translator = Translator.load(folder)
         models.append(
-            AligningModel(folder, translator, readings(command, folder, translator)[-1], is_reverse=bool(models))
+            AligningModel(folder, translator, candidate_rules(command, folder, translator)[-1], is_reverse=bool(models))
         )
     languages = [(model.translator.config.data.source, model.translator.config.data.target) for model in models]
     if languages[-1][::-1] != languages[0] and len(models) == 2:
@@ -140,7 +140,7 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
     return models
 
 
-def readings(command: AlignCommand, folder: Path, translator: Translator) -> list[AlignmentRule]:
+def candidate_rules(command: AlignCommand, folder: Path, translator: Translator) -> list[AlignmentRule]:
     """Those that --method, --layer and --head leave open, the default last.
 
     Raises InputError for a layer or a head that is not there.
@@ -166,11 +166,11 @@ def chosen(models: list[AligningModel], command: AlignCommand, pairs: Iterable[P
         return models
     sample = list(islice(pairs, SAMPLE))
     forward, reverse = (collect_attention(model, sample) for model in models)
-    open_readings = [readings(command, model.folder, model.translator) for model in models]
-    found = most_agreeing_rules((forward, reverse), (open_readings[0], open_readings[1]))
-    for model, reading in zip(models, found, strict=True):
-        logging.info(f"{model.name}: {reading.method}, layer {reading.heads[0][0]}")
-    return [model._replace(reading=reading) for model, reading in zip(models, found, strict=True)]
+    candidates = [candidate_rules(command, model.workdir, model.translator) for model in models]
+    found = most_agreeing_rules((forward, reverse), (candidates[0], candidates[1]))
+    for model, rule in zip(models, found, strict=True):
+        logging.info(f"{model.name}: {rule.method}, layer {rule.heads[0][0]}")
+    return [model._replace(rule=rule) for model, rule in zip(models, found, strict=True)]
 
 
 def main(arguments: list[str]) -> None:

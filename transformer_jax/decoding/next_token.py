@@ -16,9 +16,9 @@ class SpecialIds(NamedTuple):
     """Ids of the special tokens that a search must know."""
 
     pad: int
-    unknown: int
-    start: int
-    end: int
+    unk: int
+    sos: int
+    eos: int
 
 
 class Hypotheses(NamedTuple):

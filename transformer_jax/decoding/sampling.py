@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer_jax.decoding.loop import decode_loop
-from transformer_jax.decoding.next_token import Hypotheses, SpecialIds, allowed_logits, top_k_log_probs, log_normalizer
+from transformer_jax.decoding.next_token import Hypotheses, SpecialIds, allowed_logits, log_normalizer, top_k_log_probs
 from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
 

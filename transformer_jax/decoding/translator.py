@@ -130,7 +130,7 @@ class Translator:
             for part in range(len(group))
             for repeat in range(repeats)
         ]
-        vocabulary = SpecialIds(*self.tokenizers.target.special_ids)
+        special_ids = SpecialIds(*self.tokenizers.target.special_ids)
         results = search(self.model, self.params, encoded, special_ids, beam, alpha, sampling, draws, n)
         if not all(results):
             raise RunError(

@@ -23,22 +23,22 @@ from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, Stopped
 from transformer_jax.evaluation import score
-from transformer_jax.runtime.failures import explained
+from transformer_jax.runtime.failures import as_run_errors
 from transformer_jax.runtime.memory import require_memory
-from transformer_jax.runtime.preemption import Interruption
-from transformer_jax.runtime.workdir_lock import only_run_in
+from transformer_jax.runtime.preemption import PreemptionHandler
+from transformer_jax.runtime.workdir_lock import exclusive_workdir
 from transformer_jax.sharding import batch_multiple, batch_shard, make_mesh, put_batch
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
 from transformer_jax.storage.untrusted import require_contained
-from transformer_jax.training.compiled import Program, prepare, require_rows
+from transformer_jax.training.compiled import CompiledFunctions, jit_functions, require_enough_rows
 from transformer_jax.training.corpus import Corpus, load_corpus
-from transformer_jax.training.debug_nans import stops_at_nans
-from transformer_jax.training.journal import Journal, Window, means
+from transformer_jax.training.debug_nans import check_nans
+from transformer_jax.training.journal import MetricsWriter, MetricAccumulator, means
 from transformer_jax.training.loss import LossSums
 from transformer_jax.training.optimizer import learning_rate
 from transformer_jax.training.results import finish
 from transformer_jax.training.state import TrainState
-from transformer_jax.training.warm_start import started_from
+from transformer_jax.training.warm_start import init_from_run
 
 MAY_CHANGE = (
     *(f"training.{name}" for name in ("steps", "patience", "log_every", "valid_every", "save_every", "max_skipped")),
@@ -62,16 +62,16 @@ def fit(
     """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
 
     profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show; debug_nans: see
-    ``stops_at_nans``; recipe: the name of the recipe that the settings come from, for the record; translate: the
+    ``check_nans``; recipe: the name of the recipe that the settings come from, for the record; translate: the
     command to print for a first translation.
     Raises InputError for settings or data that cannot be used, before the first update, or if fewer updates are left
     than a profile needs; RunError for what goes wrong meanwhile; Stopped after SIGTERM or
     SIGINT.
     """
     began = time.monotonic()
-    with explained(workdir), only_run_in(workdir):
+    with as_run_errors(workdir), exclusive_workdir(workdir):
         require_contained(workdir)
-        require_same_settings(config, workdir)
+        require_same_config(config, workdir)
         mesh = make_mesh(config.mesh)
         corpus = load_corpus(config, workdir)
         shard = Shard(*batch_shard(mesh))
@@ -81,12 +81,12 @@ def fit(
         require_same_corpus(earlier, corpus, workdir)
         planned = earlier.divisor or multiple  # On other devices than it began on, a run keeps its plan.
         batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned, shard, multiple)
-        require_rows(config, multiple, batches.shapes[-1].target)
-        program = prepare(config, mesh, *map(len, corpus.tokenizers))
-        require_memory(mesh, program.state)
+        require_enough_rows(config, multiple, batches.shapes[-1].target)
+        functions = jit_functions(config, mesh, *map(len, corpus.tokenizers))
+        require_memory(mesh, functions.state)
         if debug_nans:
-            program = program._replace(train_step=stops_at_nans(program.train_step))
-        loop = Loop(config, workdir, corpus, program, batches, checkpoints, began, profile)
+            functions = functions._replace(train_step=check_nans(functions.train_step))
+        loop = Loop(config, workdir, corpus, functions, batches, checkpoints, began, profile)
         if jax.process_index() == 0:  # Whatever may be refused has been: from here on there is a run.
             save_config(config, workdir / "config.json")
         logging.info(
@@ -96,7 +96,7 @@ def fit(
         finish(config, workdir, corpus, loop.run(), recipe, translate)
 
 
-def require_same_settings(config: Config, workdir: Path) -> None:
+def require_same_config(config: Config, workdir: Path) -> None:
     """Refuse a folder that holds a run with other settings, or one of which nobody knows the settings."""
     path = workdir / "config.json"
     if not path.exists() and any((workdir / "checkpoints").glob("[1-9]*")):
@@ -139,24 +139,24 @@ class Loop:
         config: Config,
         workdir: Path,
         corpus: Corpus,
-        program: Program,
+        functions: CompiledFunctions,
         batches: TrainingBatches,
         checkpoints: Checkpoints,
         began: float,
         profile: Path | None,
     ) -> None:
         """began: the time.monotonic() at which the command started."""
-        self.config, self.corpus, self.program = config, corpus, program
+        self.config, self.corpus, self.functions = config, corpus, program
         self.workdir, self.profile = workdir, profile
         self.checkpoints = checkpoints
         self.iterator = training_iterator(batches)
         # One or the other: a run that takes half of the memory must be able to go on.
         if checkpoints.latest_step():
-            self.state = checkpoints.restore(program.state)
+            self.state = checkpoints.restore(functions.state)
         else:
-            self.state = program.initialize()
+            self.state = functions.initialize()
             if config.training.init:
-                self.state = started_from(Path(config.training.init), self.state)
+                self.state = init_from_run(Path(config.training.init), self.state)
         self.progress = checkpoints.progress()._replace(divisor=batches.batch_multiple, corpus=size_of(corpus))
         if self.progress.data is not None:
             self.iterator.set_state(self.progress.data)
@@ -164,7 +164,7 @@ class Loop:
         self.step = self.first = self.saved = int(self.state.step)
         self.began = began - self.progress.seconds
         self.rate = learning_rate(config.optimizer, config.model.d_model, config.training.steps)
-        self.window = Window(config.training.max_skipped, **(self.progress.window or {}))
+        self.window = MetricAccumulator(config.training.max_skipped, **(self.progress.window or {}))
         if profile and config.training.steps - self.first < PROFILED[-1]:
             raise InputError(
                 f"--profile needs {PROFILED[-1]} updates, but only {config.training.steps - self.first} are left. "
@@ -175,9 +175,9 @@ class Loop:
         """All that is left. Raises Stopped, once everything is saved, if a signal came."""
         training = self.config.training
         with (
-            Interruption() as self.interruption,  # The outermost: a signal also waits for the last checkpoint.
+            PreemptionHandler() as self.interruption,  # The outermost: a signal also waits for the last checkpoint.
             self.checkpoints,
-            closing(Journal(self.workdir, self.step, self.progress.validated)) as self.journal,
+            closing(MetricsWriter(self.workdir, self.step, self.progress.validated)) as self.journal,
             closing(
                 tqdm(total=training.steps, initial=self.step, unit="step", disable=None, mininterval=1)
             ) as self.bar,
@@ -210,8 +210,8 @@ class Loop:
         self.step += 1
         if self.profile and self.step - self.first == PROFILED.start:
             jax.profiler.start_trace(str(self.profile))
-        batch = put_batch(next(self.iterator), self.program.mesh)
-        self.state, metrics = self.program.train_step(self.state, batch)
+        batch = put_batch(next(self.iterator), self.functions.mesh)
+        self.state, metrics = self.functions.train_step(self.state, batch)
         if self.profile and self.step - self.first == PROFILED[-1]:
             jax.block_until_ready(self.state)
             jax.profiler.stop_trace()
@@ -225,7 +225,7 @@ class Loop:
         """Write the metrics since the last report."""
         self.window.gather(self.step)
         values = self.window.report()
-        self.window = Window(self.config.training.max_skipped)
+        self.window = MetricAccumulator(self.config.training.max_skipped)
         # Skipped updates leave the optimizer's count, which the schedule goes by, behind the step.
         [(_, applied), *_] = optax.tree_utils.tree_get_all_with_path(self.state.optimizer, "count")
         self.journal.write(self.step, "train", {**values, "learning_rate": float(self.rate(applied - 1))})
@@ -240,7 +240,7 @@ class Loop:
         """
         began = time.monotonic()
         try:
-            values = validate(self.config, self.corpus, self.program, self.state, self.interruption.at_once)
+            values = validate(self.config, self.corpus, self.functions, self.state, self.interruption.at_once)
         except Exception:
             if self.interruption.at_once():
                 return
@@ -269,22 +269,22 @@ class Loop:
 
 
 def validate(
-    config: Config, corpus: Corpus, program: Program, state: TrainState, given_up: Callable[[], bool]
+    config: Config, corpus: Corpus, functions: CompiledFunctions, state: TrainState, given_up: Callable[[], bool]
 ) -> dict[str, float] | None:
     """Loss over all validation pairs; sacreBLEU of greedy translations of the first ones. None once ``given_up``."""
     encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
-    shard = Shard(*batch_shard(program.mesh))
-    batches = evaluation_batches(encoded, config.data.batch_tokens, batch_multiple(program.mesh), shard)
+    shard = Shard(*batch_shard(functions.mesh))
+    batches = evaluation_batches(encoded, config.data.batch_tokens, batch_multiple(functions.mesh), shard)
     sums = []
     for batch in batches:
         if given_up():
             return None
-        sums.append(program.evaluate(state.best_params, put_batch(batch, program.mesh)))
+        sums.append(functions.loss_sums(state.eval_params, put_batch(batch, functions.mesh)))
     total = {name: float(sum(parts)) for name, parts in zip(LossSums._fields, zip(*sums, strict=True), strict=True)}
     pairs = corpus.valid[: config.training.valid_sentences]
     # Every process translates all of them with its own copy, and so all agree on the score.
-    replicated = NamedSharding(program.mesh, PartitionSpec())
-    params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.best_params))
+    replicated = NamedSharding(functions.mesh, PartitionSpec())
+    params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.eval_params))
     translator = Translator(config, corpus.tokenizers, params)
     translations: list[str] = []
     together = BATCH_SIZES[-1] * max(2, max_parallel_batches())  # A signal waits for their end, not for all pairs.
