@@ -1,4 +1,4 @@
-"""The weights of every head for one translation, collected with ``sow`` in one pass over it."""
+"""Collection of all attention weights of one translation, with flax's ``sow`` in one forward pass."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from transformer_jax.attention.words import source_words, target_words
 from transformer_jax.data.tokenizers import Tokenizers
 from transformer_jax.model.transformer import Transformer
 
-LENGTHS = 16
-"""Sentences are padded to a multiple of this many tokens, so that few programs are compiled; the padding is cut off
-again.
-"""
-ALTERNATIVES = 5
-"""The likeliest next tokens that are kept for each step."""
+LENGTH_MULTIPLE = 16
+"""Sentences are padded to a multiple of this length to limit the number of compiled programs."""
+MAX_ALTERNATIVES = 5
+"""Number of most probable next tokens that are kept per step."""
 
 
-def capture(
+def capture_attention(
     model: Transformer,
     params: Any,
     tokenizers: Tokenizers,
@@ -33,17 +31,20 @@ def capture(
     source_ids: Sequence[int],
     target_ids: Sequence[int],
 ) -> Attention:
-    """Attention while the decoder is fed the translation itself, as it was when it produced it.
+    """Return the attention of a teacher-forced pass: the decoder reads the translation, as it did during decoding.
 
-    source_ids: x1 ... xn [EOS]; target_ids: y1 ... ym [EOS].
+    source_ids: x1 ... xn [EOS].
+    target_ids: y1 ... ym [EOS].
     """
     inputs = [tokenizers.target.sos_id, *target_ids[:-1]]
     s, t = len(source_ids), len(inputs)
-    found = jax.device_get(_run(model, params, _padded(source_ids), _padded(inputs), _padded(target_ids), s, t))
+    captured = jax.device_get(
+        _teacher_forced_pass(model, params, _pad(source_ids), _pad(inputs), _pad(target_ids), s, t)
+    )
     return Attention(
-        encoder=found.encoder[:, :, :s, :s],
-        decoder=found.decoder[:, :, :t, :t],
-        cross=found.cross[:, :, :t, :s],
+        encoder=captured.encoder[:, :, :s, :s],
+        decoder=captured.decoder[:, :, :t, :t],
+        cross=captured.cross[:, :, :t, :s],
         source_tokens=tuple(tokenizers.source.tokens(source_ids)),
         target_tokens=tuple(tokenizers.target.tokens(target_ids)),
         target_inputs=tuple(tokenizers.target.tokens(inputs)),
@@ -51,29 +52,29 @@ def capture(
         translation=translation,
         source_words=source_words(tokenizers.source, source, source_ids),
         target_words=target_words(tokenizers.target, translation, target_ids),
-        probabilities=found.probabilities[:t],
-        alternatives=tuple(tuple(tokenizers.target.tokens(ids)) for ids in found.likeliest[:t]),
-        alternative_probabilities=found.likeliest_probabilities[:t],
+        probabilities=captured.probabilities[:t],
+        alternatives=tuple(tuple(tokenizers.target.tokens(ids)) for ids in captured.top_k_ids[:t]),
+        alternative_probabilities=captured.top_k_probabilities[:t],
     )
 
 
-def _padded(ids: Sequence[int]) -> Int[np.ndarray, "1 T"]:
-    return np.pad(np.asarray(ids, np.int32), (0, -len(ids) % LENGTHS))[None]
+def _pad(ids: Sequence[int]) -> Int[np.ndarray, "1 T"]:
+    return np.pad(np.asarray(ids, np.int32), (0, -len(ids) % LENGTH_MULTIPLE))[None]
 
 
-class _Pass(NamedTuple):
-    """What one teacher-forced pass gives; see ``Attention``."""
+class _CapturedPass(NamedTuple):
+    """The results of one teacher-forced pass; ``Attention`` documents them."""
 
     encoder: Float[Array, "L H S S"]
     decoder: Float[Array, "M H T T"]
     cross: Float[Array, "M H T S"]
     probabilities: Float[Array, "T"]
-    likeliest: Int[Array, "T N"]
-    likeliest_probabilities: Float[Array, "T N"]
+    top_k_ids: Int[Array, "T N"]
+    top_k_probabilities: Float[Array, "T N"]
 
 
 @partial(jax.jit, static_argnums=0)
-def _run(
+def _teacher_forced_pass(
     model: Transformer,
     params: Any,
     source: Int[Array, "1 S"],
@@ -81,8 +82,8 @@ def _run(
     target: Int[Array, "1 T"],
     source_length: Int[Array, ""],
     target_length: Int[Array, ""],
-) -> _Pass:
-    """Sown values come back as ``{"blocks_0": {"self_attention": {"attention": (weights,)}}}``."""
+) -> _CapturedPass:
+    """Run the model once; sown values have the form ``{"blocks_0": {"self_attention": {"attention": (weights,)}}}``."""
     source_segments = (jnp.arange(source.shape[1]) < source_length).astype(jnp.int32)[None]
     target_segments = (jnp.arange(inputs.shape[1]) < target_length).astype(jnp.int32)[None]
     [logits], sown = model.apply(
@@ -90,16 +91,16 @@ def _run(
     )
     sown = sown["intermediates"]
     probabilities = jax.nn.softmax(logits)
-    highest, ids = jax.lax.top_k(probabilities, min(ALTERNATIVES, logits.shape[-1]))
-    return _Pass(
-        _stack(sown["encoder"], "self_attention", model.config.encoder_layers),
-        _stack(sown["decoder"], "self_attention", model.config.decoder_layers),
-        _stack(sown["decoder"], "cross_attention", model.config.decoder_layers),
-        jnp.take_along_axis(probabilities, target[0][:, None], axis=-1)[:, 0],
-        ids,
-        highest,
+    top_k_probabilities, top_k_ids = jax.lax.top_k(probabilities, min(MAX_ALTERNATIVES, logits.shape[-1]))
+    return _CapturedPass(
+        encoder=_stack_layers(sown["encoder"], "self_attention", model.config.encoder_layers),
+        decoder=_stack_layers(sown["decoder"], "self_attention", model.config.decoder_layers),
+        cross=_stack_layers(sown["decoder"], "cross_attention", model.config.decoder_layers),
+        probabilities=jnp.take_along_axis(probabilities, target[0][:, None], axis=-1)[:, 0],
+        top_k_ids=top_k_ids,
+        top_k_probabilities=top_k_probabilities,
     )
 
 
-def _stack(blocks: Mapping[str, Any], part: str, layers: int) -> Float[Array, "L H T S"]:
-    return jnp.concatenate([blocks[f"blocks_{layer}"][part]["attention"][0] for layer in range(layers)])
+def _stack_layers(blocks: Mapping[str, Any], sublayer: str, layers: int) -> Float[Array, "L H T S"]:
+    return jnp.concatenate([blocks[f"blocks_{layer}"][sublayer]["attention"][0] for layer in range(layers)])

@@ -1,5 +1,6 @@
-"""Which installed fonts have the characters of a text. matplotlib brings DejaVu Sans; it lacks Chinese, Japanese,
-Korean.
+"""Selection of installed fonts that have the characters of a text.
+
+matplotlib ships DejaVu Sans, which lacks Chinese, Japanese and Korean.
 """
 
 from __future__ import annotations
@@ -16,66 +17,69 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NO_GLYPH = "▯"
-"""Stands for a character that no font has."""
+MISSING_GLYPH = "▯"
+"""Drawn in place of a character that no installed font has."""
 
-# DejaVu Sans comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian, symbols.
-FAMILY = "DejaVu Sans"
-# Chinese, Japanese and Korean share code points that each draws in its own way: a text's own fonts come first.
-JAPANESE = (
+# DejaVu Sans covers Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian and symbols.
+DEFAULT_FAMILY = "DejaVu Sans"
+# Chinese, Japanese and Korean share code points but draw them differently: fonts for the language of the text come first.
+JAPANESE_FAMILIES = (
     *("Noto Sans CJK JP", "Noto Sans JP", "Source Han Sans", "Source Han Sans JP", "IPAexGothic", "IPAGothic"),
     *("Hiragino Sans", "Hiragino Kaku Gothic ProN", "Yu Gothic", "Meiryo", "MS Gothic", "TakaoGothic", "VL Gothic"),
 )
-KOREAN = (
+KOREAN_FAMILIES = (
     *("Noto Sans CJK KR", "Noto Sans KR", "Source Han Sans K", "Source Han Sans KR", "NanumGothic"),
     *("Apple SD Gothic Neo", "AppleGothic", "Malgun Gothic", "UnDotum"),
 )
-CHINESE = (
+CHINESE_FAMILIES = (
     *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "PingFang SC"),
     *("Hiragino Sans GB", "Heiti SC", "Microsoft YaHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei"),
     *("Noto Sans CJK TC", "Noto Sans TC", "Source Han Sans TC", "PingFang TC", "Microsoft JhengHei"),
 )
-OTHER = ("Noto Sans", "Noto Emoji", "Symbola", "Segoe UI Symbol", "Segoe UI Emoji", "Apple Symbols", "Arial Unicode MS")
+OTHER_FAMILIES = (
+    *("Noto Sans", "Noto Emoji", "Symbola", "Segoe UI Symbol", "Segoe UI Emoji", "Apple Symbols"),
+    "Arial Unicode MS",
+)
 
 
 @functools.cache
 def find_fonts(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The families that together have these characters, and the characters that none has.
+    """Return font families that together cover the characters, and the characters that no font has.
 
-    Families are tried until nothing is missing: DejaVu Sans, those of the text's language, all others that matplotlib
-    knows, then fonts installed since matplotlib made its list, in the system or as Python packages.
+    Families are tried in this order until no character is missing: DejaVu Sans, families for the language of the text,
+    all other families that matplotlib knows, then fonts that were installed after matplotlib built its font list.
     """
     families: list[str] = []
     missing = frozenset(character for character in characters if not unicodedata.category(character).startswith("C"))
-    for entry in _candidates(_languages(characters)):
-        found = _has(entry, missing)
-        if found:
-            families.append(entry.name)
-            missing -= found
+    for font in _candidate_fonts(_preferred_families(characters)):
+        covered = _covered_characters(font, missing)
+        if covered:
+            families.append(font.name)
+            missing -= covered
         if not missing:
             break
-    return (FAMILY, *(family for family in families if family != FAMILY)), missing
+    return (DEFAULT_FAMILY, *(family for family in families if family != DEFAULT_FAMILY)), missing
 
 
-def _languages(characters: frozenset[str]) -> tuple[str, ...]:
-    """The preferred families: kana tells Japanese, hangul tells Korean, other ideographs are taken as Chinese."""
+def _preferred_families(characters: frozenset[str]) -> tuple[str, ...]:
+    """Return families in order of preference: kana means Japanese, hangul means Korean, everything else Chinese."""
     scripts = {unicodedata.name(character, "").split(" ")[0] for character in characters}
     if scripts & {"HIRAGANA", "KATAKANA"}:
-        return (*JAPANESE, *CHINESE, *KOREAN, *OTHER)
+        return (*JAPANESE_FAMILIES, *CHINESE_FAMILIES, *KOREAN_FAMILIES, *OTHER_FAMILIES)
     if "HANGUL" in scripts:
-        return (*KOREAN, *CHINESE, *JAPANESE, *OTHER)
-    return (*CHINESE, *JAPANESE, *KOREAN, *OTHER)
+        return (*KOREAN_FAMILIES, *CHINESE_FAMILIES, *JAPANESE_FAMILIES, *OTHER_FAMILIES)
+    return (*CHINESE_FAMILIES, *JAPANESE_FAMILIES, *KOREAN_FAMILIES, *OTHER_FAMILIES)
 
 
-def _candidates(preferred: tuple[str, ...]) -> Iterator[FontEntry]:
-    """Upright regular fonts that can be drawn in one colour, best first."""
+def _candidate_fonts(preferred: tuple[str, ...]) -> Iterator[FontEntry]:
+    """Yield upright fonts that can be drawn in one colour, best first."""
     from matplotlib.font_manager import fontManager
 
-    order = {family: rank for rank, family in enumerate((FAMILY, *preferred))}
+    order = {family: rank for rank, family in enumerate((DEFAULT_FAMILY, *preferred))}
     tried: set[str] = set()
-    # Reading the installed packages and the system's folders takes a moment: only if what is known does not suffice.
-    for find_more in (lambda: None, _add_new_fonts):
-        find_more()
+    # Scanning packages and system directories is slow, so do it only if the known fonts do not suffice.
+    for add_fonts in (lambda: None, _add_new_fonts):
+        add_fonts()
         regular = [font for font in fontManager.ttflist if font.style == "normal" and font.name not in tried]
         # Nearest to regular weight first, as matplotlib itself chooses within a family.
         regular.sort(key=lambda font: (order.get(font.name, len(order)), font.name, abs(_weight(font) - 400)))
@@ -96,44 +100,44 @@ def _weight(font: FontEntry) -> int:
 
 @functools.cache
 def _add_new_fonts() -> None:
-    """Tell matplotlib of fonts that its list lacks: it makes the list once and keeps it in a file."""
+    """Register fonts that matplotlib does not know, because it builds its list once and caches it in a file."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     known = {font.fname for font in fontManager.ttflist}
-    packages = (package for package in importlib.metadata.distributions() if _may_hold_fonts(package.name))
-    packaged = [str(file.locate()) for package in packages for file in package.files or () if _is_font(file.name)]
-    for path in (*packaged, *findSystemFonts()):
+    packages = (package for package in importlib.metadata.distributions() if _is_font_package(package.name))
+    packaged_fonts = [str(file.locate()) for package in packages for file in package.files or () if _is_font_file(file.name)]
+    for path in (*packaged_fonts, *findSystemFonts()):
         if path in known:
             continue
         try:
             fontManager.addfont(path)
-        # A damaged or exotic font is not worth a picture.
+        # A damaged or unsupported font must not prevent a picture.
         except (OSError, RuntimeError, ValueError, KeyError, UnicodeError):
-            log.debug("%s: not read as a font", path, exc_info=True)
+            log.debug("%s cannot be read as a font", path, exc_info=True)
 
 
-def _may_hold_fonts(package: str) -> bool:
+def _is_font_package(package: str) -> bool:
     return any(word in package.lower() for word in ("font", "noto", "koreanize", "japanize"))
 
 
-def _is_font(name: str) -> bool:
+def _is_font_file(name: str) -> bool:
     return name.lower().endswith((".ttf", ".otf", ".ttc"))
 
 
-def _has(font: FontEntry, characters: frozenset[str]) -> frozenset[str]:
-    """Those of the characters that the font can draw."""
+def _covered_characters(font: FontEntry, characters: frozenset[str]) -> frozenset[str]:
+    """Return the characters that the font can draw."""
     from matplotlib.ft2font import FT2Font
 
     try:
         face = FT2Font(font.fname, face_index=font.index)
-    # The list of fonts outlives the files.
+    # matplotlib's font list may name files that no longer exist.
     except (OSError, RuntimeError):
         return frozenset()
     return frozenset(character for character in characters if face.get_char_index(ord(character)))
 
 
-def is_cubic(path: str) -> bool:
-    """Whether the font, or the first of a collection, has the outlines of PostScript instead of TrueType's."""
+def has_postscript_outlines(path: str) -> bool:
+    """Return whether the font, or the first font of a collection, has PostScript instead of TrueType outlines."""
     with open(path, "rb") as file:
         if (tag := file.read(4)) == b"ttcf":
             file.seek(12)
@@ -142,7 +146,7 @@ def is_cubic(path: str) -> bool:
         return tag == b"OTTO"
 
 
-SCRIPTS = {
+SCRIPT_NAMES = {
     "CJK": "Chinese characters",
     "HIRAGANA": "Japanese",
     "KATAKANA": "Japanese",
@@ -153,31 +157,31 @@ SCRIPTS = {
 }
 
 
-def _script(character: str) -> str:
-    """What to call the script in a message."""
+def _script_name(character: str) -> str:
+    """Return the name of a character's script for a message."""
     if unicodedata.category(character) in ("So", "Sk") and character >= "\u2600":
         return "emoji"
     name = unicodedata.name(character, "symbols").split(" ")[0]
-    return SCRIPTS.get(name, name.capitalize())
+    return SCRIPT_NAMES.get(name, name.capitalize())
 
 
-_reported: set[str] = set()
+_reported_scripts: set[str] = set()
 
 
-def report_missing(characters: Iterable[str]) -> None:
-    """Say, once for each script, which one no font has and what to install."""
+def warn_missing_glyphs(characters: Iterable[str]) -> None:
+    """Warn once per script that no installed font has, and name the font to install."""
     _, missing = find_fonts(frozenset(characters))
-    scripts = {_script(character) for character in missing} - _reported
+    scripts = {_script_name(character) for character in missing} - _reported_scripts
     if not scripts:
         return
-    _reported.update(scripts)
-    east = scripts & set(SCRIPTS.values())
-    remedies = ["pip install noto-cjk-sans-otc (or apt-get install fonts-noto-cjk)"] if east else []
+    _reported_scripts.update(scripts)
+    east_asian = scripts & set(SCRIPT_NAMES.values())
+    remedies = ["pip install noto-cjk-sans-otc (or apt-get install fonts-noto-cjk)"] if east_asian else []
     remedies += ["apt-get install fonts-symbola"] if "emoji" in scripts else []
-    remedies += ["apt-get install fonts-noto-core"] if scripts - east - {"emoji"} else []
+    remedies += ["apt-get install fonts-noto-core"] if scripts - east_asian - {"emoji"} else []
     log.warning(
-        "Attention pictures: no installed font has %s, shown as %s. Remedy: %s.",
+        "Attention pictures: no installed font has %s. Missing characters are drawn as %s. Run: %s.",
         ", ".join(sorted(scripts)),
-        NO_GLYPH,
+        MISSING_GLYPH,
         "; ".join(remedies),
     )

@@ -1,6 +1,4 @@
-"""Tokens as they are drawn: on one line, nothing invisible in them, not too long, in fonts that have their
-characters.
-"""
+"""Labels that show tokens in pictures: one line, no invisible characters, limited length, fonts with all characters."""
 
 from __future__ import annotations
 
@@ -10,54 +8,54 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformer_jax.attention.fonts import NO_GLYPH, find_fonts
+from transformer_jax.attention.fonts import MISSING_GLYPH, find_fonts
 
-LABEL_COLUMNS = 20
-"""A longer token ends with an ellipsis; a Chinese or Japanese character takes two columns."""
+MAX_LABEL_COLUMNS = 20
+"""Longest label, in columns of a terminal: a Chinese or Japanese character takes two. Longer tokens get an ellipsis."""
 
 
-class Labels(NamedTuple):
-    """Tokens as drawn, and the font families that together have all their characters."""
+class TokenLabels(NamedTuple):
+    """The labels of tokens, and font families that together have all their characters."""
 
     texts: list[str]
     families: tuple[str, ...]
 
 
-def make_labels(tokens: Sequence[str]) -> Labels:
-    """Legible labels; a character that no font has becomes a box."""
-    texts = [legible(token) for token in tokens]
+def make_labels(tokens: Sequence[str]) -> TokenLabels:
+    """Return one label per token; a character that no font has becomes ``MISSING_GLYPH``."""
+    texts = [label_text(token) for token in tokens]
     families, missing = find_fonts(frozenset("".join(texts)))
     if missing:
-        boxes = str.maketrans(dict.fromkeys(missing, NO_GLYPH))
+        boxes = str.maketrans(dict.fromkeys(missing, MISSING_GLYPH))
         texts = [text.translate(boxes) for text in texts]
-    return Labels(texts, families)
+    return TokenLabels(texts, families)
 
 
-def legible(token: str) -> str:
-    """The token on one line, with nothing invisible in it, shortened if it is long."""
-    shown = "".join(_visible(character) for character in token)
-    if not shown:
+def label_text(token: str) -> str:
+    """Return the token on one line, with invisible characters escaped, shortened to ``MAX_LABEL_COLUMNS``."""
+    text = "".join(_visible(character) for character in token)
+    if not text:
         return '""'
-    widths = np.cumsum([_width(character) for character in shown])
-    if widths[-1] <= LABEL_COLUMNS:
-        return shown
-    return shown[: int(np.searchsorted(widths, LABEL_COLUMNS - 1, side="right"))] + "…"
+    widths = np.cumsum([_column_width(character) for character in text])
+    if widths[-1] <= MAX_LABEL_COLUMNS:
+        return text
+    return text[: int(np.searchsorted(widths, MAX_LABEL_COLUMNS - 1, side="right"))] + "…"
 
 
 def _visible(character: str) -> str:
-    """The character, or its escape where it would show nothing, break the line or turn the text around."""
+    """Return the character, or its escape if it is invisible, breaks the line or changes the text direction."""
     if character == " ":
         return "␣"
-    # The variation selectors choose between drawings of one character; here there is only one.
+    # Variation selectors choose between glyphs of one character; labels use the default glyph of the font.
     if "\ufe00" <= character <= "\ufe0f":
         return ""
-    # The joiners shape Persian and Indic words; every other format character and space is invisible.
+    # Joiners shape Persian and Indic words; every other format character and space is invisible.
     if character in "\u200c\u200d" or unicodedata.category(character)[0] not in "CZ":
         return character
     return character.encode("unicode_escape").decode()
 
 
-def _width(character: str) -> int:
+def _column_width(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
