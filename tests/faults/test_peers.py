@@ -82,17 +82,17 @@ def test_one_that_refuses_its_input_says_why_and_the_other_does_not_wait(wrong, 
 
 LATE = """
 import os, sys, time
-from transformer_jax.commands.cli import run
+from transformer_jax.commands.cli import run_command
 from transformer_jax.errors import RunError
-from transformer_jax.runtime.distributed import together
+from transformer_jax.runtime.distributed import distributed_run
 
 def main(arguments):
-    with together():
+    with distributed_run():
         if os.environ["JAX_PROCESS_ID"] == sys.argv[1]:
             time.sleep(2)
             raise RunError("the last line cannot be written")
 
-sys.exit(run(main, ["--distributed"]))
+sys.exit(run_command(main, ["--distributed"]))
 """
 
 

@@ -7,20 +7,22 @@ import sys
 
 import pytest
 
-from transformer_jax.runtime.malloc import SETTINGS
+from transformer_jax.runtime.malloc import MALLOC_VARIABLES
 
 PROGRAM = """
 import json, os, sys
-from transformer_jax.runtime.malloc import restart_with_settings
+from transformer_jax.runtime.malloc import restart_with_tuned_malloc
 print("started", flush=True)
-restart_with_settings()
+restart_with_tuned_malloc()
 print(json.dumps([sys.argv[1:], {name: os.environ.get(name) for name in %r}]))
 """
 
 
 def start(*arguments, **extra):
-    environment = {name: value for name, value in os.environ.items() if name not in (*SETTINGS, "JAX_PLATFORMS")}
-    command = [sys.executable, "-c", PROGRAM % list(SETTINGS), *arguments]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in (*MALLOC_VARIABLES, "JAX_PLATFORMS")
+    }
+    command = [sys.executable, "-c", PROGRAM % list(MALLOC_VARIABLES), *arguments]
     done = subprocess.run(command, env={**environment, **extra}, check=True, capture_output=True, text=True)
     return done.stdout.splitlines()
 
@@ -29,7 +31,7 @@ def start(*arguments, **extra):
 def test_a_program_starts_again_with_its_arguments_and_the_settings():
     first, second, state = start("--workdir", "a b")
     assert first == second == "started"
-    assert json.loads(state) == [["--workdir", "a b"], SETTINGS]
+    assert json.loads(state) == [["--workdir", "a b"], MALLOC_VARIABLES]
 
 
 def test_settings_of_the_user_are_left_alone():

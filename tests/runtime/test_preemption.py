@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from transformer_jax.runtime import preemption
-from transformer_jax.runtime.preemption import Interruption
+from transformer_jax.runtime.preemption import PreemptionHandler
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def own_handler():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_noted_and_afterwards_goes_where_it_went_before(number, own_handler, capfd):
-    with Interruption() as interruption:
+    with PreemptionHandler() as interruption:
         assert not interruption.requested()
         os.kill(os.getpid(), number)
         assert interruption.requested()
@@ -42,7 +42,7 @@ def test_a_reader_of_messages_that_is_gone_does_not_keep_the_run_from_saving(mon
         raise BrokenPipeError
 
     monkeypatch.setattr(os, "write", fail)
-    with Interruption() as interruption:
+    with PreemptionHandler() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.requested()
 
@@ -51,7 +51,7 @@ def test_with_several_processes_jax_has_sigterm_until_the_end_and_nobody_swallow
     agreed = []
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(preemption, "reached_preemption_sync_point", lambda asked: asked in agreed)
-    with Interruption() as several:
+    with PreemptionHandler() as several:
         os.kill(os.getpid(), signal.SIGINT)  # Passed on as SIGTERM, for JAX to tell the others.
         assert own_handler == [signal.SIGTERM]
         assert not several.requested()

@@ -7,17 +7,17 @@ import pytest
 from filelock import FileLock
 
 from transformer_jax.errors import InputError
-from transformer_jax.runtime.workdir_lock import only_run_in
+from transformer_jax.runtime.workdir_lock import exclusive_workdir
 
 
 def test_a_folder_is_made_and_kept_if_something_was_written(tmp_path):
-    with only_run_in(tmp_path / "a" / "run"):
+    with exclusive_workdir(tmp_path / "a" / "run"):
         (tmp_path / "a" / "run" / "file").touch()
     assert (tmp_path / "a" / "run" / "file").exists()
 
 
 def test_a_folder_in_which_nothing_was_written_goes(tmp_path):
-    with pytest.raises(ZeroDivisionError), only_run_in(tmp_path / "run"):
+    with pytest.raises(ZeroDivisionError), exclusive_workdir(tmp_path / "run"):
         raise ZeroDivisionError
     assert not (tmp_path / "run").exists()
 
@@ -26,14 +26,14 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(InputError, match=r"file/run cannot be made or written: .*--workdir"),
-        only_run_in(tmp_path / "file" / "run"),
+        exclusive_workdir(tmp_path / "file" / "run"),
     ):
         pass
 
 
 def test_what_a_start_wrote_before_there_was_a_run_goes_and_nothing_else(tmp_path):
     def start(*others):
-        with only_run_in(tmp_path / "run"):
+        with exclusive_workdir(tmp_path / "run"):
             (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
             for name in ("tokenizer.source.json", "tokenizer.target.json", *others):
                 (tmp_path / "run" / name).touch()
@@ -49,16 +49,16 @@ def test_what_a_start_wrote_before_there_was_a_run_goes_and_nothing_else(tmp_pat
 def test_tokenizers_beside_checkpoints_stay_even_if_the_config_is_lost(tmp_path):
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     (tmp_path / "tokenizer.json").touch()
-    with only_run_in(tmp_path):
+    with exclusive_workdir(tmp_path):
         pass
     assert (tmp_path / "tokenizer.json").exists()
 
 
 def test_a_folder_that_another_run_has_is_refused(tmp_path):
     with (
-        only_run_in(tmp_path),
+        exclusive_workdir(tmp_path),
         pytest.raises(InputError, match="is in use by another training"),
-        only_run_in(tmp_path),
+        exclusive_workdir(tmp_path),
     ):
         pass
 
@@ -68,6 +68,6 @@ def test_a_file_system_without_locks_is_no_reason_to_refuse(tmp_path, monkeypatc
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(FileLock, "acquire", fail)
-    with caplog.at_level(logging.WARNING), only_run_in(tmp_path / "run"):
+    with caplog.at_level(logging.WARNING), exclusive_workdir(tmp_path / "run"):
         pass
     assert "without locks" in caplog.text

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from transformer_jax.storage import checksums
-from transformer_jax.storage.checksums import damage, seal
+from transformer_jax.storage.checksums import find_damage, seal
 
 
 @pytest.fixture
@@ -18,23 +18,23 @@ def folder(tmp_path):
 
 
 def test_a_folder_as_it_was_written_is_whole(folder):
-    assert damage(folder) is None
+    assert find_damage(folder) is None
     (folder / "later").write_text("a file that was not there")
-    assert damage(folder) is None
+    assert find_damage(folder) is None
 
 
 def test_damage_is_named(folder):
     (folder / "inner" / "a").write_bytes(bytes(range(1, 8)))
-    assert damage(folder) == "inner/a is not as it was written"
-    assert damage(folder, "b") is None
+    assert find_damage(folder) == "inner/a is not as it was written"
+    assert find_damage(folder, "b") is None
     (folder / "inner" / "a").unlink()
-    assert damage(folder) == "inner/a is missing"
+    assert find_damage(folder) == "inner/a is missing"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "[[1, 2]]", "7", "\x00"])
 def test_checksums_that_cannot_be_read_are_damage(content, folder):
     (folder / "checksums.json").write_text(content)
-    assert damage(folder) == "checksums.json cannot be read"
+    assert find_damage(folder) == "checksums.json cannot be read"
 
 
 def test_a_disk_that_fails_is_damage(folder, monkeypatch):
@@ -42,19 +42,19 @@ def test_a_disk_that_fails_is_damage(folder, monkeypatch):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(checksums, "_checksum", fail)
-    assert damage(folder) == "b cannot be read"
+    assert find_damage(folder) == "b cannot be read"
 
 
 def test_a_folder_in_the_place_of_a_file_is_damage(folder):
     (folder / "b").unlink()
     (folder / "b").mkdir()
-    assert damage(folder) == "b is missing"
+    assert find_damage(folder) == "b is missing"
 
 
 def test_a_folder_that_was_never_sealed_is_damaged(tmp_path):
-    assert damage(tmp_path) == "checksums.json is missing"
+    assert find_damage(tmp_path) == "checksums.json is missing"
 
 
 def test_no_file_outside_the_folder_is_looked_at(folder):
     (folder / "checksums.json").write_text(json.dumps({"/etc/hostname": "0", "../b": "0"}))
-    assert damage(folder) == "/etc/hostname is missing"
+    assert find_damage(folder) == "/etc/hostname is missing"

@@ -12,9 +12,8 @@ import pytest
 from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax import Translator
-from transformer_jax.decoding import search as searching
-from transformer_jax.decoding import translator as translating
 from transformer_jax.errors import InputError
+from transformer_jax.runtime import memory
 from transformer_jax.storage import checkpoints, untrusted
 from transformer_jax.storage.checksums import seal
 
@@ -88,7 +87,7 @@ def test_whatever_step_is_called_the_best_one_of_this_run_is_read(run, tiny_run,
     change(run / "checkpoints/1/progress.json", "best_step", to=step)
     seal(run / "checkpoints/1")  # A stranger can do that, too.
     read = []
-    monkeypatch.setattr(checkpoints, "damage", lambda folder, *part: read.append(folder))
+    monkeypatch.setattr(checkpoints, "find_damage", lambda folder, *part: read.append(folder))
     Translator.load(run)
     assert {*read} == {run / "checkpoints/1"}
     assert "Step 1 is used." in caplog.text
@@ -147,13 +146,15 @@ def test_a_config_that_does_not_describe_the_checkpoint_is_refused(run, section,
     ids=["beam", "max_length"],
 )
 def test_a_search_that_does_not_fit_the_memory_is_refused_before_it_begins(run, changes, text, monkeypatch):
-    monkeypatch.setattr(searching, "device_memory", lambda: 2**30)
+    monkeypatch.setattr(memory, "device_memory", lambda: 2**30)
     for keys, value in changes.items():
         change(run / "config.json", *keys, to=value)
     translator = Translator.load(run)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if ("decoding", "beam") in changes or len(text) > 100:
-        with pytest.raises(InputError, match=r"GiB, and 1\.0 GiB are free\. Lower the beam, or split the texts\."):
+        with pytest.raises(
+            InputError, match=r"needed per device, 1\.00 GiB available\. Lower --beam, or split the texts\."
+        ):
             translator.translate([text])
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17, "128 MiB"
     else:
@@ -166,8 +167,8 @@ def test_a_row_length_that_is_absurd_is_no_matter_for_translation(run):
 
 
 def test_parameters_that_do_not_fit_the_memory_are_refused_before_they_are_read(run, monkeypatch):
-    monkeypatch.setattr(translating, "device_memory", lambda: 10_000)
-    assert "the parameters take 0.0 GiB, and 0.0 GiB are free." in refusal(run)
+    monkeypatch.setattr(memory, "device_memory", lambda: 10_000)
+    assert f"the parameters of {run}: 0.00 GiB needed per device, 0.00 GiB available." in refusal(run)
 
 
 @pytest.mark.parametrize("content", ["[" * 10**6, "1" * 10**6, "[]", "7", "\ud83d".encode("utf-8", "surrogatepass")])
@@ -178,7 +179,7 @@ def test_a_config_that_is_none_is_refused(run, content):
 
 def test_a_tokenizer_larger_than_any_is_not_read(run):
     with (run / "tokenizer.json").open("ab") as file:
-        file.truncate(untrusted.LARGEST_JSON + 1)
+        file.truncate(untrusted.MAX_JSON_BYTES + 1)
     assert "tokenizer.json has over 64 MiB." in refusal(run)
 
 

@@ -32,7 +32,7 @@ from transformer_jax.runtime import memory
 from transformer_jax.storage.checkpoints import Checkpoints, Progress, load_params
 from transformer_jax.training import corpus
 from transformer_jax.training import loop as fitting
-from transformer_jax.training.results import commit
+from transformer_jax.training.results import git_commit
 
 WORDS = ("eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht")
 
@@ -96,17 +96,17 @@ def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     git(tmp_path, "init")
-    assert commit() is None  # A package in a folder of another project.
+    assert git_commit() is None  # A package in a folder of another project.
     git(checkout, "init")
-    assert commit() is None  # A branch without a commit.
+    assert git_commit() is None  # A branch without a commit.
     git(checkout, "add", ".")
     git(checkout, "commit", "-m", "one")
     head = git(checkout, "rev-parse", "HEAD")
-    assert commit() == head
+    assert git_commit() == head
     git(checkout, "pack-refs", "--all")
-    assert commit() == head
+    assert git_commit() == head
     git(checkout, "checkout", "--detach")
-    assert commit() == head
+    assert git_commit() == head
 
 
 def test_a_run_folder_holds_what_translation_and_the_reader_need(recipe, finished):
@@ -123,7 +123,7 @@ def test_a_run_folder_holds_what_translation_and_the_reader_need(recipe, finishe
     assert results["versions"]["jax"] == jax.__version__
     assert results["hardware"]["processor"]
     assert results["hardware"]["cores"] > 0
-    assert results["commit"] == commit()
+    assert results["commit"] == git_commit()
     assert results["recipe"] == "numbers"
     assert results["config"] == dataclasses.asdict(recipe())
     assert results["training_pairs"] == 400
@@ -206,26 +206,26 @@ def test_an_interrupted_run_ends_with_the_same_bytes(recipe, finished, tmp_path,
 
 
 def test_no_more_than_one_update_waits_for_the_devices(recipe, tmp_path, monkeypatch):
-    real = fitting.prepare
+    real = fitting.jit_functions
     given, waiting = [], []
 
-    def prepare(*arguments):
-        program = real(*arguments)
+    def jit_functions(*arguments):
+        functions = real(*arguments)
 
         def train_step(state, batch):
             waiting.append(sum(not loss.is_ready() for loss in given))
-            state, metrics = program.train_step(state, batch)
+            state, metrics = functions.train_step(state, batch)
             metrics["loss"] = late(metrics["loss"])
             given.append(metrics["loss"])
             return state, metrics
 
-        return program._replace(train_step=train_step)
+        return functions._replace(train_step=train_step)
 
     @jax.jit
     def late(loss):
         return jax.pure_callback(lambda value: (time.sleep(0.1), value)[1], loss, loss)
 
-    monkeypatch.setattr(fitting, "prepare", prepare)
+    monkeypatch.setattr(fitting, "jit_functions", jit_functions)
     fitting.fit(recipe(log_every=12, valid_every=12), tmp_path / "run")
     assert max(waiting) == 1
 
@@ -294,14 +294,14 @@ def same_run(workdir, expected):
 def test_a_run_that_goes_on_makes_no_second_state(recipe, finished, tmp_path, monkeypatch):
     workdir = shutil.copytree(finished, tmp_path / "copy")
     called = []
-    real = fitting.prepare
+    real = fitting.jit_functions
 
-    def prepare(*arguments):
-        program = real(*arguments)
-        assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(program.state))
-        return program._replace(initialize=lambda: called.append(0))
+    def jit_functions(*arguments):
+        functions = real(*arguments)
+        assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(functions.state))
+        return functions._replace(initialize=lambda: called.append(0))
 
-    monkeypatch.setattr(fitting, "prepare", prepare)
+    monkeypatch.setattr(fitting, "jit_functions", jit_functions)
     fitting.fit(recipe(steps=13), workdir)
     assert not called
 
@@ -423,7 +423,7 @@ def test_a_batch_that_cannot_be_divided_is_refused_and_can_be_mended_in_the_same
 
 def test_a_state_that_does_not_fit_is_refused_before_it_is_made(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda: 20_000)
-    with pytest.raises(InputError, match=r"GiB of each device, which has 0\.00 GiB\. --mesh.data -1 --mesh.fsdp"):
+    with pytest.raises(InputError, match=r"needed per device, 0\.00 GiB available\. Use --mesh.data -1 --mesh.fsdp"):
         fitting.fit(recipe(), tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
 
@@ -432,7 +432,7 @@ def test_lack_of_memory_is_one_line_with_the_remedies(recipe, tmp_path, monkeypa
     def fail(*arguments):
         raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(fitting, "prepare", fail)
+    monkeypatch.setattr(fitting, "jit_functions", fail)
     message = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.\nLargest allocations:"
     with pytest.raises(RunError, match=r"--data\.batch-tokens.*--training\.accumulate.*--mesh\.fsdp") as error:
         fitting.fit(recipe(), tmp_path / "run")

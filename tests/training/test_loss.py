@@ -17,16 +17,16 @@ R_DROP = 3.0
 def example(request):
     random = np.random.default_rng(0)
     features, table = random.standard_normal((B, T, request.param, D)), random.standard_normal((V, D))
-    counted = random.random((B, T)) < 0.7
+    loss_weights = random.random((B, T)) < 0.7
     targets = random.integers(0, V, (B, T))
     return (
         *(jnp.asarray(x, jnp.float32) for x in (features, table)),
         jnp.asarray(targets),
-        jnp.asarray(counted, jnp.float32),
+        jnp.asarray(loss_weights, jnp.float32),
     )
 
 
-def by_definition(features, table, targets, counted, smoothing):
+def by_definition(features, table, targets, loss_weights, smoothing):
     logits = jnp.einsum("BTPD,VD->PBTV", features, table)
     labels = optax.smooth_labels(jax.nn.one_hot(targets, V), smoothing)
     loss = optax.softmax_cross_entropy(logits, jnp.broadcast_to(labels, logits.shape)).mean(axis=0)
@@ -34,7 +34,7 @@ def by_definition(features, table, targets, counted, smoothing):
         one, other = jax.nn.log_softmax(logits)
         both = optax.kl_divergence(one, jnp.exp(other)) + optax.kl_divergence(other, jnp.exp(one))
         loss += R_DROP / 4 * both
-    return (loss * counted).sum()
+    return (loss * loss_weights).sum()
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 35, 1000])
@@ -65,29 +65,29 @@ def test_the_gradient_scales_with_what_follows_the_loss(example):
 
 
 def test_the_reports_are_counts_and_the_plain_cross_entropy(example):
-    features, table, targets, counted = example
+    features, table, targets, loss_weights = example
     sums = smoothed_cross_entropy(*example, 0.1, 8)
     logits = jnp.einsum("BTPD,VD->PBTV", features, table)
-    targets, weights = (jnp.broadcast_to(x, logits.shape[:3]) for x in (targets, counted / len(logits)))
+    targets, weights = (jnp.broadcast_to(x, logits.shape[:3]) for x in (targets, loss_weights / len(logits)))
     plain = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     assert_allclose(sums.cross_entropy, (plain * weights).sum(), rtol=1e-5)
     assert_allclose(sums.correct, ((logits.argmax(-1) == targets) * weights).sum())
-    assert_allclose(sums.tokens, counted.sum())
+    assert_allclose(sums.tokens, loss_weights.sum())
 
 
 def test_padding_counts_nowhere(example):
-    features, table, targets, counted = example
-    changed = jnp.where(counted[..., None, None] == 0, features + 5, features)
-    other_targets = jnp.where(counted == 0, (targets + 1) % V, targets)
-    before = smoothed_cross_entropy(features, table, targets, counted, 0.1, 8, R_DROP)
-    after = smoothed_cross_entropy(changed, table, other_targets, counted, 0.1, 8, R_DROP)
+    features, table, targets, loss_weights = example
+    changed = jnp.where(loss_weights[..., None, None] == 0, features + 5, features)
+    other_targets = jnp.where(loss_weights == 0, (targets + 1) % V, targets)
+    before = smoothed_cross_entropy(features, table, targets, loss_weights, 0.1, 8, R_DROP)
+    after = smoothed_cross_entropy(changed, table, other_targets, loss_weights, 0.1, 8, R_DROP)
     for a, b in zip(before, after, strict=True):
         assert_allclose(a, b, rtol=1e-6)
 
 
 def test_a_uniform_model_has_the_entropy_of_its_vocabulary(example):
-    features, table, targets, counted = example
-    sums = smoothed_cross_entropy(jnp.zeros_like(features), table, targets, counted, 0.1, 8)
+    features, table, targets, loss_weights = example
+    sums = smoothed_cross_entropy(jnp.zeros_like(features), table, targets, loss_weights, 0.1, 8)
     assert_allclose(sums.loss / sums.tokens, np.log(V), rtol=1e-6)
 
 

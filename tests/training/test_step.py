@@ -12,7 +12,7 @@ from transformer_jax.data.batches import Batch
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.sharding import batch_sharding, make_mesh, put_batch, state_shardings
 from transformer_jax.training.state import initial_state
-from transformer_jax.training.step import evaluate, make_train_step
+from transformer_jax.training.step import loss_sums, make_train_step
 
 V = 24
 MODEL = ModelConfig(d_model=16, d_ff=32, heads=4, encoder_layers=1, decoder_layers=2, dropout=0.0)
@@ -67,8 +67,8 @@ def test_a_step_is_a_step_of_the_plain_gradient():
     def loss(params):
         logits = model.apply({"params": params}, batch.source, batch.target_input, *(batch[i] for i in (1, 5, 2, 6)))
         labels = optax.smooth_labels(jax.nn.one_hot(batch.target_output, V), training.label_smoothing)
-        counted = batch.target_segments != 0
-        return (optax.softmax_cross_entropy(logits, labels) * counted).sum() / counted.sum()
+        loss_weights = batch.target_segments != 0
+        return (optax.softmax_cross_entropy(logits, labels) * loss_weights).sum() / loss_weights.sum()
 
     expected = jax.tree.map(lambda p, g: p - 0.5 * g, state.params, jax.jit(jax.grad(loss))(state.params))
     after, _ = jax.jit(make_train_step(model, optimizer, training))(state, batch)
@@ -84,7 +84,7 @@ def test_dropout_differs_from_step_to_step_and_repeats_with_the_seed():
     _, second = step(once, batch)
     assert first["loss"] != second["loss"]
     assert step(state, batch)[1]["loss"] == first["loss"]
-    assert evaluate(model, state.params, batch, 0.1).loss == evaluate(model, once.params, batch, 0.1).loss
+    assert loss_sums(model, state.params, batch, 0.1).loss == loss_sums(model, once.params, batch, 0.1).loss
 
 
 def test_two_passes_differ_by_dropout_alone():
@@ -92,8 +92,8 @@ def test_two_passes_differ_by_dropout_alone():
     batch, key = batch_of(), jax.random.key(1)
     for config, apart in ((MODEL, False), (dropped, True)):
         model, _, _, state = setup(config)
-        once = evaluate(model, state.params, batch, 0.1, key)
-        twice, more = (evaluate(model, state.params, batch, 0.1, key, r_drop=weight) for weight in (1e-9, 4.0))
+        once = loss_sums(model, state.params, batch, 0.1, key)
+        twice, more = (loss_sums(model, state.params, batch, 0.1, key, r_drop=weight) for weight in (1e-9, 4.0))
         assert twice.tokens == more.tokens == once.tokens
         assert (not np.isclose(twice.loss, more.loss)) == apart
         assert np.isclose(twice.loss, once.loss) == (not apart)
@@ -130,8 +130,8 @@ def test_the_average_follows_the_parameters():
         state.params,
         after.params,
     )
-    assert after.best_params is after.average
-    assert setup()[3].best_params is not None
+    assert after.eval_params is after.average
+    assert setup()[3].eval_params is not None
 
 
 def test_bfloat16_keeps_parameters_and_loss_in_float32_and_stays_close():

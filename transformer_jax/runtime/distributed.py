@@ -30,7 +30,7 @@ GRACE = 2.0
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def distributed_run() -> Iterator[None]:
     """Join the other processes, and end this one, whatever it waits for, soon after another has failed.
 
     Raises RunError if they do not come together.
@@ -66,7 +66,7 @@ def join_processes() -> None:
         ) from error
 
 
-def leave(status: int, reason: str) -> None:
+def exit_after_failure(status: int, reason: str) -> None:
     """End this process, which has failed and said why, as soon as the others know."""
     client = distributed.global_state.client
     if client is None:

@@ -18,7 +18,7 @@ service.
 
 
 @contextmanager
-def explained(workdir: Path) -> Iterator[None]:
+def as_run_errors(workdir: Path) -> Iterator[None]:
     """Turn what goes wrong in ``workdir``, on the devices, between the processes or on the disk into a RunError."""
     try:
         yield

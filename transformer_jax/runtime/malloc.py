@@ -7,7 +7,7 @@ import platform
 import sys
 from importlib.util import find_spec
 
-SETTINGS = {
+MALLOC_VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0",
@@ -21,15 +21,15 @@ same size but aligned, does not fit where the last was.
 """
 
 
-def restart_with_settings() -> None:
-    """Begin this program again with ``SETTINGS``, unless one of them is already set, the C library is another, or an
+def restart_with_tuned_malloc() -> None:
+    """Begin this program again with ``MALLOC_VARIABLES``, unless one of them is already set, the C library is another, or an
     accelerator does the work.
     """
-    if platform.libc_ver()[0] == "glibc" and not SETTINGS.keys() & os.environ.keys() and on_cpu():
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **SETTINGS})
+    if platform.libc_ver()[0] == "glibc" and not MALLOC_VARIABLES.keys() & os.environ.keys() and runs_on_cpu():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **MALLOC_VARIABLES})
 
 
-def on_cpu() -> bool:
+def runs_on_cpu() -> bool:
     """Whether JAX will compute on the CPU, as far as can be told without starting it: by JAX_PLATFORMS, else by the
     packages that are installed for other devices.
 

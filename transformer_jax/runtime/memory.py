@@ -1,4 +1,4 @@
-"""Whether a state fits the devices, known from its shapes before anything is allocated."""
+"""Checks of device memory before anything is allocated."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from transformer_jax.sharding import make_mesh, placed
 GIB = 2**30
 
 
-def bytes_on_a_device(shapes: Any) -> int:
-    """What one device holds of a tree of shapes with shardings."""
+def bytes_per_device(shapes: Any) -> int:
+    """Return the bytes that one device holds of a tree of shapes with shardings."""
     leaves = jax.tree.leaves(shapes)
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def device_memory() -> int | None:
-    """Bytes that a device of this process can hold, None where nobody says; CPU devices share what is free."""
+    """Return the bytes that a device of this process can hold; None if unknown.
+
+    CPU devices share the free memory of the machine equally.
+    """
     device = jax.local_devices()[0]
     if limit := (device.memory_stats() or {}).get("bytes_limit"):
         return int(limit)
@@ -34,17 +37,32 @@ def device_memory() -> int | None:
     return int(kibibytes) * 1024 // jax.local_device_count()
 
 
-def require_memory(mesh: Mesh, state: Any) -> None:
-    """Raise InputError if a state, given as shapes with shardings, does not fit the devices; say what would."""
-    needed, there, tensor = bytes_on_a_device(state), device_memory(), mesh.shape["tensor"]
-    if there is None or needed <= there:
+def fits_memory(needed: int) -> bool:
+    """Return whether a device has ``needed`` bytes available; True where its memory is unknown."""
+    available = device_memory()
+    return available is None or needed <= available
+
+
+def require_memory(needed: int, subject: str, remedy: str) -> None:
+    """Raise InputError if a device does not have ``needed`` bytes available for ``subject``."""
+    available = device_memory()
+    if available is not None and needed > available:
+        raise InputError(
+            f"not enough memory for {subject}: {needed / GIB:.2f} GiB needed per device, "
+            f"{available / GIB:.2f} GiB available. {remedy}"
+        )
+
+
+def require_state_memory(mesh: Mesh, state: Any) -> None:
+    """Raise InputError if a training state does not fit the devices; suggest a mesh on which it does.
+
+    state: a tree of shapes with shardings.
+    """
+    needed, tensor = bytes_per_device(state), mesh.shape["tensor"]
+    if fits_memory(needed):
         return
-    sizes = [size for size in range(1, mesh.size + 1) if mesh.size % (size * tensor) == 0]
-    fits = [
-        size for size in sizes if bytes_on_a_device(placed(make_mesh(MeshConfig(-1, size, tensor)), state)) <= there
-    ]
-    remedy = f"--mesh.data -1 --mesh.fsdp {fits[0]} would do" if fits else f"Use more than {mesh.size} devices"
-    raise InputError(
-        f"parameters, optimizer state and average take {needed / GIB:.2f} GiB of each device, which has "
-        f"{there / GIB:.2f} GiB. {remedy}, or a smaller model."
-    )
+    fsdp_sizes = [size for size in range(1, mesh.size + 1) if mesh.size % (size * tensor) == 0]
+    meshes = {size: make_mesh(MeshConfig(-1, size, tensor)) for size in fsdp_sizes}
+    fitting = [size for size, mesh in meshes.items() if fits_memory(bytes_per_device(placed(mesh, state)))]
+    remedy = f"Use --mesh.data -1 --mesh.fsdp {fitting[0]}" if fitting else f"Use more than {mesh.size} devices"
+    require_memory(needed, "parameters, optimizer state and average", f"{remedy}, or a smaller model.")

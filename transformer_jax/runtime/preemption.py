@@ -18,7 +18,7 @@ from jax.experimental.multihost_utils import reached_preemption_sync_point
 NOTICE = b"\nstopping after this step, then saving; another signal ends at once\n"
 
 
-class Interruption:
+class PreemptionHandler:
     """The signals that come while this is entered.
 
     noted: the first one; signal: the one that stops the run; 0 as long as there is none.
@@ -30,7 +30,7 @@ class Interruption:
         self.asked = 0
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> Interruption:
+    def __enter__(self) -> PreemptionHandler:
         if threading.current_thread() is threading.main_thread():  # Python lets no other set handlers.
             numbers = [signal.SIGINT] if self.several else [signal.SIGINT, signal.SIGTERM]
             self.before = {number: signal.signal(number, self._note) for number in numbers}

@@ -19,7 +19,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def only_run_in(workdir: Path) -> Iterator[None]:
+def exclusive_workdir(workdir: Path) -> Iterator[None]:
     """Make the folder, and let nobody else train there meanwhile.
 
     Nothing is left of a start that ended before there was a config.json. Raises InputError, on every process of this

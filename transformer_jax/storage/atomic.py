@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from transformer_jax.errors import RunError
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file; it takes the place of an earlier one when it is whole."""
@@ -18,7 +20,7 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def own_name(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """A name to write a file under: of two processes that write it the one that ends last leaves it, and whole."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
@@ -36,6 +38,23 @@ def new_file(path: Path, unfinished: Path, content: Literal["text", "bytes"] = "
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(name: Path | str, remedy: str) -> Iterator[None]:
+    """Turn an OSError in the block into a RunError that gives ``name``, the reason and ``remedy``.
+
+    name: the path of the file or directory, or the name of a stream.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise write_error(name, error, remedy) from error
+
+
+def write_error(name: Path | str, error: OSError, remedy: str) -> RunError:
+    """Return the RunError that says that writing ``name`` failed with ``error``."""
+    return RunError(f"cannot write {name}: {error.strerror or error}. {remedy}")
 
 
 def sync(folder: Path) -> None:

@@ -23,7 +23,7 @@ from jax.experimental.multihost_utils import sync_global_devices
 
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.storage import atomic
-from transformer_jax.storage.checksums import damage, seal
+from transformer_jax.storage.checksums import find_damage, seal
 
 State = TypeVar("State")
 """A NamedTuple of arrays with a field `step`, such as `TrainState`."""
@@ -37,7 +37,7 @@ class Progress(NamedTuple):
 
     best_step, best_score: of validation so far, 0 and -1 before the first; stale: validations since the best one;
     validated: the step of the last validation; seconds: wall time spent on the run, over all its interruptions;
-    window: metrics since the last report (``Window.saved``); data: the position in the batches, as grain gives it;
+    window: metrics since the last report (``MetricAccumulator.saved``); data: the position in the batches, as grain gives it;
     divisor: what the rows of these batches are a multiple of, on whatever devices the run goes on; corpus: the size of
     the training text.
     """
@@ -166,14 +166,14 @@ def best_step(folder: Path) -> int:
     """
     for step in reversed(_steps(folder)):
         checkpoint = folder / str(step)
-        if reason := damage(checkpoint, "progress.json"):
+        if reason := find_damage(checkpoint, "progress.json"):
             logging.warning(f"{checkpoint} is damaged: {reason}. It is not used.")
             continue
         best = _progress(checkpoint).best_step
         # Among them: a stranger's could be "../../elsewhere".
-        if best in _steps(folder) and not (reason := damage(folder / str(best))):
+        if best in _steps(folder) and not (reason := find_damage(folder / str(best))):
             return best
-        if not damage(checkpoint):
+        if not find_damage(checkpoint):
             why = reason or "it is missing"
             missing = f"the best checkpoint, {best}, is damaged: {why}" if best else "no step is validated yet"
             logging.warning(f"{folder}: {missing}. Step {step} is used.")
@@ -220,12 +220,12 @@ def _tidy(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for left_over in folder.glob(f"*{UNFINISHED}"):
         finished = left_over.with_suffix("")
-        if finished.name.isdecimal() and not finished.exists() and not damage(left_over):
+        if finished.name.isdecimal() and not finished.exists() and not find_damage(left_over):
             left_over.rename(finished)
         else:
             shutil.rmtree(left_over)
     for checkpoint in [folder / str(step) for step in _steps(folder)]:
-        if reason := damage(checkpoint):
+        if reason := find_damage(checkpoint):
             names = (checkpoint.with_name(f"{checkpoint.name}.damaged-{number}") for number in itertools.count(1))
             aside = next(name for name in names if not name.exists())
             checkpoint.rename(aside)

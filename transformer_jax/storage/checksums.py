@@ -17,7 +17,7 @@ def seal(folder: Path) -> None:
     (folder / NAME).write_text(json.dumps(sums, indent=2) + "\n")
 
 
-def damage(folder: Path, part: str = "") -> str | None:
+def find_damage(folder: Path, part: str = "") -> str | None:
     """What is wrong with a sealed folder, None if nothing is. part: look only at paths that begin with it."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     if NAME not in files:

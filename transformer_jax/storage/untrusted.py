@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformer_jax.errors import InputError
 
-LARGEST_JSON = 2**26
+MAX_JSON_BYTES = 2**26
 """Bytes of a config or tokenizer; reading it takes several times as much memory. A vocabulary of 32,000 has 3 MB."""
 
 
@@ -24,5 +24,5 @@ def require_contained(folder: Path) -> None:
                 raise InputError(f"{path} leads out of the run folder. If you trust it, put what it leads to there.")
             if not path.is_dir() and not path.is_file() and os.path.lexists(path):  # A run under way removes files.
                 raise InputError(f"{path} is neither a file nor a folder. Delete it or copy the run again.")
-            if path.suffix == ".json" and path.is_file() and path.stat().st_size > LARGEST_JSON:
-                raise InputError(f"{path} has over {LARGEST_JSON // 2**20} MiB. Restore the file or train again.")
+            if path.suffix == ".json" and path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
+                raise InputError(f"{path} has over {MAX_JSON_BYTES // 2**20} MiB. Restore the file or train again.")

@@ -14,12 +14,12 @@ from transformer_jax.model.transformer import Transformer
 from transformer_jax.sharding import batch_sharding, placed, state_shardings
 from transformer_jax.training.optimizer import make_optimizer
 from transformer_jax.training.state import TrainState, initial_state
-from transformer_jax.training.step import evaluate, make_train_step
+from transformer_jax.training.step import loss_sums, make_train_step
 
 
-class Program(NamedTuple):
+class CompiledFunctions(NamedTuple):
     """initialize() -> the first state; train_step(state, batch) -> the next state, which takes the memory of the one
-    before, and metrics; evaluate(parameters, batch) -> sums of the loss. state: its shapes, each with its sharding.
+    before, and metrics; loss_sums(parameters, batch) -> sums of the loss. state: its shapes, each with its sharding.
     """
 
     mesh: Mesh
@@ -27,12 +27,14 @@ class Program(NamedTuple):
     state: TrainState
     initialize: Any
     train_step: Any
-    evaluate: Any
+    loss_sums: Any
 
 
-def prepare(config: Config, mesh: Mesh, source_words: int, target_words: int, chunk: int | None = None) -> Program:
+def jit_functions(
+    config: Config, mesh: Mesh, source_vocab_size: int, target_vocab_size: int, chunk: int | None = None
+) -> CompiledFunctions:
     """Nothing is allocated or compiled here. chunk: as in ``make_train_step``."""
-    model = Transformer(config.model, source_words, target_words)
+    model = Transformer(config.model, source_vocab_size, target_vocab_size)
     training = config.training
     optimizer = make_optimizer(config.optimizer, config.model.d_model, training.steps)
     initialize = partial(initial_state, model, optimizer, training.seed, bool(training.ema))
@@ -44,18 +46,18 @@ def prepare(config: Config, mesh: Mesh, source_words: int, target_words: int, ch
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
-    of_loss = partial(evaluate, model, smoothing=training.label_smoothing)
-    return Program(
+    loss_fn = partial(loss_sums, model, smoothing=training.label_smoothing)
+    return CompiledFunctions(
         mesh,
         model,
         placed(mesh, shapes),
         jax.jit(initialize, out_shardings=shardings),
         train_step,
-        jax.jit(of_loss, in_shardings=(shardings.params, rows)),
+        jax.jit(loss_fn, in_shardings=(shardings.params, rows)),
     )
 
 
-def require_rows(config: Config, parts: int, length: int) -> None:
+def require_enough_rows(config: Config, parts: int, length: int) -> None:
     """Refuse a batch with fewer rows of ``length`` positions than parts to divide them into."""
     rows = config.data.batch_tokens // length
     if rows < parts:

@@ -66,7 +66,7 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     return Corpus(tokenizers, encoded, valid, test, overlap)
 
 
-def overlap_read_again(test: Sequence[Pair], data: DataConfig) -> Overlap | None:
+def recount_overlap(test: Sequence[Pair], data: DataConfig) -> Overlap | None:
     """The overlap of a run that goes on, whose text this start has not read. A text that is gone costs no score."""
     try:
         return count_overlap(test, training_text(data))

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
 
 
-def stops_at_nans(train_step: Step) -> Step:
+def check_nans(train_step: Step) -> Step:
     """The same step, slower: one that would be skipped is done again, operation by operation.
 
     It raises RunError that names the first operation whose result is not a number.

@@ -16,7 +16,7 @@ from transformer_jax.errors import RunError
 from transformer_jax.storage import atomic
 
 
-class Window:
+class MetricAccumulator:
     """Metrics since the last report. They stay on the device until they are gathered, so that no step waits for the
     host.
     """
@@ -79,7 +79,7 @@ def means(sums: dict[str, float]) -> dict[str, float]:
     }
 
 
-class Journal:
+class MetricsWriter:
     """metrics.jsonl and TensorBoard events; written by the first process alone."""
 
     def __init__(self, workdir: Path, step: int, validated: int) -> None:
@@ -90,7 +90,7 @@ class Journal:
         path = workdir / "metrics.jsonl"
         # What an interrupted run wrote after its last checkpoint will be computed again.
         known = {"train": step, "valid": validated}
-        kept = [line for line in read_journal(workdir) if line["step"] <= known[line["phase"]]]
+        kept = [line for line in read_metrics(workdir) if line["step"] <= known[line["phase"]]]
         atomic.write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
         self.file = path.open("a")
         self.board = SummaryWriter(str(workdir), purge_step=step + 1)
@@ -110,7 +110,7 @@ class Journal:
             self.board.close()
 
 
-def read_journal(workdir: Path) -> list[dict[str, Any]]:
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl. One that a kill cut short is dropped, so are those that a loss of power left
     without their text, with a warning: no run depends on them.
     """

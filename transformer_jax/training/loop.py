@@ -24,7 +24,7 @@ from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, Stopped
 from transformer_jax.evaluation import score
 from transformer_jax.runtime.failures import as_run_errors
-from transformer_jax.runtime.memory import require_memory
+from transformer_jax.runtime.memory import require_state_memory
 from transformer_jax.runtime.preemption import PreemptionHandler
 from transformer_jax.runtime.workdir_lock import exclusive_workdir
 from transformer_jax.sharding import batch_multiple, batch_shard, make_mesh, put_batch
@@ -33,7 +33,7 @@ from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.training.compiled import CompiledFunctions, jit_functions, require_enough_rows
 from transformer_jax.training.corpus import Corpus, load_corpus
 from transformer_jax.training.debug_nans import check_nans
-from transformer_jax.training.journal import MetricsWriter, MetricAccumulator, means
+from transformer_jax.training.journal import MetricAccumulator, MetricsWriter, means
 from transformer_jax.training.loss import LossSums
 from transformer_jax.training.optimizer import learning_rate
 from transformer_jax.training.results import finish
@@ -83,7 +83,7 @@ def fit(
         batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned, shard, multiple)
         require_enough_rows(config, multiple, batches.shapes[-1].target)
         functions = jit_functions(config, mesh, *map(len, corpus.tokenizers))
-        require_memory(mesh, functions.state)
+        require_state_memory(mesh, functions.state)
         if debug_nans:
             functions = functions._replace(train_step=check_nans(functions.train_step))
         loop = Loop(config, workdir, corpus, functions, batches, checkpoints, began, profile)
@@ -146,7 +146,7 @@ class Loop:
         profile: Path | None,
     ) -> None:
         """began: the time.monotonic() at which the command started."""
-        self.config, self.corpus, self.functions = config, corpus, program
+        self.config, self.corpus, self.functions = config, corpus, functions
         self.workdir, self.profile = workdir, profile
         self.checkpoints = checkpoints
         self.iterator = training_iterator(batches)

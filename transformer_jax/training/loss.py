@@ -36,21 +36,21 @@ class _Tokens(NamedTuple):
 
     features: Float[Array, "N P D"]
     targets: Int[Array, "N"]
-    counted: Float[Array, "N"]
+    loss_weights: Float[Array, "N"]
 
 
-def passes(r_drop: float) -> int:
+def forward_passes(r_drop: float) -> int:
     """How often R-Drop of this weight passes a batch."""
     return 2 if r_drop else 1
 
 
-CHUNKS = {"cpu": 256, "accelerator": 8192}
+CHUNK_SIZES = {"cpu": 256, "accelerator": 8192}
 """Tokens whose logits a device holds at once: few enough for a CPU's cache, many enough to fill an accelerator."""
 
 
-def chunk_size() -> int:
+def default_chunk_size() -> int:
     """What suits the devices that are there."""
-    return CHUNKS["cpu" if jax.default_backend() == "cpu" else "accelerator"]
+    return CHUNK_SIZES["cpu" if jax.default_backend() == "cpu" else "accelerator"]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
@@ -58,7 +58,7 @@ def smoothed_cross_entropy(
     features: Float[Array, "B T P D"],
     table: Float[Array, "V D"],
     targets: Int[Array, "B T"],
-    counted: Float[Array, "B T"],
+    loss_weights: Float[Array, "B T"],
     smoothing: float,
     chunk: int,
     r_drop: float = 0.0,
@@ -66,21 +66,21 @@ def smoothed_cross_entropy(
     """Cross-entropy of softmax(features table^T) against 1 - smoothing on the target and smoothing / V on every word;
     of two passes the mean, and r_drop / 4 times the sum of the divergences of each from the other.
 
-    counted: 1 where a position holds a token, 0 on padding; chunk: tokens at a time.
+    loss_weights: 1 where a position holds a token, 0 on padding; chunk: tokens at a time.
     Source: Szegedy et al. 2015, section 7; Vaswani et al. 2017, section 5.4; Liang et al. 2021, section 2.1, halved.
     """
 
     def add(total: LossSums, tokens: _Tokens) -> tuple[LossSums, None]:
         return jax.tree.map(jnp.add, total, _chunk_sums(tokens, table, smoothing, r_drop)[0]), None
 
-    return jax.lax.scan(add, LossSums(*jnp.zeros(4)), _in_chunks(features, targets, counted, chunk))[0]
+    return jax.lax.scan(add, LossSums(*jnp.zeros(4)), _in_chunks(features, targets, loss_weights, chunk))[0]
 
 
 def _forward(
     features: Float[Array, "B T P D"],
     table: Float[Array, "V D"],
     targets: Int[Array, "B T"],
-    counted: Float[Array, "B T"],
+    loss_weights: Float[Array, "B T"],
     smoothing: float,
     chunk: int,
     r_drop: float,
@@ -96,7 +96,7 @@ def _forward(
         return (jax.tree.map(jnp.add, sums, chunk_sums), table_gradient), feature_gradient
 
     start = LossSums(*jnp.zeros(4)), jnp.zeros_like(table)
-    (sums, table_gradient), chunks = jax.lax.scan(add, start, _in_chunks(features, targets, counted, chunk))
+    (sums, table_gradient), chunks = jax.lax.scan(add, start, _in_chunks(features, targets, loss_weights, chunk))
     tokens = chunks.swapaxes(0, 1).reshape(-1, *features.shape[2:])
     return sums, (tokens[: targets.size].reshape(features.shape), table_gradient)
 
@@ -120,7 +120,7 @@ def _chunk_sums(
     """The sums of one chunk, and the gradient of its loss by its logits: softmax minus the smoothed target, and what
     the divergence adds.
     """
-    features, targets, counted = tokens
+    features, targets, loss_weights = tokens
     rows, columns = _matrix(features), table.astype(features.dtype)
     logits = jnp.einsum("MD,VD->MV", rows, columns, preferred_element_type=jnp.float32)
     logits = logits.reshape(*features.shape[:2], -1)
@@ -128,11 +128,11 @@ def _chunk_sums(
     exponentials = jnp.exp(logits - largest)
     normalizer = exponentials.sum(axis=-1, keepdims=True)
     log_z = (jnp.log(normalizer) + largest)[..., 0]
-    of_target = jnp.take_along_axis(logits, targets[:, None, None], axis=-1)[..., 0]
-    cross_entropy = log_z - of_target
+    target_logits = jnp.take_along_axis(logits, targets[:, None, None], axis=-1)[..., 0]
+    cross_entropy = log_z - target_logits
     loss = (1 - smoothing) * cross_entropy + smoothing * (log_z - logits.mean(axis=-1))
-    correct = of_target >= largest[..., 0]
-    weights = jnp.broadcast_to(counted[:, None], loss.shape) / features.shape[1]
+    correct = target_logits >= largest[..., 0]
+    weights = jnp.broadcast_to(loss_weights[:, None], loss.shape) / features.shape[1]
     sums = LossSums(*(jnp.vdot(x, weights) for x in (loss, cross_entropy, correct, jnp.ones_like(loss))))
     words = table.shape[0]
     smoothed = jnp.where(
@@ -143,7 +143,7 @@ def _chunk_sums(
     if features.shape[1] == 1:
         return sums, gradient
     divergences, by_logits = _divergences(logits - log_z[..., None], probabilities)
-    weights = r_drop / 4 * counted
+    weights = r_drop / 4 * loss_weights
     return sums._replace(loss=sums.loss + jnp.vdot(divergences, weights)), gradient + by_logits * weights[:, None, None]
 
 
@@ -159,7 +159,7 @@ def _divergences(
 
 
 def _in_chunks(
-    features: Float[Array, "B T P D"], targets: Int[Array, "B T"], counted: Float[Array, "B T"], chunk: int
+    features: Float[Array, "B T P D"], targets: Int[Array, "B T"], loss_weights: Float[Array, "B T"], chunk: int
 ) -> _Tokens:
     """Chunks along a new first axis; the last is filled with positions that do not count.
 
@@ -174,4 +174,4 @@ def _in_chunks(
         padded = jnp.pad(flat, ((0, missing), *[(0, 0)] * (flat.ndim - 1)))
         return padded.reshape(chunk, -1, *flat.shape[1:]).swapaxes(0, 1)
 
-    return _Tokens(split(features), split(targets), split(counted))
+    return _Tokens(split(features), split(targets), split(loss_weights))

@@ -19,8 +19,8 @@ from transformer_jax.decoding.translator import Translator
 from transformer_jax.evaluation import score
 from transformer_jax.storage import atomic
 from transformer_jax.storage.checkpoints import Progress, best_step, load_params
-from transformer_jax.training.corpus import Corpus, overlap_read_again
-from transformer_jax.training.journal import read_journal
+from transformer_jax.training.corpus import Corpus, recount_overlap
+from transformer_jax.training.journal import read_metrics
 
 RECORDED = (
     "jax",
@@ -50,7 +50,7 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the checkout that this package lies in, whose files may differ from it; None elsewhere.
 
     Read from .git itself: a training starts no other program.
@@ -80,10 +80,10 @@ def finish(
     translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
     data = config.data
     scores = score(translations, references, data.target)
-    overlap = corpus.overlap or overlap_read_again(corpus.test, data)
+    overlap = corpus.overlap or recount_overlap(corpus.test, data)
     if jax.process_index():
         return
-    journal = list(read_journal(workdir))
+    journal = list(read_metrics(workdir))
     speeds = [line["tokens_per_second"] for line in journal if line["phase"] == "train"]
     results = {
         "recipe": recipe,
@@ -102,7 +102,7 @@ def finish(
         "wall_seconds": round(time.monotonic() - began, 1),
         "target_tokens_per_second": round(float(np.median(speeds)), 1) if speeds else None,
         "hardware": hardware(),
-        "commit": commit(),
+        "commit": git_commit(),
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in RECORDED},

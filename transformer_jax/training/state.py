@@ -26,7 +26,7 @@ class TrainState(NamedTuple):
     skipped: Int[Array, ""]
 
     @property
-    def best_params(self) -> Any:
+    def eval_params(self) -> Any:
         """The parameters to validate and to translate with."""
         return self.params if self.average is None else self.average
 

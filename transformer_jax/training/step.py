@@ -17,13 +17,13 @@ from transformer_jax.config import TrainingConfig
 from transformer_jax.data.batches import Batch
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.sharding import BATCH_AXES, batch_multiple, gather_over_fsdp
-from transformer_jax.training.loss import LossSums, chunk_size, passes, smoothed_cross_entropy
+from transformer_jax.training.loss import LossSums, default_chunk_size, forward_passes, smoothed_cross_entropy
 from transformer_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 
 
-def evaluate(
+def loss_sums(
     model: Transformer,
     params: Any,
     batch: Batch,
@@ -32,11 +32,11 @@ def evaluate(
     chunk: int | None = None,
     r_drop: float = 0.0,
 ) -> LossSums:
-    """Sums of the loss over a batch; with a key for ``dropout``, as training sees it. chunk: see ``chunk_size``;
+    """Sums of the loss over a batch; with a key for ``dropout``, as training sees it. chunk: see ``default_chunk_size``;
     r_drop: other than 0, every row is passed twice and the divergence of both passes weighs so much.
     """
     # The passes of a row side by side: so the masks, which go by the place in the batch, do not depend on the mesh.
-    rows = jax.tree.map(lambda x: jnp.repeat(x, passes(r_drop), axis=0), batch)
+    rows = jax.tree.map(lambda x: jnp.repeat(x, forward_passes(r_drop), axis=0), batch)
     features, table = model.apply(
         {"params": params},
         rows.source,
@@ -48,10 +48,10 @@ def evaluate(
         rngs=None if dropout is None else {"dropout": dropout},
         method="features_and_table",
     )
-    counted = (batch.target_segments != 0).astype(jnp.float32)
-    features = features.reshape(len(counted), passes(r_drop), *features.shape[1:]).swapaxes(1, 2)
-    chunk = max((chunk or chunk_size()) // passes(r_drop), 1)
-    return smoothed_cross_entropy(features, table, batch.target_output, counted, smoothing, chunk, r_drop)
+    loss_weights = (batch.target_segments != 0).astype(jnp.float32)
+    features = features.reshape(len(loss_weights), forward_passes(r_drop), *features.shape[1:]).swapaxes(1, 2)
+    chunk = max((chunk or default_chunk_size()) // forward_passes(r_drop), 1)
+    return smoothed_cross_entropy(features, table, batch.target_output, loss_weights, smoothing, chunk, r_drop)
 
 
 def make_train_step(
@@ -66,20 +66,20 @@ def make_train_step(
     The loss is the mean over all target tokens of the global batch: neither devices nor accumulated batches with few
     tokens weigh more than they hold. An update whose loss or gradients are no finite numbers changes nothing but the
     step and the count of such updates in a row, and has no other metrics than that: they are 0. mesh: the devices that
-    share the rows, None for one; chunk: see ``chunk_size``.
+    share the rows, None for one; chunk: see ``default_chunk_size``.
     """
     blocks = batch_multiple(mesh) if mesh else 1
 
     def gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
         def total(params: Any) -> tuple[jax.Array, LossSums]:
             whole = gather_over_fsdp(mesh, params) if mesh else params
-            sums = evaluate(model, whole, batch, config.label_smoothing, key, chunk, config.r_drop)
+            sums = loss_sums(model, whole, batch, config.label_smoothing, key, chunk, config.r_drop)
             return sums.loss, sums
 
         summed, sums = jax.grad(total, has_aux=True)(params)
         return summed, sums
 
-    def of_blocks(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
+    def block_gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
         """Gradients [N, ...] of each device's own rows. Summed here, they would travel between the devices at every
         turn of the loops over chunks of tokens and over accumulated batches.
         """
@@ -90,13 +90,13 @@ def make_train_step(
 
     def accumulated(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
         if config.accumulate == 1:
-            return of_blocks(params, batch, key)
+            return block_gradients(params, batch, key)
         # Rows are dealt to the parts in turn, so that every device keeps an equal share of each part.
         parts = jax.tree.map(lambda x: x.reshape(-1, config.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
         keys = jax.random.split(key, config.accumulate)
 
         def add(total: Any, part: tuple[Batch, Any]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, of_blocks(params, *part)), None
+            return jax.tree.map(jnp.add, total, block_gradients(params, *part)), None
 
         sums = params, LossSums(*jnp.zeros(4))
         zeros = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), sums)

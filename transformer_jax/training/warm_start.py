@@ -13,7 +13,7 @@ from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.training.state import TrainState
 
 
-def started_from(folder: Path, state: TrainState) -> TrainState:
+def init_from_run(folder: Path, state: TrainState) -> TrainState:
     """A state before the first update, with the best weights of the run in ``folder``.
 
     Raises InputError if they cannot be read, or have other shapes.
