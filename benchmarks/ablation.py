@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.record import in_words, settings, stored
-from transformer_jax.commands.cli import parse
-from transformer_jax.commands.cli import run as run_command
+from benchmarks.record import describe_hardware, with_defaults, read_record
+from transformer_jax.commands.cli import parse_arguments
+from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.recipe import load_recipe
 from transformer_jax.commands.train import parse_train
-from transformer_jax.errors import InputError, RunError, Stopped
+from transformer_jax.errors import InputError, RunError, StoppedBySignal
 from transformer_jax.storage import atomic
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +86,7 @@ class AblationCommand:
 
 def main(arguments: list[str], root: Path = ROOT) -> None:
     """Train what is not recorded yet. root: the checkout that holds recipe and records."""
-    command = parse(AblationCommand(), arguments, "-m benchmarks.ablation")
+    command = parse_arguments(AblationCommand(), arguments, "-m benchmarks.ablation")
     for variant in command.only:
         if variant not in VARIANTS:
             raise InputError(f"there is no variant {variant!r}. Choose from: {', '.join(VARIANTS)}.")
@@ -110,7 +110,7 @@ def train(variant: str, seed: int, record: Path, root: Path) -> None:
         valid,
     ]
     if record.exists():
-        known = stored(record, lambda found: settings(found["config"]))
+        known = read_record(record, lambda found: with_defaults(found["config"]))
         wanted = dataclasses.asdict(parse_train(["--config", str(root / RECIPE), *options]).config)
         changed = [f"{s}.{name}" for s in wanted for name, value in wanted[s].items() if known[s][name] != value]
         if changed:
@@ -120,7 +120,7 @@ def train(variant: str, seed: int, record: Path, root: Path) -> None:
     command = shlex.join(["python", *arguments])
     status = finished([sys.executable, *arguments], root)
     if status > 128:
-        raise Stopped(f"{command} was interrupted. Give the same command again to go on.", status - 128)
+        raise StoppedBySignal(f"{command} was interrupted. Give the same command again to go on.", status - 128)
     if status:
         raise RunError(f"{command} failed: see above. The runs before it are recorded.")
     results = json.loads((root / folder / "results.json").read_text(encoding="utf-8"))
@@ -154,11 +154,11 @@ def read(path: Path) -> Run:
     """A run from its record. Raises InputError if that is damaged."""
 
     def run(record: Any) -> Run:
-        score, hardware = record["scores"]["BLEU-tokenized"]["value"], in_words(record["hardware"])
+        score, hardware = record["scores"]["BLEU-tokenized"]["value"], describe_hardware(record["hardware"])
         minutes = record["wall_seconds"] / 60
         return Run(path.parent.name, record["variant"], record["seed"], score, record["budget"], hardware, minutes)
 
-    return stored(path, run)
+    return read_record(path, run)
 
 
 def table(root: Path) -> str:

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def commands(script, document):
+def documented_commands(script, document):
     """The arguments of every `python SCRIPT` in a document's blocks; -m MODULE counts as a script."""
     found = []
     for language, block in FENCED.findall(document):

@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from documented import FENCED, ROOT, commands
+from documented import FENCED, ROOT, documented_commands
 from tiny_run import make_run
 
 from transformer_jax.__main__ import COMMANDS
-from transformer_jax.commands.cli import parse
+from transformer_jax.commands.cli import parse_arguments
 from transformer_jax.commands.train import parse_train
 from transformer_jax.commands.translate import TranslateCommand
 from transformer_jax.config import Config
@@ -28,7 +28,7 @@ FOLDERS = ("transformer_jax", "configs", "tests", "docs", "benchmarks", "fuzz")
 
 def given(script, texts):
     """The commands of all documents, once each."""
-    return sorted({tuple(arguments) for text in texts.values() for arguments in commands(script, text)})
+    return sorted({tuple(arguments) for text in texts.values() for arguments in documented_commands(script, text)})
 
 
 def test_every_identifier_whose_source_is_shown_exists():
@@ -57,7 +57,7 @@ def test_a_training_command_can_be_given(arguments, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("arguments", given("translate.py", TEXTS), ids=" ".join)
 def test_a_translating_command_can_be_given(arguments):
-    parse(TranslateCommand(), list(arguments), "python translate.py")
+    parse_arguments(TranslateCommand(), list(arguments), "python translate.py")
 
 
 @pytest.mark.parametrize("arguments", given("-m", NAMED), ids=" ".join)
@@ -71,7 +71,7 @@ def test_a_module_s_command_can_be_given(arguments):
             for name, value in vars(command).items()
             if name.endswith("Command") and value.__module__ == command.__name__
         )
-        parse_train(rest[1:]) if rest[0] == "train" else parse(default(), rest[1:], module)
+        parse_train(rest[1:]) if rest[0] == "train" else parse_arguments(default(), rest[1:], module)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(DOCS).as_posix())

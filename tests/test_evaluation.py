@@ -6,7 +6,7 @@ import pytest
 from sacrebleu.metrics import BLEU
 
 from transformer_jax.errors import InputError
-from transformer_jax.evaluation import detokenized, is_tokenized, score
+from transformer_jax.evaluation import detokenize, is_tokenized, score
 
 TOKENS = ["der hund ist hier .", "wo ist er ?", "er sagt , er sei &quot; hier &quot; ."]
 TEXT = ["Der Hund ist hier.", "Wo ist er?", "Er sagt, er sei „hier“."]
@@ -56,7 +56,7 @@ def test_sacrebleu_of_tokens_is_that_of_the_text_they_were_made_of():
     tokens = ["peter &apos;s t-shirt costs 3.5 euros .", "he says , &quot; she stays . &quot;"]
     text = ["peter's t-shirt costs 3.5 euros.", 'he says, "she stays."']
     found = ["peter &apos;s coat costs 3.5 euros .", "he says , &quot; we stay . &quot;"]
-    assert detokenized(tokens, "en") == text
+    assert detokenize(tokens, "en") == text
     expected = BLEU().corpus_score(["peter's coat costs 3.5 euros.", 'he says, "we stay."'], [text]).score
     assert score(found, tokens, "en")["BLEU"].value == pytest.approx(expected)
     # sacreBLEU makes three tokens of "&apos;": tokens that are left as they are would be scored higher.
@@ -70,8 +70,8 @@ def test_a_few_lines_that_look_tokenised_do_not_make_a_text_so():
 
 
 def test_tokens_become_text_by_the_rules_of_their_language():
-    assert detokenized(["the dog &apos;s tail"], "en") == ["the dog's tail"]
-    assert detokenized(["l&apos; homme"], "fr") == ["l'homme"]
+    assert detokenize(["the dog &apos;s tail"], "en") == ["the dog's tail"]
+    assert detokenize(["l&apos; homme"], "fr") == ["l'homme"]
 
 
 def test_case_counts_where_tokenised_references_have_any():

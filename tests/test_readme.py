@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documented import FENCED, ROOT, commands
+from documented import FENCED, ROOT, documented_commands
 
-from transformer_jax.commands.cli import parse
+from transformer_jax.commands.cli import parse_arguments
 from transformer_jax.commands.train import parse_train
 from transformer_jax.commands.translate import TranslateCommand
 
@@ -32,7 +32,7 @@ def test_the_set_up_is_the_one_promised(line):
     assert line in bash.split("\n")
 
 
-@pytest.mark.parametrize("arguments", commands("train.py", README), ids=" ".join)
+@pytest.mark.parametrize("arguments", documented_commands("train.py", README), ids=" ".join)
 def test_a_training_command_can_be_given(arguments, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     if "--help" in arguments:
@@ -43,9 +43,9 @@ def test_a_training_command_can_be_given(arguments, monkeypatch, capsys):
         parse_train(arguments)
 
 
-@pytest.mark.parametrize("arguments", commands("translate.py", README), ids=" ".join)
+@pytest.mark.parametrize("arguments", documented_commands("translate.py", README), ids=" ".join)
 def test_a_translating_command_can_be_given(arguments):
-    parse(TranslateCommand(), arguments, "python translate.py")
+    parse_arguments(TranslateCommand(), arguments, "python translate.py")
 
 
 def test_python_examples_use_what_exists():
@@ -105,7 +105,7 @@ def test_the_two_commands_train_translate_and_show_attention(tmp_path):
     assert results["scores"]["BLEU"]["value"] >= 95
     assert results["wall_seconds"] <= 240
 
-    [first, *_] = [arguments for arguments in commands("translate.py", README) if "--attention" in arguments]
+    [first, *_] = [arguments for arguments in documented_commands("translate.py", README) if "--attention" in arguments]
     assert run("translate.py", *first).strip()
     with np.load(tmp_path / "out/1.npz") as attention:
         np.testing.assert_allclose(attention["cross"].sum(axis=-1), 1, atol=1e-5)

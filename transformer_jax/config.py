@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
-FORMAT = 4
+RUN_FORMAT = 4
 """Version of the run folder. Raised when an older program could no longer read a newer folder, or the reverse."""
-READABLE = (3, FORMAT)
+READABLE_FORMATS = (3, RUN_FORMAT)
 """Format 3 has no words for what Marian's models have and the paper's lack; its models have none of that."""
 
 
@@ -276,7 +276,7 @@ class Config:
 
 def save_config(config: Config, path: Path) -> None:
     """Write the config as JSON, with the version of the run folder's format."""
-    atomic.write_text(path, json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n")
+    atomic.write_text(path, json.dumps({"format": RUN_FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n")
 
 
 def load_config(path: Path) -> Config:
@@ -289,9 +289,9 @@ def load_config(path: Path) -> Config:
         version = values.pop("format")
     except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{path} is not the config of a run ({error!r}). Restore the file or train again.") from error
-    if version not in READABLE:
+    if version not in READABLE_FORMATS:
         raise InputError(
-            f"{path} has format {version}, this program reads {' and '.join(map(str, READABLE))}. "
+            f"{path} has format {version}, this program reads {' and '.join(map(str, READABLE_FORMATS))}. "
             "Use the version that wrote it."
         )
     sections: dict[str, Any] = {}

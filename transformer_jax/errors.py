@@ -11,7 +11,7 @@ class RunError(Exception):
     """The command was right but could not be carried out; it ends with status 1."""
 
 
-class Stopped(Exception):
+class StoppedBySignal(Exception):
     """A signal ended the command, after its work was saved; it ends with status 128 + signal, as shells have it."""
 
     def __init__(self, message: str, signal: int) -> None:

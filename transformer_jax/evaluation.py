@@ -41,7 +41,7 @@ def score(translations: Sequence[str], references: Sequence[str], language: str 
     text = translations, references
     if tokenized:
         logging.info("the references are tokenised: BLEU and chrF are of the text that Moses' rules make of the tokens")
-        text = detokenized(translations, language), detokenized(references, language)
+        text = detokenize(translations, language), detokenize(references, language)
     scores = {
         "BLEU": _scored(BLEU(lowercase=lowercase, tokenize=TOKENIZERS.get(language[:2])), *text),
         "chrF": _scored(CHRF(lowercase=lowercase), *text),
@@ -59,7 +59,7 @@ def is_tokenized(lines: Sequence[str]) -> bool:
     return apart > sum(end.endswith(".") for end in ends) / 2 and 10 * apart >= len(lines)
 
 
-def detokenized(lines: Sequence[str], language: str) -> list[str]:
+def detokenize(lines: Sequence[str], language: str) -> list[str]:
     """Tokens put together to text by the rules of Moses' detokenizer.perl."""
     from sacremoses import MosesDetokenizer
 

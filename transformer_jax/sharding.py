@@ -22,7 +22,7 @@ AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 """The mesh axes that divide the rows of a batch."""
 
-RULES: tuple[tuple[str, P], ...] = (
+SHARDING_RULES: tuple[tuple[str, P], ...] = (
     (r"(embeddings|projection)/table$", P(("tensor", "fsdp"), None)),
     (r"w_(query|key|value)/kernel$", P("fsdp", "tensor")),
     (r"w_output/kernel$", P("tensor", "fsdp")),
@@ -65,12 +65,12 @@ def state_shardings(mesh: Mesh, shapes: Any) -> Any:
     """A sharding for each leaf of a tree of shapes: optimizer moments and averages lie where their parameters lie."""
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        return NamedSharding(mesh, _spec(mesh, path, leaf.shape))
+        return NamedSharding(mesh, _partition_spec(mesh, path, leaf.shape))
 
     return jax.tree_util.tree_map_with_path(sharding, shapes)
 
 
-def placed(mesh: Mesh, shapes: Any) -> Any:
+def with_shardings(mesh: Mesh, shapes: Any) -> Any:
     """A tree of shapes with their shardings."""
     shardings = state_shardings(mesh, shapes)
     return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, shardings)
@@ -84,16 +84,16 @@ def gather_over_fsdp(mesh: Mesh, params: Any) -> Any:
     """
 
     def gather(path: tuple[Any, ...], leaf: Any) -> Any:
-        kept = ("tensor" if "tensor" in (axes or ()) else None for axes in _spec(mesh, path, leaf.shape))
+        kept = ("tensor" if "tensor" in (axes or ()) else None for axes in _partition_spec(mesh, path, leaf.shape))
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, P(*kept)))
 
     return jax.tree_util.tree_map_with_path(gather, params)
 
 
-def _spec(mesh: Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -> P:
+def _partition_spec(mesh: Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -> P:
     """The rule for a leaf, without the mesh axes that do not divide it: a prime number of words is replicated."""
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), P())
+    spec = next((spec for pattern, spec in SHARDING_RULES if re.search(pattern, name)), P())
 
     def keep(size: int, axes: Any) -> Any:
         names = (axes,) if isinstance(axes, str) else axes or ()

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import ablation, results
 from transformer_jax.commands.recipe import load_recipe
-from transformer_jax.errors import InputError, RunError, Stopped
+from transformer_jax.errors import InputError, RunError, StoppedBySignal
 
 RECIPE = """
 from transformer_jax.config import *
@@ -138,12 +138,12 @@ def test_a_setting_that_is_newer_than_a_record_had_its_default_then(root, monkey
     ablation.main(["--only", "recipe", "--seeds", "0"], root)
 
 
-@pytest.mark.parametrize(("status", "error"), [(130, Stopped), (143, Stopped), (1, RunError), (2, RunError)])
+@pytest.mark.parametrize(("status", "error"), [(130, StoppedBySignal), (143, StoppedBySignal), (1, RunError), (2, RunError)])
 def test_a_training_that_does_not_end_well_ends_all_and_is_not_recorded(status, error, root, monkeypatch):
     monkeypatch.setattr(ablation, "finished", lambda arguments, folder: status)
     with pytest.raises(error, match=r"^python train\.py .* --training\.seed 3 ") as ended:
         ablation.main(["--only", "recipe", "post-norm", "--seeds", "3"], root)
-    if error is Stopped:
+    if error is StoppedBySignal:
         assert ended.value.status == status
     assert not (root / ablation.RECORDED).exists()
 

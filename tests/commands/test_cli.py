@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from transformer_jax.commands.cli import call_of, parse, run
+from transformer_jax.commands.cli import command_prefix, parse_arguments, run_command
 from transformer_jax.commands.translate import TranslateCommand
-from transformer_jax.errors import InputError, RunError, Stopped
+from transformer_jax.errors import InputError, RunError, StoppedBySignal
 from transformer_jax.runtime import distributed
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,11 +27,11 @@ def failing(error):
         (RunError("a. b."), 1),
         (OSError(28, "No space left"), 1),
         (KeyboardInterrupt(), 130),
-        (Stopped("a. b.", 15), 143),
+        (StoppedBySignal("a. b.", 15), 143),
     ],
 )
 def test_an_error_is_one_line_and_a_status(error, status, capsys):
-    assert run(failing(error), []) == status
+    assert run_command(failing(error), []) == status
     written = capsys.readouterr()
     assert written.out == ""
     assert len(written.err.splitlines()) == 1
@@ -39,30 +39,30 @@ def test_an_error_is_one_line_and_a_status(error, status, capsys):
 
 
 def test_debug_shows_the_traceback(capsys):
-    assert run(failing(InputError("a. b.")), ["--debug"]) == 2
+    assert run_command(failing(InputError("a. b.")), ["--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_an_unforeseen_error_is_not_hidden(capsys):
-    assert run(failing(ZeroDivisionError()), []) == 1
+    assert run_command(failing(ZeroDivisionError()), []) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_process_of_several_leaves_after_its_message(monkeypatch, capsys):
     left = []
-    monkeypatch.setattr(distributed, "leave", lambda *how: left.append((*how, capsys.readouterr().err)))
-    run(failing(InputError("a. b.")), ["--distributed"])
+    monkeypatch.setattr(distributed, "exit_after_failure", lambda *how: left.append((*how, capsys.readouterr().err)))
+    run_command(failing(InputError("a. b.")), ["--distributed"])
     assert left == [(2, "a. b.", "error: a. b.\n")]
-    run(failing(Stopped("a. b.", 15)), ["--distributed"])
+    run_command(failing(StoppedBySignal("a. b.", 15)), ["--distributed"])
     assert len(left) == 1, "all have stopped"
 
 
 def test_compiled_programs_are_kept_unless_another_folder_is_named(monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    run(lambda arguments: None, [])
+    run_command(lambda arguments: None, [])
     assert os.environ["JAX_COMPILATION_CACHE_DIR"].endswith(".cache/transformer_jax/compiled")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
-    run(lambda arguments: None, [])
+    run_command(lambda arguments: None, [])
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
 
 
@@ -76,7 +76,7 @@ def test_compiled_programs_are_kept_unless_another_folder_is_named(monkeypatch):
 )
 def test_wrong_arguments_are_one_line_that_names_the_option(arguments, message):
     with pytest.raises(InputError) as caught:
-        parse(TranslateCommand(), arguments, "python translate.py")
+        parse_arguments(TranslateCommand(), arguments, "python translate.py")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("See python translate.py --help.")
@@ -94,5 +94,5 @@ def test_wrong_arguments_are_one_line_that_names_the_option(arguments, message):
 )
 def test_a_command_is_called_as_this_process_was(called, expected, monkeypatch):
     monkeypatch.setattr("sys.argv", [called.format(root=ROOT)])
-    assert call_of("translate") == expected.format(root=ROOT)
-    assert call_of("align") == ("transformer-jax align" if "bin" in called else "python -m transformer_jax align")
+    assert command_prefix("translate") == expected.format(root=ROOT)
+    assert command_prefix("align") == ("transformer-jax align" if "bin" in called else "python -m transformer_jax align")

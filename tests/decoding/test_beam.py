@@ -26,7 +26,7 @@ def run_beam(case, sources, limits, beams=3, alpha=0.6, width=7, length=13, want
 
 def every_sequence(case, source, limit, alpha):
     """All translations of at most ``limit`` tokens, best first, scored in one uncached pass."""
-    words = [word for word in range(case.model.target_vocabulary) if word == UNK or word > EOS]
+    words = [word for word in range(case.model.target_vocab_size) if word == UNK or word > EOS]
     sequences = [(*body, EOS) for size in range(limit) for body in itertools.product(words, repeat=size)]
     log_p = case.whole_pass(source, [one[:-1] for one in sequences], length=limit)
     totals = [
@@ -149,9 +149,9 @@ def test_a_limit_of_one_token_leaves_one_translation(dice):
 class Counted(Transformer):
     """A model that notes each step it is asked for."""
 
-    def step(self, *inputs):
+    def decode_step(self, *inputs):
         jax.debug.callback(lambda: STEPS.append(1))
-        return super().step(*inputs)
+        return super().decode_step(*inputs)
 
 
 STEPS = []
@@ -161,7 +161,7 @@ def test_the_search_stops_when_nothing_open_can_win(dice):
     # After two steps [EOS] and a [EOS] are found: log 0.9 and log(0.06 * 0.9) = -2.9. The best open hypothesis is a a:
     # 2 log 0.06 = -5.6. At alpha 0 there is no penalty.
     model, params = dice(eos=0.9, a=0.06, b=0.04)
-    counted = Case(Counted(model.config, model.source_vocabulary, model.target_vocabulary), params)
+    counted = Case(Counted(model.config, model.source_vocab_size, model.target_vocab_size), params)
     [found] = run_beam(counted, [(A, EOS)], [101], beams=2, alpha=0.0, length=101)
     jax.effects_barrier()
     assert len(STEPS) == 2

@@ -64,9 +64,9 @@ def test_padding_and_start_of_sentence_are_never_produced(search, random_case, b
 class Counted(Transformer):
     """A model that notes each step it is asked for."""
 
-    def step(self, *inputs):
+    def decode_step(self, *inputs):
         jax.debug.callback(lambda: STEPS.append(1))
-        return super().step(*inputs)
+        return super().decode_step(*inputs)
 
 
 STEPS = []
@@ -74,7 +74,7 @@ STEPS = []
 
 def test_the_loop_stops_when_all_sentences_are_finished(random_case, batch):
     model, params = random_case()
-    counted = Case(Counted(model.config, model.source_vocabulary, model.target_vocabulary), params)
+    counted = Case(Counted(model.config, model.source_vocab_size, model.target_vocab_size), params)
     found = run_greedy(counted, *batch, length=131)
     jax.effects_barrier()
     assert len(STEPS) == max(len(one.ids) for one in found)

@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from transformer_jax.model.attention import (
-    Cache,
     KeysValues,
+    KVCache,
     MultiHeadAttention,
     attend,
     attend_to_cache,
@@ -209,7 +209,7 @@ def test_bfloat16_stays_close_and_keeps_weights_and_parameters_in_float32(variab
 
 
 def test_cache_write_replaces_one_position_of_every_row():
-    old = Cache(jnp.zeros((B, H, S, K)), jnp.ones((B, H, S, K)))
+    old = KVCache(jnp.zeros((B, H, S, K)), jnp.ones((B, H, S, K)))
     new = KeysValues(jnp.full((B, 1, H, K), 2.0), jnp.full((B, 1, H, K), 3.0))
     keys, values = jax.device_get(old.write(new, jnp.array(3)))
     assert_array_equal(keys, np.broadcast_to(np.reshape([0, 0, 0, 2, 0], (1, 1, S, 1)), (B, H, S, K)))
@@ -222,4 +222,4 @@ def test_attending_to_a_cache_is_attending_to_what_was_put_into_it(hypotheses):
     query = jnp.asarray(random.normal(size=(B, hypotheses, H, K)), jnp.float32)
     memory = KeysValues(*(jnp.asarray(random.normal(size=(B, S, H, K)), jnp.float32) for _ in range(2)))
     mask = jnp.asarray(random.random((B, 1, hypotheses, S)) < 0.6).at[0, :, 0].set(False)
-    assert_allclose(attend_to_cache(query, Cache.of(memory), mask), attend(query, memory, mask), atol=1e-6)
+    assert_allclose(attend_to_cache(query, KVCache.of(memory), mask), attend(query, memory, mask), atol=1e-6)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from transformer_jax.model.layers import Dropout, FeedForward, LayerNormalization, ResidualConnection, random_words
+from transformer_jax.model.layers import Dropout, FeedForward, LayerNormalization, ResidualConnection, random_uint32
 
 
 def dropped_ones(rate, seed=0, shape=(101, 991)):
@@ -37,7 +37,7 @@ def test_dropout_zeroes_its_share_and_scales_the_rest_so_that_the_mean_stays(rat
 
 
 def words(seed, shape=(101, 991)):
-    return np.asarray(random_words(jax.random.key(seed), shape))
+    return np.asarray(random_uint32(jax.random.key(seed), shape))
 
 
 def test_every_bit_of_a_random_word_is_set_half_of_the_time():
@@ -62,7 +62,7 @@ def test_random_words_of_neighbours_are_independent(distance):
 
 def test_random_words_of_different_keys_are_independent():
     keys = jax.random.split(jax.random.key(3), 23)
-    upper = np.stack([np.asarray(random_words(key, (11, 991))).ravel() >= 2**31 for key in keys]) - 0.5
+    upper = np.stack([np.asarray(random_uint32(key, (11, 991))).ravel() >= 2**31 for key in keys]) - 0.5
     correlation = upper @ upper.T / (0.25 * upper.shape[1]) - np.eye(len(upper))
     assert np.abs(correlation).max() < 5.5 / math.sqrt(
         upper.shape[1]

@@ -161,7 +161,7 @@ def test_steps_with_a_cache_give_the_logits_of_the_whole_pass(
         whole = model.apply(variables, sources, prefixes.reshape(B * W, T), sources_segments, everything)
         memory = model.apply(variables, source, segment_mask(source_segments, source_segments), method="encode")
         source_mask = segment_mask(jnp.ones((B, 1), jnp.int32), source_segments)
-        caches = model.apply(variables, memory, W, T + 3, method="start")  # with room to spare
+        caches = model.apply(variables, memory, W, T + 3, method="init_cache")  # with room to spare
         # What a cache holds where nothing was written yet must not matter.
         caches = tuple(cache._replace(prefix=jax.tree.map(lambda x: x + 1e3, cache.prefix)) for cache in caches)
 
@@ -170,7 +170,9 @@ def test_steps_with_a_cache_give_the_logits_of_the_whole_pass(
             # Each hypothesis keeps its place in the beam, and sees what was written there.
             own = jnp.eye(W, dtype=bool)[:, None] & (jnp.arange(T + 3) <= position)[None, :, None]
             prefix_mask = own.reshape(1, 1, W, (T + 3) * W)
-            logits, caches = model.apply(variables, tokens, caches, position, prefix_mask, source_mask, method="step")
+            logits, caches = model.apply(
+                variables, tokens, caches, position, prefix_mask, source_mask, method="decode_step"
+            )
             return caches, logits
 
         _, stepwise = jax.lax.scan(step, caches, (jnp.moveaxis(prefixes, 2, 0), jnp.arange(T)))

@@ -8,7 +8,7 @@ from transformer_jax.config import MeshConfig
 from transformer_jax.errors import InputError
 from transformer_jax.runtime import memory
 from transformer_jax.runtime.memory import bytes_per_device, device_memory, require_state_memory
-from transformer_jax.sharding import make_mesh, placed
+from transformer_jax.sharding import make_mesh, with_shardings
 
 MATRIX, VECTOR = 24 * 40, 24  # floats
 
@@ -19,7 +19,7 @@ def state(mesh):
         "w_query": {"kernel": jax.ShapeDtypeStruct((24, 40), jnp.float32)},
         "gamma": jax.ShapeDtypeStruct((24,), jnp.float32),
     }
-    return placed(mesh, shapes)
+    return with_shardings(mesh, shapes)
 
 
 @pytest.mark.parametrize(("mesh", "parts"), [((8, 1, 1), 1), ((1, 8, 1), 8), ((2, 2, 2), 4)])

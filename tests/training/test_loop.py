@@ -27,7 +27,7 @@ from transformer_jax.config import (
     save_config,
 )
 from transformer_jax.decoding.translator import Translator
-from transformer_jax.errors import InputError, RunError, Stopped
+from transformer_jax.errors import InputError, RunError, StoppedBySignal
 from transformer_jax.runtime import memory
 from transformer_jax.storage.checkpoints import Checkpoints, Progress, load_params
 from transformer_jax.training import corpus
@@ -242,7 +242,7 @@ def test_a_signal_while_validating_saves_at_once_and_validates_later(number, rec
         return real(*arguments)
 
     monkeypatch.setattr(fitting, "validate", hurt)
-    with pytest.raises(Stopped, match=rf"{number.name}: update 8 of 12 is saved\.") as stopped:
+    with pytest.raises(StoppedBySignal, match=rf"{number.name}: update 8 of 12 is saved\.") as stopped:
         fitting.fit(recipe(), tmp_path / "run")
     assert stopped.value.status == 128 + number
     assert [line["step"] for line in metrics(tmp_path / "run") if line["phase"] == "valid"] == [4]
@@ -273,7 +273,7 @@ def test_a_validation_that_a_signal_breaks_is_made_up_later(recipe, finished, tm
         raise RuntimeError("ptxas ended")
 
     monkeypatch.setattr(fitting, "validate", killed)
-    with pytest.raises(Stopped, match="SIGTERM: update 4 of 12 is saved"):
+    with pytest.raises(StoppedBySignal, match="SIGTERM: update 4 of 12 is saved"):
         fitting.fit(recipe(), tmp_path / "run")
     monkeypatch.setattr(fitting, "validate", real)
     fitting.fit(recipe(), tmp_path / "run")

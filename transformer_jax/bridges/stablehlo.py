@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 from transformer_jax.bridges.exported import exported
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
-from transformer_jax.model.attention import Cache
+from transformer_jax.model.attention import KVCache
 from transformer_jax.model.decoder import BlockCache
 from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
@@ -42,7 +42,7 @@ def encode(
     """Source tokens -> keys and values of the encoder's output, for the cross-attention of every decoder layer."""
     variables = _variables(parameters)
     memory = model.apply(variables, source, padding_mask(source, pad), method="encode")
-    caches: Any = model.apply(variables, memory, 1, 1, method="start")
+    caches: Any = model.apply(variables, memory, 1, 1, method="init_cache")
     return jnp.stack([jnp.stack(cache.source) for cache in caches])
 
 
@@ -58,11 +58,11 @@ def step(
 ) -> tuple[Float[Array, "b V"], Float[Array, "L 2 b H t K"]]:
     """The token at ``position``, from [SOS] at 0 on -> logits of the next one, and the cache with this one in it."""
     caches = tuple(
-        BlockCache(Cache(*prefix), Cache(*source)) for prefix, source in zip(prefix_cache, source_cache, strict=True)
+        BlockCache(KVCache(*prefix), KVCache(*source)) for prefix, source in zip(prefix_cache, source_cache, strict=True)
     )
     so_far = (jnp.arange(prefix_cache.shape[4]) <= position)[None, None, None]
     inputs = token[:, None], caches, position, so_far, padding_mask(source, pad)
-    outputs: Any = model.apply(_variables(parameters), *inputs, method="step")
+    outputs: Any = model.apply(_variables(parameters), *inputs, method="decode_step")
     logits, caches = outputs
     return logits[:, 0], jnp.stack([jnp.stack(cache.prefix) for cache in caches])
 

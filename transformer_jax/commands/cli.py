@@ -1,4 +1,4 @@
-"""What all commands share: how they parse arguments, report errors and exit."""
+"""Argument parsing, error reports and exit statuses of all commands."""
 
 from __future__ import annotations
 
@@ -14,91 +14,101 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tyro
-
-from transformer_jax.errors import InputError, RunError, Stopped
+from transformer_jax.errors import InputError, RunError, StoppedBySignal
 
 Command = TypeVar("Command")
 
-COMPILED = Path("~/.cache/transformer_jax/compiled").expanduser()
-"""Compiled programs are kept here for the next start; JAX_COMPILATION_CACHE_DIR names another folder."""
+COMPILATION_CACHE = Path("~/.cache/transformer_jax/compiled").expanduser()
+"""Default directory of JAX's compilation cache; JAX_COMPILATION_CACHE_DIR overrides it."""
 
-
-CHATTY = (
+NOISY_LIBRARIES = (
     *("absl", "asyncio", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib"),
     *("tensorflow_datasets", "fontTools", "urllib3"),
 )
-"""Libraries that are not heard: what goes wrong comes to the user as our own line."""
+"""Libraries whose log messages are hidden. Their failures reach the user as one line of our own."""
 
 
-def run(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
-    """Call a command; returns its exit status: 2 for wrong use or bad input, 1 for a failure, 128 + N for signal N.
+def run_command(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status.
 
-    A message is one line on standard error, unless --debug asks for the traceback, or the error is a fault of ours.
+    The status is 0 for success, 2 for wrong use or bad input, 1 for a failure, and 128 + N for signal N. An error is one
+    line on standard error. A traceback is also printed if --debug is given or the error is unexpected.
+
+    main: the function to call with the arguments.
+    arguments: default: those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.stdout = sys.stdout or io.StringIO()  # None where a shell has closed it.
+    sys.stdout = sys.stdout or io.StringIO()  # None if the shell closed it.
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
-    for library in CHATTY:
+    for library in NOISY_LIBRARIES:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     if "--debug" not in arguments:
-        sys.unraisablehook = _only_of_main_thread
-    keep_compiled_programs()
+        sys.unraisablehook = _report_main_thread_only
+    use_compilation_cache()
     try:
         main(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone, as `head` does: nothing is wrong, and nobody is left to tell.
-        _discard_output()
-    except Stopped as stopped:
+        # The reader, for example `head`, has closed the pipe. This is not an error.
+        _redirect_stdout_to_null()
+    except StoppedBySignal as stopped:
         print(stopped, file=sys.stderr)
         return stopped.status
     except (Exception, KeyboardInterrupt) as error:
-        status = _report(error, arguments)
+        status = _report_error(error, arguments)
         try:
             sys.stdout.flush()
         except OSError:
-            _discard_output()
+            _redirect_stdout_to_null()
         if "--distributed" in arguments:
-            from transformer_jax.runtime.distributed import leave
+            from transformer_jax.runtime.distributed import exit_after_failure
 
-            leave(status, str(error).partition("\n")[0] or type(error).__name__)
+            exit_after_failure(status, str(error).partition("\n")[0] or type(error).__name__)
         return status
     return 0
 
 
-def _only_of_main_thread(unraisable: Any) -> None:
-    """Not what tensorstore's threads say, hundreds of times, when a disk is full and nobody waits for them any more."""
+def _report_main_thread_only(unraisable: Any) -> None:
+    """Ignore unraisable exceptions of other threads.
+
+    When a disk is full, tensorstore's threads raise hundreds of them after the error has been reported.
+    """
     if threading.current_thread() is threading.main_thread():
         sys.__unraisablehook__(unraisable)
 
 
-def _discard_output() -> None:
-    """Else Python would try at its end to write what cannot be written, complain of that, and change the status."""
+def _redirect_stdout_to_null() -> None:
+    """Redirect standard output to the null device.
+
+    Otherwise Python flushes it again at exit, prints another error and changes the exit status.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _report(error: BaseException, arguments: list[str]) -> int:
-    """Say what has ended the command; returns the exit status."""
-    foreseen = isinstance(error, (InputError, RunError, OSError, KeyboardInterrupt))
-    if "--debug" in arguments or not foreseen:
+def _report_error(error: BaseException, arguments: list[str]) -> int:
+    """Print the error that ended the command, and return the exit status."""
+    is_expected = isinstance(error, (InputError, RunError, OSError, KeyboardInterrupt))
+    if "--debug" in arguments or not is_expected:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130
-    if foreseen:
+    if is_expected:
         print(f"error: {error}", file=sys.stderr, flush=True)
     return 2 if isinstance(error, InputError) else 1
 
 
-def keep_compiled_programs() -> None:
-    """Let JAX keep compiled programs on disk; to be called before it is imported."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+def use_compilation_cache() -> None:
+    """Let JAX cache compiled programs on disk. Call this before jax is imported."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILATION_CACHE))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
-def call_of(command: str) -> str:
-    """Return how to call a command the way this process was called: "python translate.py" from train.py."""
+def command_prefix(command: str) -> str:
+    """Return the words that start a command, in the form in which this process was started.
+
+    For "translate" this is "python translate.py" in a process started as ``python train.py``.
+    """
     script = Path(sys.argv[0])
     if script.stem == "transformer-jax":
         return f"transformer-jax {command}"
@@ -108,30 +118,36 @@ def call_of(command: str) -> str:
     return f"python -m transformer_jax {command}"
 
 
-def parse(default: Command, arguments: list[str], program: str) -> Command:
-    """Let the arguments change the fields of a dataclass.
+def parse_arguments(default: Command, arguments: list[str], program: str) -> Command:
+    """Return a copy of a dataclass with the fields that the arguments set.
 
-    Raises InputError with one line for an unknown field (and names the nearest known one) or a wrong value. ``--help``
-    prints every field with its type, its value and a sentence, and ends the program.
+    ``--help`` prints every field with its type, default and description, and exits.
+
+    default: the values of all fields that the arguments do not set.
+    program: the words that start the command, for messages.
+    Raises InputError for an unknown option, with the nearest known one, and for an invalid value.
     """
+    import tyro  # Only here: it takes 0.2 s, and `train` restarts the process before it parses.
+
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
             return tyro.cli(type(default), args=arguments, default=default, prog=program)
     except SystemExit as end:
         if end.code:
-            raise InputError(f"{_one_line(printed.getvalue())} See {program} --help.") from None
+            raise InputError(f"{_message_in_box(printed.getvalue())} See {program} --help.") from None
         raise
 
 
-def _one_line(box: str) -> str:
-    """The message of tyro's framed error, and its first suggestion. The frame is of other characters where the terminal
-    has no lines to draw.
+def _message_in_box(box: str) -> str:
+    """Return the message of a framed error of tyro as one line, with its first suggestion.
+
+    The frame consists of ASCII characters if the terminal cannot draw lines.
     """
     lines = [line.strip(" │|") for line in box.splitlines()]
     rules = [
         index for index, line in enumerate(lines) if line[:1] in ("", *"─╭╰") or line[:2] == "+-" or set(line) == {"-"}
     ]
     message = " ".join(lines[rules[0] + 1 : rules[1]] if len(rules) > 1 else lines).rstrip(".") + "."
-    nearest = [after.split()[0] for before, after in itertools.pairwise(lines) if before == "Perhaps you meant:"]
-    return f"{message} Did you mean {nearest[0]}?" if nearest else message
+    suggestions = [after.split()[0] for before, after in itertools.pairwise(lines) if before == "Perhaps you meant:"]
+    return f"{message} Did you mean {suggestions[0]}?" if suggestions else message

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.newest_run import newest_run
-from transformer_jax.errors import InputError, Stopped
+from transformer_jax.errors import InputError, StoppedBySignal
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(f"ended by {signal.Signals(number).name}", number)
+    raise StoppedBySignal(f"ended by {signal.Signals(number).name}", number)
 
 
 def main(arguments: list[str]) -> None:
     """Serve as the arguments say."""
-    serve(parse(ServeCommand(), arguments, call_of("serve")))
+    serve(parse_arguments(ServeCommand(), arguments, command_prefix("serve")))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.recipe import find_recipe, load_recipe
 from transformer_jax.config import Config, load_config
 from transformer_jax.errors import InputError
@@ -51,7 +51,7 @@ def train(
 
     recipe, workdir: as --config and --workdir.
     sections: fields of the config to change, such as ``training={"steps": 100}``.
-    Raises InputError, RunError and Stopped, as ``fit`` does.
+    Raises InputError, RunError and StoppedBySignal, as ``fit`` does.
     """
     from transformer_jax.training.loop import fit
 
@@ -72,7 +72,7 @@ def parse_train(arguments: list[str]) -> TrainCommand:
     first.add_argument("--config", default="phrasebook")
     first.add_argument("--workdir", type=Path)
     first.add_argument("--training.init", dest="init")
-    program = call_of("train")
+    program = command_prefix("train")
     try:
         given = first.parse_known_args(arguments)[0]
     except argparse.ArgumentError as error:
@@ -84,7 +84,7 @@ def parse_train(arguments: list[str]) -> TrainCommand:
         # A resumed run reads the model from its own directory.
         begun = (workdir / "config.json").is_file()
         config = with_model_of(config, init, workdir if begun else Path(init))
-    command = parse(TrainCommand(config, recipe=given.config, workdir=workdir), arguments, program)
+    command = parse_arguments(TrainCommand(config, recipe=given.config, workdir=workdir), arguments, program)
     if init:
         require_same_model(command.config, config, init)
     if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
@@ -131,15 +131,15 @@ def main(arguments: list[str]) -> None:
 
         dry_run(command.config)
         return
-    from transformer_jax.runtime.distributed import together
+    from transformer_jax.runtime.distributed import distributed_run
     from transformer_jax.training.loop import fit
 
-    with together() if command.distributed else nullcontext():
+    with distributed_run() if command.distributed else nullcontext():
         fit(
             command.config,
             command.workdir,
             command.profile,
             command.debug_nans,
             Path(command.recipe).stem,
-            call_of("translate"),
+            command_prefix("translate"),
         )

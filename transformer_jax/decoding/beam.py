@@ -75,7 +75,7 @@ def beam_search(
         places = now.open_places.at[:, :, now.position].set(jnp.arange(beams)[None])
         so_far = _own_past(places, now.position)
         inputs = last, now.caches, now.position, so_far, now.source_mask
-        logits, caches = model.apply(variables, *inputs, method="step")
+        logits, caches = model.apply(variables, *inputs, method="decode_step")
         at_limit = jnp.repeat(now.position + 1 >= now.limits, beams)
 
         # Of the best 2W continuations at most W end (one of each parent), so at least W stay open.
@@ -117,7 +117,7 @@ def beam_search(
         open_log_p=nothing.at[:, 0].set(0),  # All beams start alike: only one may be continued.
         done_tokens=empty,
         done_score=nothing,
-        caches=model.apply(variables, memory, beams, length, method="start"),
+        caches=model.apply(variables, memory, beams, length, method="init_cache"),
         source_mask=source_mask,
         limits=limits,
     )

@@ -100,7 +100,7 @@ def _extend(
         last = jnp.where(now.position == 0, special_ids.sos, now.tokens[:, now.position - 1])
         so_far = (jnp.arange(length) <= now.position)[None, None, None]
         inputs = last[:, None], now.caches, now.position, so_far, now.source_mask
-        logits, caches = model.apply(variables, *inputs, method="step")
+        logits, caches = model.apply(variables, *inputs, method="decode_step")
         words, log_p = choose(logits[:, 0], now.position + 1 >= now.limits, now)
         token = jnp.where(now.finished, special_ids.pad, words)
         # At its limit a row ends whatever was chosen: among probabilities that are no numbers it may not be [EOS].
@@ -121,7 +121,7 @@ def _extend(
         tokens=jnp.full((source.shape[0], length), special_ids.pad, jnp.int32),
         log_probability=jnp.zeros(source.shape[0]),
         finished=limits < 1,
-        caches=model.apply(variables, memory, 1, length, method="start"),
+        caches=model.apply(variables, memory, 1, length, method="init_cache"),
         source_mask=source_mask,
         limits=limits,
         keys=keys,

@@ -22,7 +22,7 @@ from transformer_jax.decoding.next_token import Hypotheses, SpecialIds
 from transformer_jax.decoding.sampling import greedy, sample
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.runtime.memory import GIB, device_memory
+from transformer_jax.runtime.memory import fits_memory, require_memory
 
 LENGTH_BUCKETS = (16, 32, 64, 128)
 """Source lengths to which batches are padded, so that few programs are compiled; beyond the last, its multiples."""
@@ -123,21 +123,19 @@ def _at_once(model: Transformer, beam: int, batches: Sequence[tuple[list[int], i
     """How many batches, the longest of which come first, are decoded together: by their largest arrays as many as the
     memory holds, up to ``max_parallel_batches``. Raises InputError if not even one fits.
     """
-    config, there = model.config, device_memory()
+    config = model.config
     most, needed = max(1, min(max_parallel_batches(), len(batches))), 0
     for number, (members, width) in enumerate(batches[:most]):
         rows, length = _rows(members), max_target_length(width)
         caches = 2 * config.decoder_layers * config.d_model * (beam * length + width)
         weights = config.heads * max(width * width, beam * beam * length)
         size = jnp.dtype(config.dtype).itemsize
-        needed += rows * (size * caches + 4 * (weights + beam * model.target_vocabulary))
-        if there is not None and needed > there:
-            if number:
-                return number
-            raise InputError(
-                f"a beam of {beam} over texts of up to {width} tokens takes {needed / GIB:.1f} GiB, and "
-                f"{there / GIB:.1f} GiB are free. Lower the beam, or split the texts."
-            )
+        needed += rows * (size * caches + 4 * (weights + beam * model.target_vocab_size))
+        if number == 0:
+            subject = f"a beam of {beam} over texts of up to {width} tokens"
+            require_memory(needed, subject, "Lower --beam, or split the texts.")
+        elif not fits_memory(needed):
+            return number
     return most
 
 

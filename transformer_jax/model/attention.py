@@ -25,22 +25,22 @@ class KeysValues(NamedTuple):
     values: Float[Array, "B S H K"]
 
 
-class Cache(NamedTuple):
+class KVCache(NamedTuple):
     """Keys and values that many steps read: heads first, so that no step has to move them there."""
 
     keys: Float[Array, "B H P K"]
     values: Float[Array, "B H P K"]
 
     @classmethod
-    def of(cls, memory: KeysValues) -> Cache:
+    def of(cls, memory: KeysValues) -> KVCache:
         """A cache of all that is in ``memory``."""
         return cls(*(x.swapaxes(1, 2) for x in memory))
 
-    def write(self, new: KeysValues, place: Int[Array, ""]) -> Cache:
+    def write(self, new: KeysValues, place: Int[Array, ""]) -> KVCache:
         """Put more into it, from ``place`` on: the decoder sees what it has produced so far."""
         start = (0, 0, place, 0)
-        return Cache(
-            *(jax.lax.dynamic_update_slice(old, one, start) for old, one in zip(self, Cache.of(new), strict=True))
+        return KVCache(
+            *(jax.lax.dynamic_update_slice(old, one, start) for old, one in zip(self, KVCache.of(new), strict=True))
         )
 
 
@@ -81,8 +81,8 @@ class MultiHeadAttention(nn.Module):
             heads = attend(query, memory, mask)
         return self.w_output(heads.reshape(*heads.shape[:2], self.d_model))
 
-    def step(
-        self, queries: Float[Array, "B W D"], cache: Cache, mask: Bool[Array, "#B 1 #W P"]
+    def decode_step(
+        self, queries: Float[Array, "B W D"], cache: KVCache, mask: Bool[Array, "#B 1 #W P"]
     ) -> Float[Array, "B W D"]:
         """The same for one position of every hypothesis, from a cache."""
         heads = attend_to_cache(self._split(self.w_query(queries)), cache, mask)
@@ -115,7 +115,7 @@ def attend(
 
 
 def attend_to_cache(
-    query: Float[Array, "B W H K"], cache: Cache, mask: Bool[Array, "#B 1 #W P"]
+    query: Float[Array, "B W H K"], cache: KVCache, mask: Bool[Array, "#B 1 #W P"]
 ) -> Float[Array, "B W H K"]:
     """``attend``, one hypothesis after the other: XLA on a CPU is slow at many products of a few rows."""
 

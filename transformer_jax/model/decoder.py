@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer_jax.config import ModelConfig
-from transformer_jax.model.attention import Cache, MultiHeadAttention
+from transformer_jax.model.attention import KVCache, MultiHeadAttention
 from transformer_jax.model.layers import FeedForward, LayerNormalization, ResidualConnection
 
 
@@ -25,8 +25,8 @@ class BlockCache(NamedTuple):
     source: keys and values [B, H, S, K] of the encoder's output, computed once and shared by a sentence's hypotheses.
     """
 
-    prefix: Cache
-    source: Cache
+    prefix: KVCache
+    source: KVCache
 
 
 class DecoderBlock(nn.Module):
@@ -60,14 +60,14 @@ class DecoderBlock(nn.Module):
         x = self.cross_residual(x, lambda y: self.cross_attention(y, source, source_mask))
         return self.feed_forward_residual(x, self.feed_forward)
 
-    def start(self, memory: Float[Array, "B S D"], beams: int, length: int) -> BlockCache:
+    def init_cache(self, memory: Float[Array, "B S D"], beams: int, length: int) -> BlockCache:
         """An empty prefix of at most ``length`` positions, and the source projected once."""
-        source = Cache.of(self.cross_attention.keys_values(memory))
+        source = KVCache.of(self.cross_attention.keys_values(memory))
         sentences, heads, _, width = source.keys.shape
         empty = jnp.zeros((sentences, heads, length * beams, width), source.keys.dtype)
-        return BlockCache(Cache(empty, empty), source)
+        return BlockCache(KVCache(empty, empty), source)
 
-    def step(
+    def decode_step(
         self,
         x: Float[Array, "B W D"],
         cache: BlockCache,
@@ -81,11 +81,11 @@ class DecoderBlock(nn.Module):
         def attend_to_prefix(y: Float[Array, "B W D"]) -> Float[Array, "B W D"]:
             nonlocal prefix
             prefix = prefix.write(self.self_attention.keys_values(y), position * y.shape[1])
-            return self.self_attention.step(y, prefix, prefix_mask)
+            return self.self_attention.decode_step(y, prefix, prefix_mask)
 
         x = self.self_residual(x, attend_to_prefix)
         # A sentence's hypotheses are so many queries to one source: nothing of the source is copied for each beam.
-        x = self.cross_residual(x, lambda y: self.cross_attention.step(y, cache.source, source_mask))
+        x = self.cross_residual(x, lambda y: self.cross_attention.decode_step(y, cache.source, source_mask))
         return self.feed_forward_residual(x, self.feed_forward), BlockCache(prefix, cache.source)
 
 
@@ -111,11 +111,11 @@ class Decoder(nn.Module):
             x = block(x, memory, target_mask, source_mask)
         return x if self.normalization is None else self.normalization(x)
 
-    def start(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
+    def init_cache(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
         """The cache before the first step."""
-        return tuple(block.start(memory, beams, length) for block in self.blocks)
+        return tuple(block.init_cache(memory, beams, length) for block in self.blocks)
 
-    def step(
+    def decode_step(
         self,
         x: Float[Array, "B W D"],
         caches: tuple[BlockCache, ...],
@@ -126,6 +126,6 @@ class Decoder(nn.Module):
         """One target position of every hypothesis, and the cache that the next step needs."""
         after = []
         for block, cache in zip(self.blocks, caches, strict=True):
-            x, cache = block.step(x, cache, position, prefix_mask, source_mask)
+            x, cache = block.decode_step(x, cache, position, prefix_mask, source_mask)
             after.append(cache)
         return (x if self.normalization is None else self.normalization(x)), tuple(after)

@@ -26,14 +26,14 @@ class InputEmbeddings(nn.Module):
     Source: Vaswani et al. 2017, section 3.4.
     """
 
-    vocabulary: int
+    vocab_size: int
     d_model: int
     dtype: jnp.dtype = jnp.float32
     scale: Literal["sqrt", "none"] = "sqrt"
 
     def setup(self) -> None:
         initializer = nn.initializers.normal(stddev=self.d_model**-0.5)
-        self.table = self.param("table", initializer, (self.vocabulary, self.d_model))
+        self.table = self.param("table", initializer, (self.vocab_size, self.d_model))
 
     def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """Look the vectors up and scale them."""

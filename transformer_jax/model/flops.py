@@ -11,7 +11,7 @@ from typing import Any
 from transformer_jax.config import ModelConfig
 
 
-def forward_flops(config: ModelConfig, vocabulary: int, source: Any, target: Any) -> Any:
+def forward_flops(config: ModelConfig, target_vocab_size: int, source: Any, target: Any) -> Any:
     """One pass over a row of S source and T target positions; numbers, or arrays with one length for each row.
 
     The product of an m x k and a k x n matrix takes 2mkn. Attention counts all pairs of positions, masked or not.
@@ -25,9 +25,13 @@ def forward_flops(config: ModelConfig, vocabulary: int, source: Any, target: Any
     cross = (
         projections // 2 * (source + target) + attention * source * target
     )  # queries and outputs T, keys and values S
-    return config.encoder_layers * encoder + config.decoder_layers * (decoder + cross) + 2 * width * vocabulary * target
+    return (
+        config.encoder_layers * encoder
+        + config.decoder_layers * (decoder + cross)
+        + 2 * width * target_vocab_size * target
+    )
 
 
-def training_flops(config: ModelConfig, vocabulary: int, source: Any, target: Any) -> Any:
+def training_flops(config: ModelConfig, target_vocab_size: int, source: Any, target: Any) -> Any:
     """Forward and backward: the gradients of a product by its two factors are two more products of its size."""
-    return 3 * forward_flops(config, vocabulary, source, target)
+    return 3 * forward_flops(config, target_vocab_size, source, target)

@@ -34,7 +34,7 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)
 
 
-def random_words(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+def random_uint32(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """A random 32-bit word for each element: a hash of its index and of 64 bits drawn from the key.
 
     XLA computes it within the operation that uses it, while the words of ``jax.random.bits`` are written to memory
@@ -53,13 +53,13 @@ def random_words(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
 
 @jax.custom_batching.custom_vmap
 def _words_for(key: Array, x: Array) -> UInt32[Array, "..."]:
-    return random_words(key, x.shape)
+    return random_uint32(key, x.shape)
 
 
 @_words_for.def_vmap
 def _words_for_blocks(blocks: int, batched: list[bool], key: Array, x: Array) -> tuple[UInt32[Array, "..."], bool]:
     """Under vmap over blocks of rows, each value has the word that it has in the whole batch."""
-    return random_words(key, x.shape), True
+    return random_uint32(key, x.shape), True
 
 
 class LayerNormalization(nn.Module):

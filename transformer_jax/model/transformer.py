@@ -27,15 +27,15 @@ class ProjectionLayer(nn.Module):
     Source: Vaswani et al. 2017, section 3.4.
     """
 
-    vocabulary: int
+    vocab_size: int
     d_model: int
     shared: InputEmbeddings | None = None
     biases: Literal["feed_forward", "all"] = "feed_forward"
 
     def setup(self) -> None:
-        self.bias = self.param("bias", nn.initializers.zeros, (self.vocabulary,)) if self.biases == "all" else None
+        self.bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,)) if self.biases == "all" else None
         if self.shared is None:
-            self.own = self.param("table", nn.initializers.xavier_uniform(), (self.vocabulary, self.d_model))
+            self.own = self.param("table", nn.initializers.xavier_uniform(), (self.vocab_size, self.d_model))
 
     def table(self) -> Float[Array, "V D"]:
         """The matrix W, one row for each word."""
@@ -65,23 +65,23 @@ class Transformer(nn.Module):
     """
 
     config: ModelConfig
-    source_vocabulary: int
-    target_vocabulary: int
+    source_vocab_size: int
+    target_vocab_size: int
 
     def setup(self) -> None:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        self.target_embeddings = InputEmbeddings(self.target_vocabulary, config.d_model, dtype, config.scale_embeddings)
+        self.target_embeddings = InputEmbeddings(self.target_vocab_size, config.d_model, dtype, config.scale_embeddings)
         self.source_embeddings = (
             self.target_embeddings
             if config.share_embeddings == "all"
-            else InputEmbeddings(self.source_vocabulary, config.d_model, dtype, config.scale_embeddings)
+            else InputEmbeddings(self.source_vocab_size, config.d_model, dtype, config.scale_embeddings)
         )
         self.source_positions = PositionalEncoding(config.dropout, config.positions)
         self.target_positions = PositionalEncoding(config.dropout, config.positions)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         shared = None if config.share_embeddings == "none" else self.target_embeddings
-        self.projection = ProjectionLayer(self.target_vocabulary, config.d_model, shared, config.biases)
+        self.projection = ProjectionLayer(self.target_vocab_size, config.d_model, shared, config.biases)
 
     def encode(
         self,
@@ -148,11 +148,11 @@ class Transformer(nn.Module):
             self.features(source, target, source_segments, target_segments, source_positions, target_positions)
         )
 
-    def start(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
+    def init_cache(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
         """The decoder's cache before the first step, for ``beams`` hypotheses of at most ``length`` tokens."""
-        return self.decoder.start(memory, beams, length)
+        return self.decoder.init_cache(memory, beams, length)
 
-    def step(
+    def decode_step(
         self,
         tokens: Int[Array, "B W"],
         caches: tuple[BlockCache, ...],
@@ -166,5 +166,5 @@ class Transformer(nn.Module):
         """
         positions = jnp.full((1, tokens.shape[1]), position)  # W hypotheses stand side by side at the same position
         embedded = self.target_positions(self.target_embeddings(tokens), positions)
-        features, caches = self.decoder.step(embedded, caches, position, prefix_mask, source_mask)
+        features, caches = self.decoder.decode_step(embedded, caches, position, prefix_mask, source_mask)
         return self.project(features), caches

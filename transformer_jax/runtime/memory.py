@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from transformer_jax.config import MeshConfig
 from transformer_jax.errors import InputError
-from transformer_jax.sharding import make_mesh, placed
+from transformer_jax.sharding import make_mesh, with_shardings
 
 GIB = 2**30
 
@@ -63,6 +63,6 @@ def require_state_memory(mesh: Mesh, state: Any) -> None:
         return
     fsdp_sizes = [size for size in range(1, mesh.size + 1) if mesh.size % (size * tensor) == 0]
     meshes = {size: make_mesh(MeshConfig(-1, size, tensor)) for size in fsdp_sizes}
-    fitting = [size for size, mesh in meshes.items() if fits_memory(bytes_per_device(placed(mesh, state)))]
+    fitting = [size for size, mesh in meshes.items() if fits_memory(bytes_per_device(with_shardings(mesh, state)))]
     remedy = f"Use --mesh.data -1 --mesh.fsdp {fitting[0]}" if fitting else f"Use more than {mesh.size} devices"
     require_memory(needed, "parameters, optimizer state and average", f"{remedy}, or a smaller model.")

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.sharding import batch_sharding, placed, state_shardings
+from transformer_jax.sharding import batch_sharding, state_shardings, with_shardings
 from transformer_jax.training.optimizer import make_optimizer
 from transformer_jax.training.state import TrainState, initial_state
 from transformer_jax.training.step import loss_sums, make_train_step
@@ -50,7 +50,7 @@ def jit_functions(
     return CompiledFunctions(
         mesh,
         model,
-        placed(mesh, shapes),
+        with_shardings(mesh, shapes),
         jax.jit(initialize, out_shardings=shardings),
         train_step,
         jax.jit(loss_fn, in_shardings=(shardings.params, rows)),

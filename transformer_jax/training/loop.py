@@ -21,7 +21,7 @@ from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.pipeline import Shard, TrainingBatches, evaluation_batches, training_iterator
 from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
 from transformer_jax.decoding.translator import Translator
-from transformer_jax.errors import InputError, Stopped
+from transformer_jax.errors import InputError, StoppedBySignal
 from transformer_jax.evaluation import score
 from transformer_jax.runtime.failures import as_run_errors
 from transformer_jax.runtime.memory import require_state_memory
@@ -65,7 +65,7 @@ def fit(
     ``check_nans``; recipe: the name of the recipe that the settings come from, for the record; translate: the
     command to print for a first translation.
     Raises InputError for settings or data that cannot be used, before the first update, or if fewer updates are left
-    than a profile needs; RunError for what goes wrong meanwhile; Stopped after SIGTERM or
+    than a profile needs; RunError for what goes wrong meanwhile; StoppedBySignal after SIGTERM or
     SIGINT.
     """
     began = time.monotonic()
@@ -172,7 +172,7 @@ class Loop:
             )
 
     def run(self) -> Progress:
-        """All that is left. Raises Stopped, once everything is saved, if a signal came."""
+        """All that is left. Raises StoppedBySignal, once everything is saved, if a signal came."""
         training = self.config.training
         with (
             PreemptionHandler() as self.interruption,  # The outermost: a signal also waits for the last checkpoint.
@@ -198,7 +198,7 @@ class Loop:
             if self.saved < self.step:
                 self.save()
         if stopped or self.interruption.at_once():
-            raise Stopped(
+            raise StoppedBySignal(
                 f"{self.interruption.name}: update {self.step} of {training.steps} is saved. Give the same command "
                 f"again to go on with {self.workdir}.",
                 self.interruption.signal or self.interruption.noted,
