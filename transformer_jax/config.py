@@ -1,8 +1,8 @@
-"""Every setting of a run, as frozen dataclasses.
+"""The configuration of a run, as frozen dataclasses.
 
-A recipe in ``configs/`` builds one ``Config``; the command line overrides single fields (``--model.d-model 256``);
-the run folder keeps the result as ``config.json``. Training or evaluation, cached or not, captured or not are no
-settings: they are what the caller passes.
+A recipe in ``configs/`` builds one ``Config``. The command line overrides single fields (``--model.d-model 256``), and
+the run directory stores the result as ``config.json``. No field selects training or evaluation mode, caching or the
+capture of attention: callers choose these with arguments.
 """
 
 from __future__ import annotations
@@ -18,121 +18,129 @@ from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
 RUN_FORMAT = 4
-"""Version of the run folder. Raised when an older program could no longer read a newer folder, or the reverse."""
+"""Version of the run directory. It increases when new run directories become unreadable for older versions of this
+package, or the reverse.
+"""
 READABLE_FORMATS = (3, RUN_FORMAT)
-"""Format 3 has no words for what Marian's models have and the paper's lack; its models have none of that."""
+"""Readable versions of run directories. Format 3 lacks the fields that were added for imported Marian models; their
+defaults describe its models.
+"""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network of Vaswani et al. 2017, section 3; the defaults are its base model (table 3)."""
+    """The network of Vaswani et al. 2017, section 3. The defaults are its base model (table 3)."""
 
     d_model: int = 512
-    """Width of every token's vector between the layers."""
+    """Model width: the size of each token's vector."""
     d_ff: int = 2048
     """Inner width of the feed-forward layers."""
     heads: int = 8
-    """Attention heads; must divide d_model."""
+    """Number of attention heads; must divide d_model."""
     encoder_layers: int = 6
-    """Encoder blocks (N in the paper)."""
+    """Number of encoder blocks (N in the paper)."""
     decoder_layers: int = 6
-    """Decoder blocks (N in the paper)."""
+    """Number of decoder blocks (N in the paper)."""
     dropout: float = 0.1
-    """Dropout on each sub-layer's output and on the embeddings (section 5.4)."""
+    """Dropout rate on the output of each sub-layer and on the embeddings (section 5.4)."""
     norm: Literal["post", "pre"] = "post"
-    """Layer normalization after the residual sum, as in the paper, or before each sub-layer, as in most
+    """Layer normalization after the residual sum (post), as in the paper, or before each sub-layer (pre), as in most
     re-implementations.
     """
     share_embeddings: Literal["none", "target", "all"] = "all"
-    """One matrix for: nothing, target embedding and projection, or source embedding too (needs a joint vocabulary)."""
+    """Share no embedding matrix (none), one between target embedding and projection (target), or one that also serves
+    the source embedding (all), which needs a joint vocabulary.
+    """
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the arithmetic; parameters, layer norms, softmax and loss stay float32."""
+    """Data type of the arithmetic. Parameters, layer normalization, softmax and loss are always float32."""
     activation: Literal["relu", "swish"] = "relu"
-    """Between the two feed-forward layers; swish, x sigmoid(x), is that of Marian's models."""
+    """Activation function between the two feed-forward layers. Marian models use swish: x * sigmoid(x)."""
     positions: Literal["interleaved", "halves"] = "interleaved"
-    """Sines and cosines in turn (section 3.5), or all sines first, as Marian has them."""
+    """Order of the sinusoids: sines and cosines alternate (section 3.5), or all sines come first, as in Marian."""
     scale_embeddings: Literal["sqrt", "none"] = "sqrt"
-    """Embeddings times sqrt(d_model) (section 3.4), or as they are."""
+    """Multiply embeddings by sqrt(d_model) (section 3.4), or leave them unscaled (none)."""
     biases: Literal["feed_forward", "all"] = "feed_forward"
-    """Biases in the feed-forward layers alone (sections 3.2.2, 3.3), or in attention and projection, too."""
+    """Biases in the feed-forward layers only (sections 3.2.2 and 3.3), or also in attention and projection (all)."""
     norm_epsilon: float = 1e-6
-    """Added to the variance in layer normalization."""
+    """Constant added to the variance in layer normalization."""
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "d_ff", "heads", "encoder_layers", "decoder_layers"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name} is {getattr(self, name)}. Give a number of at least 1.")
+        _require_at_least(self, "model", 1, "d_model", "d_ff", "heads", "encoder_layers", "decoder_layers")
         if self.d_model % self.heads:
             raise InputError(
                 f"model.heads {self.heads} does not divide model.d_model {self.d_model}. "
-                "Choose a number of heads that divides the width."
+                f"Set --model.heads to a divisor of {self.d_model}."
             )
         if self.d_model % 2:
-            raise InputError(f"model.d_model {self.d_model} is odd. The sinusoids come in pairs: choose an even width.")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"model.dropout is {self.dropout}. Give a share from 0 up to, but not including, 1.")
-        if not 0 < self.norm_epsilon < math.inf:
-            raise InputError(f"model.norm_epsilon is {self.norm_epsilon}. Give a small number above 0, such as 1e-6.")
+            raise InputError(
+                f"model.d_model {self.d_model} is odd, but sinusoids come in pairs. "
+                "Set --model.d-model to an even number."
+            )
+        _require_below_one(self, "model", "dropout")
+        _require_positive(self, "model", "norm_epsilon")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the sentence pairs come from and how they are put into batches."""
+    """The sentence pairs and how they are batched."""
 
     train: str = "phrasebook"
-    """Training pairs: path/train.{lang}.gz, a .tsv, .jsonl or .parquet file, hf://OWNER/NAME, tfds://NAME/CONFIG,
+    """Training pairs: path/train.{lang}.gz, a .tsv, .jsonl or .parquet file, hf://OWNER/NAME, tfds://NAME/CONFIG, or
     phrasebook.
     """
     valid: str = "phrasebook"
-    """Validation pairs, same kinds of locator."""
+    """Validation pairs, in the same notation as data.train."""
     test: str = "phrasebook"
-    """Test pairs, same kinds of locator; scored once, at the end."""
+    """Test pairs, in the same notation as data.train. They are scored once, at the end of training."""
     source: str = "en"
-    """Source language: fills {lang}, names the column."""
+    """Source language: replaces {lang} in a path and selects the source column."""
     target: str = "de"
-    """Target language."""
+    """Target language: replaces {lang} in a path and selects the target column."""
     on_error: Literal["refuse", "skip"] = "refuse"
-    """What to do with a training row that is no pair (not UTF-8, blank, a missing column, ...): stop and name it, or
-    leave out both its sides and count it. Validation and test sets are always whole."""
+    """Stop at an invalid training row (not UTF-8, blank, a missing column, ...) and name it (refuse), or leave the pair
+    out and count it (skip). Validation and test rows are never skipped.
+    """
     max_length: int = 128
-    """Longest sentence in tokens, [SOS] or [EOS] included. Longer training pairs are left out and counted; a longer
-    line to translate is split."""
+    """Maximum sentence length in tokens, including [SOS] or [EOS]. Longer training pairs are left out and counted.
+    Longer lines to translate are split.
+    """
     batching: Literal["packed", "buckets"] = "packed"
-    """Rows filled with several sentences, or rows of one sentence each in a few lengths."""
+    """Fill each row with several sentences (packed), or put one sentence into each row of a few lengths (buckets)."""
     row_length: int = 64
-    """Positions of a row with batching=packed, at most max_length; pairs that are longer go into rows of max_length."""
+    """Row length in tokens with batching=packed, at most max_length. Longer pairs go into rows of max_length."""
     batch_tokens: int = 4096
-    """Target tokens in one update over all devices, padding included."""
+    """Target tokens per update over all devices, including padding."""
     buckets: int = 5
-    """Number of row lengths with batching=buckets; each is one compiled program."""
+    """Number of row lengths with batching=buckets. The training step is compiled once per length."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_length", 2), ("row_length", 2), ("batch_tokens", 1), ("buckets", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"data.{name} is {getattr(self, name)}. Give a number of at least {least}.")
+        _require_at_least(self, "data", 2, "max_length", "row_length")
+        _require_at_least(self, "data", 1, "batch_tokens", "buckets")
         if self.batch_tokens < self.max_length:
             raise InputError(
-                f"data.batch_tokens {self.batch_tokens} is less than data.max_length {self.max_length}, "
-                "so the longest sentence fits no batch. Raise the first or lower the second."
+                f"data.batch_tokens {self.batch_tokens} is less than data.max_length {self.max_length}, so the longest "
+                "sentence does not fit into a batch. Raise --data.batch-tokens or lower --data.max-length."
             )
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """How text becomes token ids and token ids become text again."""
+    """The conversion between text and token ids."""
 
     kind: Literal["word", "bpe", "wordpiece", "unigram", "sentencepiece"] = "bpe"
-    """Word level, byte-level BPE (restores any text exactly), WordPiece or Unigram; sentencepiece comes with an
-    imported model and is not trained here.
+    """Whole words, byte-level BPE (restores any text exactly), WordPiece or Unigram. The kind sentencepiece belongs to
+    imported models and cannot be trained here.
     """
     vocabulary: Literal["joint", "separate"] = "joint"
-    """One vocabulary for both languages, or one for each."""
+    """One vocabulary for both languages (joint), or one per language (separate)."""
     size: int = 8000
-    """Largest number of entries in a vocabulary, special tokens included."""
+    """Maximum vocabulary size, including special tokens."""
 
     def __post_init__(self) -> None:
         if self.size < 5:
-            raise InputError(f"tokenizer.size is {self.size}. Give at least 5: four special tokens and one word.")
+            raise InputError(
+                f"tokenizer.size is {self.size}. Set --tokenizer.size to at least 5: four special tokens and one word."
+            )
 
 
 @dataclass(frozen=True)
@@ -140,35 +148,27 @@ class OptimizerConfig:
     """Adam with warm-up (Vaswani et al. 2017, section 5.3)."""
 
     schedule: Literal["inverse_sqrt", "cosine"] = "inverse_sqrt"
-    """After the warm-up: the paper's inverse square root of the step, or half a cosine down to zero at the last
-    step.
+    """Learning rate after the warm-up: the paper's inverse square root of the step, or half a cosine that reaches zero
+    at the last step.
     """
     factor: float = 1.0
-    """Multiplies the paper's learning rate; the peak is factor / sqrt(d_model * warmup)."""
+    """Factor on the paper's learning rate. The peak is factor / sqrt(d_model * warmup)."""
     warmup: int = 4000
-    """Updates of linear warm-up."""
+    """Number of updates of linear warm-up."""
     beta1: float = 0.9
-    """Adam's decay of the first moment."""
+    """Adam's decay rate of the first moment."""
     beta2: float = 0.98
-    """Adam's decay of the second moment."""
+    """Adam's decay rate of the second moment."""
     epsilon: float = 1e-9
-    """Added to Adam's denominator."""
+    """Constant added to Adam's denominator."""
     clip_norm: float = 1.0
-    """Gradients of a larger global norm are scaled down to it; 0 leaves them alone."""
+    """Maximum global norm of the gradients; larger gradients are scaled down to it. 0 disables clipping."""
 
     def __post_init__(self) -> None:
-        if self.warmup < 1:
-            raise InputError(f"optimizer.warmup is {self.warmup}. Give at least 1 update.")
-        for name in ("factor", "epsilon"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"optimizer.{name} is {getattr(self, name)}. Give a number above 0.")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"optimizer.{name} is {getattr(self, name)}. Give a number from 0 up to, not including, 1."
-                )
-        if not 0 <= self.clip_norm < math.inf:
-            raise InputError(f"optimizer.clip_norm is {self.clip_norm}. Give a number of at least 0.")
+        _require_at_least(self, "optimizer", 1, "warmup")
+        _require_positive(self, "optimizer", "factor", "epsilon")
+        _require_below_one(self, "optimizer", "beta1", "beta2")
+        _require_at_least(self, "optimizer", 0, "clip_norm")
 
 
 @dataclass(frozen=True)
@@ -176,82 +176,81 @@ class TrainingConfig:
     """The training loop."""
 
     steps: int = 100_000
-    """Optimizer updates."""
+    """Number of optimizer updates."""
     label_smoothing: float = 0.1
-    """Share of the target probability spread over the whole vocabulary (section 5.4)."""
+    """Part of the target probability that is spread over the vocabulary (section 5.4)."""
     r_drop: float = 0.0
-    """Weight of the divergence between two passes of a batch, which dropout makes differ (R-Drop); 0 passes it once."""
+    """Weight of the divergence between two forward passes of a batch with different dropout (R-Drop). 0 disables R-Drop
+    and runs one pass.
+    """
     accumulate: int = 1
-    """Batches whose gradients are summed, weighted by tokens, into one update; divides batch_tokens on the device."""
+    """Number of parts into which a batch is split to save memory. Their gradients are accumulated into one update."""
     ema: float = 0.0
-    """Decay of the average of weights that is validated and saved for translation; 0 uses the weights themselves."""
+    """Decay rate of the moving average of the weights, which is validated and saved for translation. 0 uses the weights
+    themselves.
+    """
     seed: int = 0
-    """Seed of initialization, dropout and data order."""
+    """Random seed of initialization, dropout and data order."""
     log_every: int = 50
-    """Updates between two lines of metrics."""
+    """Number of updates between two lines of metrics."""
     valid_every: int = 1000
-    """Updates between two validations, each followed by a checkpoint."""
+    """Number of updates between two validations. A checkpoint is saved after each."""
     save_every: int = 0
-    """Updates between two checkpoints, besides those after validations; 0 saves only then."""
+    """Number of updates between two checkpoints, in addition to those after validations. 0 adds none."""
     valid_sentences: int = 500
-    """Validation sentences translated for sacreBLEU; the loss always covers all."""
+    """Number of validation sentences that are translated to measure BLEU. The loss always covers all of them."""
     patience: int = 0
-    """Stop after this many validations without a better score; 0 never stops early."""
+    """Stop after this many validations in a row without a better score. 0 disables early stopping."""
     max_skipped: int = 10
-    """Stop after this many updates in a row whose loss or gradients are no finite numbers; each one is skipped."""
+    """Stop after this many updates in a row with non-finite loss or gradients. Each of these updates is skipped."""
     init: str = ""
-    """A run folder whose weights, tokenizers and model settings training starts from; empty for random weights."""
+    """Run directory from which training takes the initial weights, the tokenizers and the model configuration. Default:
+    random weights.
+    """
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "log_every", "valid_every", "valid_sentences", "max_skipped"):
-            if getattr(self, name) < 1:
-                raise InputError(f"training.{name} is {getattr(self, name)}. Give a number of at least 1.")
-        if not 0 <= self.seed < 2**32:  # Of larger numbers jax.random.key takes the last 32 bits.
-            raise InputError(f"training.seed is {self.seed}. Give a number from 0 to 2**32 - 1.")
-        for name in ("save_every", "patience"):
-            if getattr(self, name) < 0:
-                raise InputError(f"training.{name} is {getattr(self, name)}. Give a number of at least 0.")
-        if not 0 <= self.r_drop < math.inf:
-            raise InputError(f"training.r_drop is {self.r_drop}. Give a weight of at least 0.")
-        for name in ("label_smoothing", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"training.{name} is {getattr(self, name)}. Give a share from 0 up to, not including, 1."
-                )
+        _require_at_least(
+            self, "training", 1, "steps", "accumulate", "log_every", "valid_every", "valid_sentences", "max_skipped"
+        )
+        if not 0 <= self.seed < 2**32:  # jax.random.key would use only the last 32 bits of a larger seed.
+            raise InputError(f"training.seed is {self.seed}. Set --training.seed to an integer from 0 to 2**32 - 1.")
+        _require_at_least(self, "training", 0, "save_every", "patience", "r_drop")
+        _require_below_one(self, "training", "label_smoothing", "ema")
 
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How many devices share each kind of work; the product must be the number of devices."""
+    """The device mesh. The product of its sizes must be the number of devices; one size may be -1 (all that remain)."""
 
     data: int = -1
-    """Replicas that each see a part of the batch; -1 takes all devices that are left."""
+    """Number of model replicas. Each processes a part of the batch."""
     fsdp: int = 1
-    """Devices that share parameters and optimizer state, and also split the batch."""
+    """Number of devices over which parameters, optimizer state and batch are divided."""
     tensor: int = 1
-    """Devices that split heads, feed-forward width and vocabulary."""
+    """Number of devices over which heads, feed-forward width and vocabulary are divided."""
 
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How translations are searched for."""
+    """The search for translations."""
 
     beam: int = 4
-    """Hypotheses kept a sentence; 1 is greedy."""
+    """Beam size: the number of hypotheses per sentence. 1 is greedy search."""
     length_penalty: float = 0.6
-    """Alpha of Wu et al. 2016, equation 14: scores are divided by ((5 + length) / 6) ** alpha."""
+    """Exponent alpha: scores are divided by ((5 + length) / 6) ** alpha (Wu et al. 2016, equation 14)."""
 
     def __post_init__(self) -> None:
-        if self.beam < 1 or not 0 <= self.length_penalty <= 10:
+        _require_at_least(self, "decoding", 1, "beam")
+        if not 0 <= self.length_penalty <= 10:
             raise InputError(
-                f"decoding.beam {self.beam} and length_penalty {self.length_penalty} cannot be used. "
-                "Give at least 1 and a number from 0 to 10."
+                f"decoding.length_penalty is {self.length_penalty}. "
+                "Set --decoding.length-penalty to a number from 0 to 10."
             )
 
 
 @dataclass(frozen=True)
 class Config:
-    """One run: a recipe plus what the command line changed."""
+    """The configuration of one run: a recipe with the overrides of the command line."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -269,20 +268,20 @@ class Config:
             )
         if self.training.r_drop and not self.model.dropout:
             raise InputError(
-                f"training.r_drop is {self.training.r_drop}, but without dropout both passes of a batch are the same. "
-                "Set --model.dropout above 0, or --training.r-drop 0."
+                f"training.r_drop is {self.training.r_drop}, but without dropout both passes of a batch are equal. "
+                "Set --model.dropout above 0 or --training.r-drop to 0."
             )
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write the config as JSON, with the version of the run folder's format."""
+    """Write the config and the version of the run directory as JSON."""
     atomic.write_text(path, json.dumps({"format": RUN_FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n")
 
 
 def load_config(path: Path) -> Config:
-    """Read a config written by ``save_config``; fields that its format did not have take their defaults.
+    """Read a config that ``save_config`` wrote. Fields that its format lacks take their defaults.
 
-    Raises InputError for a version that is not readable, and for unknown fields and missing sections.
+    Raises InputError if the format is not supported, or if a section or a field is missing, unknown or invalid.
     """
     try:
         values = json.loads(path.read_text())
@@ -291,33 +290,56 @@ def load_config(path: Path) -> Config:
         raise InputError(f"{path} is not the config of a run ({error!r}). Restore the file or train again.") from error
     if version not in READABLE_FORMATS:
         raise InputError(
-            f"{path} has format {version}, this program reads {' and '.join(map(str, READABLE_FORMATS))}. "
-            "Use the version that wrote it."
+            f"{path} has format {version}, but this version of transformer_jax reads formats "
+            f"{' and '.join(map(str, READABLE_FORMATS))}. Use the version that wrote the file."
         )
     sections: dict[str, Any] = {}
     for section in dataclasses.fields(Config):
-        kind: Any = section.default_factory
+        section_class: Any = section.default_factory
         try:
-            given = values.pop(section.name)
-            _require_types(kind, given)
-            sections[section.name] = kind(**given)
+            section_values = values.pop(section.name)
+            _require_types(section_class, section_values)
+            sections[section.name] = section_class(**section_values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}, section {section.name}: {error}. Restore the file or train again.") from error
     if values:
-        raise InputError(f"{path} has unknown sections {sorted(values)}. Use the version that wrote it.")
+        raise InputError(f"{path} has unknown sections {sorted(values)}. Use the version that wrote the file.")
     return Config(**sections)
 
 
-def _require_types(section: type, values: dict[str, Any]) -> None:
-    """Raise TypeError for a value of another type than its field's, which the command line would never let through."""
-    kinds = get_type_hints(section)
+def _require_types(section_class: type, values: dict[str, Any]) -> None:
+    """Raise TypeError if a value does not have the type of its field. The command line checks types while parsing."""
+    types = get_type_hints(section_class)
     for name, value in values.items():
-        kind = kinds.get(name, object)
-        if get_origin(kind) is Literal:
-            fits = value in get_args(kind)
-        elif kind is float:
-            fits = isinstance(value, (float, int)) and abs(value) < math.inf
+        expected = types.get(name, object)
+        if get_origin(expected) is Literal:
+            is_valid = value in get_args(expected)
+        elif expected is float:
+            is_valid = isinstance(value, (float, int)) and abs(value) < math.inf
         else:
-            fits = isinstance(value, kind)
-        if not fits:
+            is_valid = isinstance(value, expected)
+        if not is_valid:
             raise TypeError(f"{name} is {value!r}")
+
+
+def _require_at_least(config: Any, section: str, minimum: int, *names: str) -> None:
+    for name in names:
+        if not minimum <= getattr(config, name) < math.inf:
+            raise _out_of_range(config, section, name, f"a finite number of at least {minimum}")
+
+
+def _require_positive(config: Any, section: str, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(config, name) < math.inf:
+            raise _out_of_range(config, section, name, "a finite number above 0")
+
+
+def _require_below_one(config: Any, section: str, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise _out_of_range(config, section, name, "a number of at least 0 and less than 1")
+
+
+def _out_of_range(config: Any, section: str, name: str, valid: str) -> InputError:
+    option = f"--{section}.{name.replace('_', '-')}"
+    return InputError(f"{section}.{name} is {getattr(config, name)}. Set {option} to {valid}.")

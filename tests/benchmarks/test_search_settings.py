@@ -1,4 +1,4 @@
-"""Beams and length penalties are scored on the validation set, recorded, and make a table."""
+"""Beam sizes and length penalties are scored on the validation set, recorded and shown in a table."""
 
 import dataclasses
 import json
@@ -14,29 +14,29 @@ from transformer_jax.evaluation import score
 
 @pytest.fixture
 def run(tmp_path):
-    """A run whose training and test text are gone."""
+    """A run without its training and test text."""
     (tmp_path / "valid.en").write_text("\n".join(SOURCES) + "\n")
     (tmp_path / "valid.de").write_text("\n".join(TARGETS) + "\n")
     data = dataclasses.replace(TINY_CONFIG.data, valid=f"{tmp_path}/valid.{{lang}}", train="none", test="none")
     return make_run(tmp_path / "runs/one", dataclasses.replace(TINY_CONFIG, data=data))
 
 
-def test_each_pair_is_scored_once_and_greedy_search_has_no_penalty(run, tmp_path, capsys):
+def test_each_pair_is_scored_once_and_greedy_only_once(run, tmp_path, capsys):
     search_settings.main([str(run), "--beams", "1", "3", "--penalties", "0.5", "0"], tmp_path)
-    record = json.loads((tmp_path / search_settings.RECORDED / "one.json").read_text())
+    record = json.loads((tmp_path / search_settings.RECORDS / "one.json").read_text())
     assert [(row["beam"], row["length_penalty"]) for row in record["rows"]] == [(1, 0), (3, 0.5), (3, 0)]
     for row in record["rows"]:
-        found = Translator.load(run).translate(SOURCES, row["beam"], row["length_penalty"])
-        assert row["BLEU"] == score([one.text for one in found], TARGETS, "de")["BLEU"].value
-    table = search_settings.tables(tmp_path, "on")
+        translations = Translator.load(run).translate(SOURCES, row["beam"], row["length_penalty"])
+        assert row["BLEU"] == score([translation.text for translation in translations], TARGETS, "de")["BLEU"].value
+    table = search_settings.search_tables(tmp_path, "on")
     assert table.startswith("| one | length penalty 0 | length penalty 0.5 |\n| --- | --- | --- |\n| beam 1 | ")
     assert table.splitlines()[2].endswith("|  |")
     assert table in capsys.readouterr().out
-    assert search_settings.tables(tmp_path, "two") == "No run is recorded yet.\n"
+    assert search_settings.search_tables(tmp_path, "two") == "No run is recorded yet.\n"
 
 
-def test_scores_of_the_same_weights_are_kept_and_others_are_not(run, tmp_path):
-    path = tmp_path / search_settings.RECORDED / "one.json"
+def test_record_keeps_only_scores_of_the_same_weights(run, tmp_path):
+    path = tmp_path / search_settings.RECORDS / "one.json"
 
     def rows(*arguments):
         search_settings.main([str(run), *arguments], tmp_path)
@@ -44,33 +44,33 @@ def test_scores_of_the_same_weights_are_kept_and_others_are_not(run, tmp_path):
 
     assert rows("--beams", "2", "--penalties", "0", "0.5") == [(2, 0), (2, 0.5)]
     assert rows("--beams", "2", "3", "--penalties", "0.5") == [(2, 0), (2, 0.5), (3, 0.5)]
-    for other in ({"step": 1009}, {"checksum": "of a run of the same name"}):
+    for changed in ({"step": 1009}, {"checksum": "of another run with this name"}):
         assert len(rows("--beams", "2", "--penalties", "0", "0.5")) > 1
-        path.write_text(json.dumps(json.loads(path.read_text()) | other))
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
         assert rows("--beams", "2", "--penalties", "0.5") == [(2, 0.5)]
     for damaged in ("{", "[]", json.dumps({"run": "one"})):
         path.write_text(damaged)
-        with pytest.raises(InputError, match=r"one\.json is no record of this version .* Restore the file"):
+        with pytest.raises(InputError, match=r"one\.json is not a record of this version .* Restore the file"):
             rows("--beams", "2", "--penalties", "0.5")
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--beams"], "there is nothing to search with"),
-        (["--penalties"], "there is nothing to search with"),
-        (["--beams", "2", "0"], "decoding.beam 0 "),
-        (["--penalties", "-1"], "length_penalty -1.0 cannot be used"),
+        (["--beams"], "there are no settings to try"),
+        (["--penalties"], "there are no settings to try"),
+        (["--beams", "2", "0"], "decoding.beam is 0"),
+        (["--penalties", "-1"], "decoding.length_penalty is -1.0"),
     ],
 )
-def test_settings_that_cannot_be_searched_with_are_refused_at_once(arguments, problem, tmp_path):
+def test_invalid_settings_are_refused_before_loading(arguments, problem, tmp_path):
     if arguments[0] == "--penalties":
         arguments = ["--beams", "3", *arguments]
     with pytest.raises(InputError, match=problem):
         search_settings.main([str(tmp_path / "no run"), *arguments], tmp_path)
 
 
-def test_no_record_and_no_run(tmp_path):
-    assert search_settings.tables(tmp_path, "") == "No run is recorded yet.\n"
+def test_missing_record_and_missing_run(tmp_path):
+    assert search_settings.search_tables(tmp_path, "") == "No run is recorded yet.\n"
     with pytest.raises(InputError, match=r"no run is named\."):
         search_settings.main([], tmp_path)

@@ -123,7 +123,7 @@ def test_arguments_change_fields_and_leave_the_others():
         (["--training.r-drop", "-1"], "training.r_drop is -1"),
         (["--training.r-drop", "nan"], "training.r_drop is nan"),
         (["--training.r-drop", "4", "--model.dropout", "0"], "training.r_drop is 4.0, but without dropout"),
-        (["--decoding.length-penalty", "20"], "length_penalty 20"),
+        (["--decoding.length-penalty", "20"], "decoding.length_penalty is 20"),
         (["--config"], "--config"),
         (["surplus"], "surplus"),
     ],

@@ -107,7 +107,7 @@ def test_a_folder_of_format_3_is_read_as_the_model_that_it_is(run):
     (run / "config.json").write_text(json.dumps(content | {"format": 3}))
     assert Translator.load(run).config.model.activation == "relu"
     change(run / "config.json", "format", to=2)
-    assert "config.json has format 2, this program reads 3 and 4." in refusal(run)
+    assert "config.json has format 2, but this version of transformer_jax reads formats 3 and 4." in refusal(run)
 
 
 # Sizes.
