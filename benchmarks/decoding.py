@@ -1,11 +1,11 @@
-"""Decoding speed beside CTranslate2 and Hugging Face's ``generate``, in one run and with the same weights.
+"""Decoding speed compared with CTranslate2 and Hugging Face's ``generate``, with the same weights.
 
     python -m benchmarks.decoding --workdir runs/NAME --source data/multi30k/test_2016_flickr.lc.norm.tok.en.gz
 
-Token ids in, token ids out, on CPU in float32: sentences a second in batches of 64 sorted by length, and milliseconds
-for one sentence at a time. Batches have all cores, whatever the system; for one sentence the others have one thread.
-Each system has a process of its own, and their repeats alternate. Needs a trained run with post-norm and one
-vocabulary, and requirements-parity.txt.
+It measures sentences per second in batches of 64 sorted by length, and milliseconds per sentence for single sentences,
+from token ids to token ids, on a CPU in float32. Every system uses all cores for batches. For single sentences,
+CTranslate2 and Hugging Face use one thread. The systems run in their own processes and are measured in turn. The run
+must have post-norm and one joint vocabulary. Needs requirements-parity.txt.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.record import Spread, alternate, compared, report, require, spread
-from transformer_jax.commands.cli import keep_compiled_programs
+from benchmarks.record import Spread, measure_in_turn, read_baseline, report, require_packages, spread_of
+from transformer_jax.commands.cli import use_compilation_cache
 from transformer_jax.data.sources import read_lines
 from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.search import max_parallel_batches, max_target_length, search
@@ -30,43 +30,43 @@ from transformer_jax.decoding.translator import Translator
 
 Sentences = list[list[int]]
 Decode = Callable[[Sentences, int], Sentences]
-"""Source ids with [EOS], and a beam -> the ids of the best translations, without [EOS]."""
-BATCH = 64
+"""Function from source ids with [EOS] and a beam size to the ids of the best translations, without [EOS]."""
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measure decoding speed beside CTranslate2 and Hugging Face."""
+    """Compare decoding speed with CTranslate2 and Hugging Face."""
 
     workdir: Path
-    """Run folder of a trained model."""
+    """Run directory of a trained model."""
     source: Path
-    """Text to translate, one sentence a line: plain, .gz or .xz."""
+    """Text to translate, one sentence per line: plain, .gz or .xz."""
     sentences: int = 1000
-    """How many lines."""
+    """Number of lines to translate."""
     singles: int = 50
-    """How many of them are also translated one at a time."""
+    """Number of lines that are also translated one at a time."""
     repeats: int = 5
-    """Measurements of each; the median counts."""
+    """Number of measurements, of which the median is reported."""
     output: Path | None = None
     """JSON file to write."""
     against: Path | None = None
-    """JSON file of an earlier run, to compare with."""
+    """JSON file of an earlier run to compare with."""
 
 
 def ours(translator: Translator, threads: int) -> Decode:
-    """The searches of this package. XLA takes all threads, whatever is asked for."""
+    """Return the search of this package. ``threads`` has no effect, because XLA uses all cores."""
     special_ids = SpecialIds(*translator.tokenizers.target.special_ids)
 
     def decode(sources: Sentences, beam: int) -> Sentences:
-        found = search(translator.model, translator.params, sources, special_ids, beam, length_penalty=0.6)
-        return [list(best.ids[:-1]) for best, *_ in found]
+        n_best_lists = search(translator.model, translator.params, sources, special_ids, beam, length_penalty=0.6)
+        return [list(best.ids[:-1]) for best, *_ in n_best_lists]
 
     return decode
 
 
 def ctranslate2(translator: Translator, threads: int) -> Decode:
-    """CTranslate2: workers of one thread each, which its users find fastest."""
+    """Return CTranslate2's search with one thread per worker, its fastest setting for batches."""
     import ctranslate2
 
     from transformer_jax.bridges.ctranslate2 import export_ctranslate2
@@ -76,23 +76,23 @@ def ctranslate2(translator: Translator, threads: int) -> Decode:
         model = ctranslate2.Translator(f"{folder}/model", inter_threads=threads, intra_threads=1)
 
     pieces = translator.tokenizers.target.pieces(range(len(translator.tokenizers.target)))
-    ids = {piece: number for number, piece in enumerate(pieces)}
+    ids_by_piece = {piece: token_id for token_id, piece in enumerate(pieces)}
 
     def decode(sources: Sentences, beam: int) -> Sentences:
         results = model.translate_batch(
-            [translator.tokenizers.source.pieces(source[:-1]) for source in sources],  # It adds [EOS] by itself.
+            [translator.tokenizers.source.pieces(source[:-1]) for source in sources],  # The exported model adds [EOS].
             beam_size=beam,
             length_penalty=0.6,
-            max_batch_size=BATCH,
+            max_batch_size=BATCH_SIZE,
             max_decoding_length=max_target_length(max(map(len, sources))),
         )
-        return [[ids[piece] for piece in result.hypotheses[0]] for result in results]
+        return [[ids_by_piece[piece] for piece in result.hypotheses[0]] for result in results]
 
     return decode
 
 
 def hugging_face(translator: Translator, threads: int) -> Decode:
-    """Marian's ``generate``, by the model that Hugging Face's users take for translation."""
+    """Return Hugging Face's ``generate`` on a MarianMT model with the same weights."""
     import torch
 
     from benchmarks.peers.marian_model import marian
@@ -101,13 +101,13 @@ def hugging_face(translator: Translator, threads: int) -> Decode:
     pad = translator.tokenizers.target.pad_id
 
     def decode(sources: Sentences, beam: int) -> Sentences:
-        torch.set_num_threads(threads)  # One number for the whole process.
+        torch.set_num_threads(threads)  # The number is global to the process.
         translations: Sentences = []
-        for start in range(0, len(sources), BATCH):
-            part = [torch.tensor(source) for source in sources[start : start + BATCH]]
-            ids = torch.nn.utils.rnn.pad_sequence(part, batch_first=True, padding_value=pad)
+        for start in range(0, len(sources), BATCH_SIZE):
+            batch = [torch.tensor(source) for source in sources[start : start + BATCH_SIZE]]
+            ids = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=pad)
             with torch.inference_mode():
-                found = model.generate(
+                outputs = model.generate(
                     input_ids=ids,
                     attention_mask=(ids != pad).long(),
                     num_beams=beam,
@@ -116,7 +116,7 @@ def hugging_face(translator: Translator, threads: int) -> Decode:
                     max_new_tokens=max_target_length(ids.shape[1]),
                 )
             special = {pad, translator.tokenizers.target.sos_id, translator.tokenizers.target.eos_id}
-            translations += [[token for token in row if token not in special] for row in found.tolist()]
+            translations += [[token for token in row if token not in special] for row in outputs.tolist()]
         return translations
 
     return decode
@@ -126,7 +126,7 @@ SYSTEMS = {"transformer_jax": ours, "CTranslate2": ctranslate2, "Hugging Face": 
 
 
 class Runner:
-    """One system with the sentences to translate; a call measures it once."""
+    """One system and the sentences to translate. A call measures it once."""
 
     def __init__(self, benchmark: Benchmark, system: str) -> None:
         translator = Translator.load(benchmark.workdir)
@@ -138,7 +138,7 @@ class Runner:
         self.system = system
 
     def __call__(self) -> dict[str, float]:
-        """Sentences a second, and milliseconds a sentence (the median of them), by search."""
+        """Return sentences per second and the median of milliseconds per single sentence, by search."""
         results: dict[str, float] = {}
         for name, beam in (("greedy", 1), ("beam 4", 4)):
             began = time.perf_counter()
@@ -155,22 +155,24 @@ class Runner:
 
 
 def measure(benchmark: Benchmark) -> dict[str, Spread]:
-    """All systems in turn."""
+    """Measure all systems in turn."""
     systems = {system: partial(Runner, benchmark, system) for system in SYSTEMS}
-    measured = alternate(systems, benchmark.repeats)
+    measured = measure_in_turn(systems, benchmark.repeats)
     names = next(iter(measured.values()))[0]
     return {
-        f"{name}: {system}": spread([one[name] for one in measured[system]]) for name in names for system in systems
+        f"{name}: {system}": spread_of([repeat[name] for repeat in measured[system]])
+        for name in names
+        for system in systems
     }
 
 
 def main() -> None:
-    """Measure and report."""
+    """Measure and report decoding speed."""
     benchmark = tyro.cli(Benchmark)
-    earlier = compared(benchmark.output, benchmark.against)
-    require("ctranslate2", "torch", "transformers")
-    keep_compiled_programs()  # The processes of the systems inherit it.
-    report(measure(benchmark), "decoding", benchmark.output, earlier)
+    baseline = read_baseline(benchmark.output, benchmark.against)
+    require_packages("ctranslate2", "torch", "transformers")
+    use_compilation_cache()  # Before the systems' processes start, which inherit it.
+    report(measure(benchmark), "decoding", benchmark.output, baseline)
 
 
 if __name__ == "__main__":

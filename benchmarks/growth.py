@@ -1,10 +1,10 @@
-"""How time and memory of a training step grow: with the length of a row, the vocabulary and the batch.
+"""Growth of a training step's time and memory with row length, vocabulary size and batch size.
 
     python -m benchmarks.growth --output growth.json --picture growth.png
     python -m benchmarks.growth --suite toy    # seconds
 
-One of the three grows at a time, the others stay. Memory is what the compiled program takes beside its arguments, and
-the state; time is the median of a few steps, compilation left out.
+One of the three grows at a time. Memory is that of the compiled step's temporaries and arguments, which include the
+state. Time is the median of a few steps, without compilation.
 """
 
 from __future__ import annotations
@@ -18,18 +18,23 @@ import jax
 import numpy as np
 import tyro
 
-from benchmarks.record import Spread, compared, report, spread
+from benchmarks.record import Spread, read_baseline, report, spread_of
 from benchmarks.training import TINY
 from transformer_jax.config import Config, ModelConfig
 from transformer_jax.data.batches import Batch
-from transformer_jax.runtime.malloc import restart_with_settings
+from transformer_jax.runtime.malloc import restart_with_tuned_malloc
 from transformer_jax.sharding import make_mesh, put_batch
-from transformer_jax.training.compiled import prepare
+from transformer_jax.training.compiled import jit_functions
 
 
 @dataclass(frozen=True)
 class Point:
-    """A step: positions of a row on both sides, words of the vocabulary, positions of the batch on each side."""
+    """The sizes of one training step.
+
+    length: positions per row, on both sides.
+    vocabulary: vocabulary size.
+    tokens: positions per batch, on each side.
+    """
 
     length: int = 32
     vocabulary: int = 8_000
@@ -47,27 +52,27 @@ SUITES: dict[str, tuple[ModelConfig, dict[str, tuple[int, ...]]]] = {
         },
     ),
 }
-"""Suite -> (model, axis -> its values)."""
+"""Suite -> (model, axis -> values)."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measure how a training step grows."""
+    """Measure how time and memory of a training step grow."""
 
     suite: Literal["toy", "cpu"] = "cpu"
-    """Which model and values."""
+    """Model and sizes: toy takes seconds."""
     repeats: int = 3
-    """Steps of each."""
+    """Number of measured steps per size."""
     output: Path | None = None
     """JSON file to write."""
     against: Path | None = None
-    """JSON file of an earlier run, to compare with."""
+    """JSON file of an earlier run to compare with."""
     picture: Path | None = None
     """PNG file to draw."""
 
 
 def random_batch(point: Point) -> Batch:
-    """Rows without padding: one sentence each, of random words."""
+    """Return rows without padding that hold one sentence of random words each."""
     shape = (point.tokens // point.length, point.length)
     random = np.random.default_rng(0)
     source, target_input, target_output = random.integers(4, point.vocabulary, (3, *shape), dtype=np.int32)
@@ -77,26 +82,27 @@ def random_batch(point: Point) -> Batch:
 
 
 def measure_point(model: ModelConfig, point: Point, repeats: int) -> tuple[Spread, Spread]:
-    """Milliseconds of a step, and MiB that it takes."""
+    """Return the milliseconds and the MiB of one step."""
     config = Config(model=model)
     mesh = make_mesh(config.mesh)
-    program = prepare(config, mesh, point.vocabulary, point.vocabulary)
-    state: Any = program.initialize()
+    functions = jit_functions(config, mesh, point.vocabulary, point.vocabulary)
+    state: Any = functions.initialize()
     batch = put_batch(random_batch(point), mesh)
-    step = program.train_step.lower(state, batch).compile()
-    needs = step.memory_analysis()
-    mebibytes = (needs.temp_size_in_bytes + needs.argument_size_in_bytes) / 2**20
+    step = functions.train_step.lower(state, batch).compile()
+    memory = step.memory_analysis()
+    mebibytes = (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**20
     times = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
         state, _ = step(state, batch)
         jax.block_until_ready(state)
         times.append(1000 * (time.perf_counter() - began))
-    return spread(times[1:]), spread([mebibytes])  # The first touches memory for the first time.
+    # The first step is slower, because it touches its memory for the first time.
+    return spread_of(times[1:]), spread_of([mebibytes])
 
 
 def measure(benchmark: Benchmark) -> dict[str, dict[int, tuple[Spread, Spread]]]:
-    """Axis -> value -> (milliseconds, MiB)."""
+    """Return axis -> value -> (milliseconds, MiB)."""
     model, axes = SUITES[benchmark.suite]
     return {
         axis: {value: measure_point(model, replace(Point(), **{axis: value}), benchmark.repeats) for value in values}
@@ -105,44 +111,44 @@ def measure(benchmark: Benchmark) -> dict[str, dict[int, tuple[Spread, Spread]]]
 
 
 def draw(measured: dict[str, dict[int, tuple[Spread, Spread]]], path: Path) -> None:
-    """Time and memory beside each axis, all logarithmic: a line of slope 1 is linear growth."""
+    """Plot time and memory over each axis, on logarithmic scales: slope 1 is linear growth."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    labels = {"length": "positions in a row", "vocabulary": "words", "tokens": "target positions in a batch"}
+    labels = {"length": "positions per row", "vocabulary": "vocabulary size", "tokens": "target positions per batch"}
     figure, panels = pyplot.subplots(2, len(measured), figsize=(4 * len(measured), 6), sharex="col", sharey="row")
     for column, (axis, points) in zip(panels.T, measured.items(), strict=True):
         values = list(points)
-        for panel, part, unit in zip(column, (0, 1), ("ms a step", "MiB"), strict=True):
-            heights = [point[part].median for point in points.values()]
+        for panel, quantity, unit in zip(column, (0, 1), ("ms per step", "MiB"), strict=True):
+            heights = [point[quantity].median for point in points.values()]
             panel.loglog(values, heights, "o-", base=2)
             panel.loglog(values, [heights[0] * value / values[0] for value in values], ":", color="gray", base=2)
             panel.set_ylabel(unit)
             panel.grid(alpha=0.3)
         column[-1].set_xlabel(labels[axis])
-    figure.suptitle("A training step of TINY; dotted: linear growth")
+    figure.suptitle("A training step of TINY (dotted: linear growth)")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
 
 def main() -> None:
-    """Measure, report and draw."""
+    """Measure, report and plot the growth of a step."""
     benchmark = tyro.cli(Benchmark)
-    earlier = compared(benchmark.output, benchmark.against)
+    baseline = read_baseline(benchmark.output, benchmark.against)
     measured = measure(benchmark)
     rows = {
-        f"{axis} {value:,}, {unit}": point[part]
+        f"{axis} {value:,}, {unit}": point[quantity]
         for axis, points in measured.items()
         for value, point in points.items()
-        for part, unit in enumerate(("ms", "MiB"))
+        for quantity, unit in enumerate(("ms", "MiB"))
     }
-    report(rows, "milliseconds a step; MiB", benchmark.output, earlier)
+    report(rows, "milliseconds per step; MiB", benchmark.output, baseline)
     if benchmark.picture:
         draw(measured, benchmark.picture)
 
 
 if __name__ == "__main__":
-    restart_with_settings()
+    restart_with_tuned_malloc()
     main()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians with their spread, the machine, a JSON file, and comparison with a stored one."""
+"""Shared parts of the benchmarks: repeated measurements, JSON records and comparison with an earlier record."""
 
 from __future__ import annotations
 
@@ -22,50 +22,51 @@ from transformer_jax.training.results import hardware
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transformers")
 
 
-def require(*packages: str) -> None:
-    """End with what to install, before anything is measured, if one of the packages is missing."""
+def require_packages(*packages: str) -> None:
+    """Exit with the install command if a package is missing."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise SystemExit(f"error: this needs {package}. Run: pip install -r requirements-parity.txt")
 
 
-Measure = Callable[[], Any]
-"""Does its work once and says how fast that was."""
+MeasureOnce = Callable[[], Any]
+"""A function that does its work once and returns its speed."""
 
-_measure: Measure
-"""The one of this process."""
+_measure_once: MeasureOnce
+"""The function of this process."""
 
 
-def alternate(systems: Mapping[str, Callable[[], Measure]], repeats: int) -> dict[str, list[Any]]:
-    """What each system measured, ``repeats`` times in turn, after one time to compile and to warm up.
+def measure_in_turn(systems: Mapping[str, Callable[[], MeasureOnce]], repeats: int) -> dict[str, list[Any]]:
+    """Measure all systems in turn, ``repeats`` times, and return the measurements by system.
 
-    Each is made in a process of its own, so that no idle thread or kept memory of another disturbs it.
+    One more measurement of each, the first, compiles and is dropped. Every system has its own process, so that idle
+    threads and memory of one do not slow down another.
     """
     results: dict[str, list[Any]] = {name: [] for name in systems}
     with ExitStack() as stack:
         processes = {
-            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _begin, (make,)))
+            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _start_system, (make,)))
             for name, make in systems.items()
         }
         for repeat in range(repeats + 1):
             for name, process in processes.items():
-                measured = process.submit(_again).result()
+                measurement = process.submit(_measure_again).result()
                 if repeat:
-                    results[name].append(measured)
+                    results[name].append(measurement)
     return results
 
 
-def _begin(make: Callable[[], Measure]) -> None:
-    global _measure
-    _measure = make()
+def _start_system(make: Callable[[], MeasureOnce]) -> None:
+    global _measure_once
+    _measure_once = make()
 
 
-def _again() -> Any:
-    return _measure()
+def _measure_again() -> Any:
+    return _measure_once()
 
 
 class Spread(NamedTuple):
-    """Several measurements of one thing."""
+    """Median and range of repeated measurements."""
 
     median: float
     least: float
@@ -73,7 +74,7 @@ class Spread(NamedTuple):
     repeats: int
 
     def __str__(self) -> str:
-        """Rounded to three digits."""
+        """Return median and range with three digits."""
         return f"{_rounded(self.median)} ({_rounded(self.least)} to {_rounded(self.most)})"
 
 
@@ -81,70 +82,75 @@ def _rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Median and range of repeats."""
+def spread_of(values: Sequence[float]) -> Spread:
+    """Return median and range of the values."""
     return Spread(statistics.median(values), min(values), max(values), len(values))
 
 
 def machine() -> dict[str, Any]:
-    """Hardware and versions, for the record."""
+    """Return hardware and versions, for a record."""
     versions = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            continue  # A peer that is not measured here.
+            continue  # Only some benchmarks need it.
     return {"hardware": hardware(), "python": platform.python_version(), "versions": versions}
 
 
-Found = TypeVar("Found")
+Extracted = TypeVar("Extracted")
 
 
-def stored(path: Path, found: Callable[[Any], Found]) -> Found:
-    """What is ``found`` in a record. Raises InputError if it is damaged or lacks that."""
+def read_record(path: Path, extract: Callable[[Any], Extracted]) -> Extracted:
+    """Return what ``extract`` takes from a JSON record.
+
+    Raises InputError if the record is damaged or incomplete.
+    """
     try:
-        return found(json.loads(path.read_text(encoding="utf-8")))
+        return extract(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
-            f"{path} is no record of this version ({error!r}). Restore the file, or delete it and measure again."
+            f"{path} is not a record of this version ({error!r}). Restore the file, or delete it and measure again."
         ) from error
 
 
-def in_words(hardware: Mapping[str, Any]) -> str:
-    """What a run was made on: the devices, or of a CPU its cores."""
+def describe_hardware(hardware: Mapping[str, Any]) -> str:
+    """Return the devices of a run in words, on a CPU its cores."""
     kinds = sorted(set(hardware["devices"]))
     if kinds == ["cpu"]:
         return f"{hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}, {hardware['processor']}"
     return ", ".join(f"{hardware['devices'].count(kind)} x {kind}" for kind in kinds)
 
 
-def settings(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The settings of a run that is recorded; one that is newer than the run had its default then."""
+def with_defaults(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return a recorded config with the default of every field that is newer than the record."""
     return {section: {**values, **config.get(section, {})} for section, values in dataclasses.asdict(Config()).items()}
 
 
-def compared(output: Path | None, against: Path | None) -> dict[str, Any]:
-    """What was measured in ``against``, if it is named. To be called before anything is measured: ends with a message
-    if it cannot be read, or ``output`` cannot be written.
+def read_baseline(output: Path | None, against: Path | None) -> dict[str, Any]:
+    """Return the measurements of the file ``against``, or an empty dict without one.
+
+    Called before measuring: exits with a message if ``against`` cannot be read or ``output`` cannot be written.
     """
     if output and not output.parent.is_dir():
-        raise SystemExit(f"error: there is no folder {output.parent} for {output.name}. Make it, or name another file.")
+        raise SystemExit(f"error: the directory {output.parent} does not exist. Run: mkdir -p {output.parent}")
     try:
-        return stored(against, lambda record: dict(record["measured"])) if against else {}
+        return read_record(against, lambda record: dict(record["measured"])) if against else {}
     except (OSError, InputError) as error:
         raise SystemExit(f"error: {error}") from None
 
 
-def report(measured: dict[str, Spread], unit: str, output: Path | None, earlier: Mapping[str, Any]) -> None:
-    """Print a table with the machine, and the change since what was ``compared``; write ``output``."""
-    here = machine()
-    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
-    print(f"\n{here['hardware']['processor']}, {here['hardware']['cores']} cores, {here['hardware']['devices']}")
-    print(f"Python {here['python']}, {versions}")
-    print(f"\n{unit}: median (least to most)")
+def report(measured: dict[str, Spread], unit: str, output: Path | None, baseline: Mapping[str, Any]) -> None:
+    """Print the machine, the measurements and their change since the baseline, and write them to ``output``."""
+    this_machine = machine()
+    hardware = this_machine["hardware"]
+    versions = ", ".join(f"{name} {version}" for name, version in this_machine["versions"].items())
+    print(f"\n{hardware['processor']}, {hardware['cores']} cores, {hardware['devices']}")
+    print(f"Python {this_machine['python']}, {versions}")
+    print(f"\n{unit}: median (minimum to maximum)")
     for name, value in measured.items():
-        change = f"   {value.median / earlier[name]['median'] - 1:+.1%} since then" if name in earlier else ""
+        change = f"   {value.median / baseline[name]['median'] - 1:+.1%} since the baseline" if name in baseline else ""
         print(f"{name:32} {value}{change}")
     if output:
         values = {name: value._asdict() for name, value in measured.items()}
-        output.write_text(json.dumps({"unit": unit, "measured": values, "machine": here}, indent=2) + "\n")
+        output.write_text(json.dumps({"unit": unit, "measured": values, "machine": this_machine}, indent=2) + "\n")

@@ -1,10 +1,10 @@
-"""Whether CTranslate2 translates as the run that was exported to it, and as well: python -m benchmarks.serving.
+"""Translations of an exported CTranslate2 model compared with those of its run.
 
     python -m benchmarks.serving --workdir runs/multi30k --source data/multi30k/test_2016_flickr.en.gz \
         --reference data/multi30k/test_2016_flickr.de.gz
 
-Text in, text out, for each way of storing weights and each pair of settings of docs/serving.md, whose table this
-prints. How fast either is, ``benchmarks/decoding.py`` measures. Needs requirements-parity.txt.
+It prints the table of docs/serving.md: one row per weight type and pair of search settings, from text to text.
+``benchmarks/decoding.py`` measures the speed of both. Needs requirements-parity.txt.
 """
 
 from __future__ import annotations
@@ -19,26 +19,30 @@ from typing import Any, NamedTuple
 import tyro
 from tokenizers import Tokenizer
 
-from benchmarks.record import machine, require
+from benchmarks.record import machine, require_packages
 from transformer_jax import Translator
 from transformer_jax.bridges.ctranslate2 import export_ctranslate2
 from transformer_jax.bridges.exported import Quantization
-from transformer_jax.commands.cli import keep_compiled_programs
+from transformer_jax.commands.cli import use_compilation_cache
 from transformer_jax.data.sources import read_lines
 from transformer_jax.evaluation import score
 
 
 class Settings(NamedTuple):
-    """A search here and the one of CTranslate2 that is compared with it."""
+    """Search settings to compare.
+
+    beam: beam size in both systems.
+    penalty: length penalty in this package.
+    theirs: ``length_penalty`` in CTranslate2.
+    """
 
     beam: int
     penalty: float
     theirs: float
-    """Its ``length_penalty``."""
 
 
 SETTINGS = (Settings(1, 0, 0), Settings(4, 0, 0), Settings(4, 0.6, 0.42), Settings(4, 0.6, 0.6))
-STORED: tuple[Quantization, ...] = ("float32", "int8")
+WEIGHT_TYPES: tuple[Quantization, ...] = ("float32", "int8")
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,17 @@ class Benchmark:
     """Compare a run's translations with those of its export to CTranslate2."""
 
     workdir: Path
-    """Run folder of a trained model."""
+    """Run directory of a trained model."""
     source: Path
-    """Text to translate, one sentence a line: plain, .gz or .xz."""
+    """Text to translate, one sentence per line: plain, .gz or .xz."""
     reference: Path
-    """Its translations, one a line."""
+    """Reference translations, one per line."""
     output: Path | None = None
     """JSON file to write."""
 
 
-def theirs(folder: Path, texts: Sequence[str], settings: Settings) -> list[str]:
-    """What CTranslate2 makes of the texts, as the program of docs/serving.md does."""
+def translate_with_ctranslate2(folder: Path, texts: Sequence[str], settings: Settings) -> list[str]:
+    """Translate texts with CTranslate2, as the program of docs/serving.md does."""
     import ctranslate2
 
     model = ctranslate2.Translator(str(folder), device="cpu")
@@ -76,11 +80,11 @@ def theirs(folder: Path, texts: Sequence[str], settings: Settings) -> list[str]:
         [ids_of[piece] for piece in result.hypotheses[0][: 2 * len(line) + 9]]
         for line, result in zip(pieces, results, strict=True)
     )
-    return [target.decode(one).replace("\n", " ") for one in ids]
+    return [target.decode(token_ids).replace("\n", " ") for token_ids in ids]
 
 
 def measure(benchmark: Benchmark) -> list[dict[str, Any]]:
-    """A row for each way of storing weights and each pair of settings."""
+    """Return one row per weight type and pair of settings."""
     translator = Translator.load(benchmark.workdir)
     texts, references = (
         [line.decode().rstrip("\r\n") for line in read_lines(path)] for path in (benchmark.source, benchmark.reference)
@@ -89,31 +93,31 @@ def measure(benchmark: Benchmark) -> list[dict[str, Any]]:
     def bleu(translations: Sequence[str]) -> float:
         return score(translations, references, translator.config.data.target)["BLEU"].value
 
-    ours = {
-        settings: [one.text for one in translator.translate(texts, settings.beam, settings.penalty)]
+    our_translations = {
+        settings: [translation.text for translation in translator.translate(texts, settings.beam, settings.penalty)]
         for settings in SETTINGS
     }
     rows = []
-    for stored in STORED:
+    for weight_type in WEIGHT_TYPES:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "model"
-            export_ctranslate2(translator, folder, stored)
-            for settings, here in ours.items():
-                there = theirs(folder, texts, settings)
-                same = sum(a == b for a, b in zip(here, there, strict=True)) / len(texts)
+            export_ctranslate2(translator, folder, weight_type)
+            for settings, our_texts in our_translations.items():
+                their_texts = translate_with_ctranslate2(folder, texts, settings)
+                same = sum(a == b for a, b in zip(our_texts, their_texts, strict=True)) / len(texts)
                 megabytes = (folder / "model.bin").stat().st_size / 1e6
-                scores = {"BLEU here": bleu(here), "BLEU there": bleu(there)}
-                rows.append({"stored": stored, "MB": megabytes, **settings._asdict(), "same": same, **scores})
+                scores = {"BLEU here": bleu(our_texts), "BLEU there": bleu(their_texts)}
+                rows.append({"stored": weight_type, "MB": megabytes, **settings._asdict(), "same": same, **scores})
     return rows
 
 
 def main() -> None:
-    """Measure, print the table, write the record."""
+    """Compare, print the table and write the record."""
     benchmark = tyro.cli(Benchmark)
-    require("ctranslate2")
-    keep_compiled_programs()
+    require_packages("ctranslate2")
+    use_compilation_cache()
     rows = measure(benchmark)
-    print("| here | CTranslate2 | stored as | model.bin | the same translation | BLEU here, there |")
+    print("| transformer_jax | CTranslate2 | weights | model.bin | same translation | BLEU of each |")
     print("|---" * 6 + "|")
     for row in rows:
         here, there = f"beam {row['beam']}, A = {row['penalty']}", f"beam {row['beam']}, {row['theirs']}"

@@ -1,10 +1,10 @@
-"""Start-up of training by the size of the corpus: from opening the data to the first batch, libraries imported before.
+"""Start-up time of training by corpus size: from opening the data to the first batch, without imports.
 
     python -m benchmarks.startup --output before.json
     python -m benchmarks.startup --pairs 1000 10000 --against before.json
 
-The first start reads the text, trains tokenizers, encodes and writes; it is measured once for each size. Later starts
-are repeated, each in a process of its own, with the files still in the system's cache.
+The first start reads the text, trains the tokenizers, encodes the text and writes the ids. It is measured once per
+size. Later starts are repeated, each in its own process, with the files in the operating system's cache.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.record import Spread, compared, report, spread
+from benchmarks.record import Spread, read_baseline, report, spread_of
 from transformer_jax.config import Config, DataConfig, save_config
 from transformer_jax.data.pipeline import TrainingBatches
 from transformer_jax.data.sources import open_pairs
-from transformer_jax.runtime.malloc import restart_with_settings
+from transformer_jax.runtime.malloc import restart_with_tuned_malloc
 from transformer_jax.training.corpus import load_corpus
 
 
@@ -36,21 +36,21 @@ class Benchmark:
     """Measure how long training takes to start."""
 
     pairs: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
-    """Sizes of corpora; ten million pairs take 2 GB in the temporary folder."""
+    """Corpus sizes. Ten million pairs take 2 GB in the temporary directory."""
     repeats: int = 3
-    """Later starts of each; the median counts."""
+    """Number of later starts per size, of which the median is reported."""
     output: Path | None = None
     """JSON file to write."""
     against: Path | None = None
-    """JSON file of an earlier run, to compare with."""
+    """JSON file of an earlier run to compare with."""
 
 
 def write_corpus(stem: Path, pairs: int) -> None:
-    """Lines of one or two sentences of the phrasebook; after 100,000 lines they repeat."""
+    """Write lines of one or two phrasebook sentences, which repeat after 100,000 lines."""
     random = np.random.default_rng(0)
     phrases = list(open_pairs("phrasebook", "en", "de", "train"))
     lines = [
-        [phrases[number] for number in random.integers(len(phrases), size=random.integers(1, 3))]
+        [phrases[index] for index in random.integers(len(phrases), size=random.integers(1, 3))]
         for _ in range(min(pairs, 100_000))
     ]
     for side, language in enumerate(("en", "de")):
@@ -61,7 +61,7 @@ def write_corpus(stem: Path, pairs: int) -> None:
 
 
 def start(config: Config, workdir: Path) -> dict[str, float]:
-    """What one start takes in this process."""
+    """Start once in this process, and return the seconds per part and the memory."""
     workdir.mkdir(exist_ok=True)
     began = time.perf_counter()
     corpus = load_corpus(config, workdir)
@@ -70,26 +70,26 @@ def start(config: Config, workdir: Path) -> dict[str, float]:
     started = time.perf_counter()
     batches.plans(1)
     planned = time.perf_counter()
-    save_config(config, workdir / "config.json")  # As a run does: its next start finds its tokenizers.
-    numbers = range(min(50, batches.batches_per_epoch))
-    for number in numbers:
-        batches[number]
+    save_config(config, workdir / "config.json")  # The next start reuses the tokenizers only if it exists.
+    indices = range(min(50, batches.batches_per_epoch))
+    for index in indices:
+        batches[index]
     return {
         "start": started - began,
         "plan": planned - started,
-        "batch": (time.perf_counter() - planned) / len(numbers),
+        "batch": (time.perf_counter() - planned) / len(indices),
         "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,  # Linux counts in KiB.
     }
 
 
 def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result; what it takes of memory and caches is gone with its process."""
+    """Call the function in a new process, whose memory and caches do not affect later measurements."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 
 
 def measure_size(pairs: int, repeats: int, folder: Path) -> dict[str, Spread]:
-    """The first start and later ones, with both ways of batching."""
+    """Measure the first start, and later starts with both kinds of batching."""
     in_new_process(write_corpus, folder / "train", pairs)
     in_new_process(write_corpus, folder / "valid", 1_000)
     valid = str(folder / "valid.{lang}")
@@ -103,21 +103,21 @@ def measure_size(pairs: int, repeats: int, folder: Path) -> dict[str, Spread]:
         ("later, packed", packed, repeats),
     ):
         runs = [in_new_process(start, config, folder / "run") for _ in range(times)]
-        results |= {f"{pairs:,} pairs, {name}: {part}": spread([run[part] for run in runs]) for part in runs[0]}
+        results |= {f"{pairs:,} pairs, {name}: {part}": spread_of([run[part] for run in runs]) for part in runs[0]}
     return results
 
 
 def main() -> None:
-    """Measure and report."""
+    """Measure and report start-up times."""
     benchmark = tyro.cli(Benchmark)
-    earlier = compared(benchmark.output, benchmark.against)
+    baseline = read_baseline(benchmark.output, benchmark.against)
     measured: dict[str, Spread] = {}
     for pairs in benchmark.pairs:
         with tempfile.TemporaryDirectory() as folder:
             measured |= measure_size(pairs, benchmark.repeats, Path(folder))
-    report(measured, "seconds; MiB of resident memory at most", benchmark.output, earlier)
+    report(measured, "seconds; maximum resident MiB", benchmark.output, baseline)
 
 
 if __name__ == "__main__":
-    restart_with_settings()
+    restart_with_tuned_malloc()
     main()

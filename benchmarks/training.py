@@ -1,13 +1,13 @@
-"""Training speed beside PyTorch, in one run: real target tokens a second, padding left out.
+"""Training speed compared with PyTorch: target tokens per second, without padding.
 
     python -m benchmarks.training --train "data/multi30k/train.{lang}.gz" --output before.json
     python -m benchmarks.training --suite toy    # seconds, on the phrasebook
     python -m benchmarks.training --suite gpu --train "data/wmt14/train.{lang}.gz"    # bfloat16, rows of 256 tokens
 
-Both train the same model on the same sentences, in batches of the same number of target positions: here in packed rows,
-in PyTorch, which compiles nothing on a CPU, in a bucket for every length. Each has a process of its own, and their
-repeats alternate. The share of the machine's rate is that of one large matrix product, measured in the same run. Needs
-requirements-parity.txt.
+Both systems train the same model on the same sentences, in batches with the same number of target positions. This
+package packs rows. PyTorch, which compiles nothing on a CPU, gets one bucket per length. The systems run in their own
+processes and are measured in turn. "share of that" is the arithmetic rate divided by the rate of one large matrix
+product, measured in the same run. Needs requirements-parity.txt.
 """
 
 from __future__ import annotations
@@ -26,35 +26,37 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.record import Spread, alternate, compared, report, require, spread
+from benchmarks.record import Spread, measure_in_turn, read_baseline, report, require_packages, spread_of
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from transformer_jax.data.batches import Batch
 from transformer_jax.data.pipeline import TrainingBatches
 from transformer_jax.model.flops import training_flops
-from transformer_jax.runtime.malloc import restart_with_settings
+from transformer_jax.runtime.malloc import restart_with_tuned_malloc
 from transformer_jax.sharding import make_mesh, put_batch
-from transformer_jax.training.compiled import prepare
+from transformer_jax.training.compiled import jit_functions
 from transformer_jax.training.corpus import Corpus, load_corpus
 
 Update = Callable[[Batch], Any]
-"""One update; ``float`` of what it returns waits until it is done."""
+"""Function that does one step and returns its loss. ``float`` of the loss waits until the step is done."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What is trained: a model, and how much of it is measured at a time."""
+    """A model and its workload.
+
+    batches: number of batches per measurement.
+    words: vocabulary size.
+    row_length: positions per packed row, in this package.
+    buckets: number of length buckets in PyTorch. On a CPU, which compiles nothing, one per length.
+    """
 
     model: ModelConfig
     batch_tokens: int
     batches: int
-    """In each repeat."""
     words: int = 10_000
-    """Of the vocabulary."""
     max_length: int = 64
     row_length: int = 40
-    """Of our packed rows."""
     buckets: int = 64
-    """PyTorch's: on a CPU, where it compiles nothing, one for every length."""
 
 
 TINY = ModelConfig(d_model=128, d_ff=256, heads=4, encoder_layers=4, decoder_layers=4, dropout=0.3)
@@ -70,35 +72,35 @@ SUITES: dict[str, dict[str, Size]] = {
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measure training speed beside PyTorch."""
+    """Compare training speed with PyTorch."""
 
     suite: Literal["toy", "cpu", "gpu"] = "cpu"
-    """Which sizes."""
+    """Models and sizes: toy takes seconds."""
     train: str = "phrasebook"
-    """Training pairs: any locator of train.py."""
+    """Locator of the training pairs, as for train.py."""
     repeats: int = 5
-    """Measurements of each; the median counts."""
+    """Number of measurements, of which the median is reported."""
     output: Path | None = None
     """JSON file to write."""
     against: Path | None = None
-    """JSON file of an earlier run, to compare with."""
+    """JSON file of an earlier run to compare with."""
 
 
 def ours(config: Config, corpus: Corpus) -> Update:
-    """One update of this package, as train.py makes it."""
-    program = prepare(config, make_mesh(config.mesh), *map(len, corpus.tokenizers))
-    state = program.initialize()
+    """Return this package's training step, as train.py runs it."""
+    functions = jit_functions(config, make_mesh(config.mesh), *map(len, corpus.tokenizers))
+    state = functions.initialize()
 
     def update(batch: Batch) -> Any:
         nonlocal state
-        state, metrics = program.train_step(state, put_batch(batch, program.mesh))
+        state, metrics = functions.train_step(state, put_batch(batch, functions.mesh))
         return metrics["loss"]
 
     return update
 
 
 def pytorch(config: Config, corpus: Corpus) -> Update:
-    """One update of the PyTorch loop."""
+    """Return the training step of the PyTorch loop."""
     from benchmarks.peers.torch_loop import TorchTraining
 
     return TorchTraining(config.model, len(corpus.tokenizers.source), config.data.max_length).step
@@ -108,7 +110,7 @@ SYSTEMS = {"transformer_jax": ours, "PyTorch": pytorch}
 
 
 class Runner:
-    """One system with its batches; a call measures it once."""
+    """One system and its batches. A call measures it once."""
 
     def __init__(self, benchmark: Benchmark, size: Size, system: str) -> None:
         config = Config(
@@ -127,28 +129,28 @@ class Runner:
         )
         with tempfile.TemporaryDirectory() as folder:
             corpus = load_corpus(config, Path(folder))
-        source = TrainingBatches(corpus.train, config.data, config.training.seed, len(jax.devices()))
-        print(f"{system}: {len(source.shapes)} shapes, {source.padding():.1%} of the target positions are padding")
-        numbers = range(min(size.batches, source.batches_per_epoch))
-        self.batches = [source[number] for number in numbers]
-        pairs = np.concatenate([source.plans(0)[number].rows.values for number in numbers])
+        batches = TrainingBatches(corpus.train, config.data, config.training.seed, len(jax.devices()))
+        print(f"{system}: {len(batches.shapes)} shapes, {batches.padding():.1%} of the target positions are padding")
+        indices = range(min(size.batches, batches.batches_per_epoch))
+        self.batches = [batches[index] for index in indices]
+        pairs = np.concatenate([batches.plans(0)[index].rows.values for index in indices])
         lengths = (side[pairs] for side in corpus.train.lengths())
         self.flops = int(training_flops(size.model, len(corpus.tokenizers.target), *lengths).sum())
         self.tokens = sum(int((batch.target_segments != 0).sum()) for batch in self.batches)
         self.update = SYSTEMS[system](config, corpus)
 
     def __call__(self) -> dict[str, float]:
-        """Real target tokens, and operations counted on them, a second until the last update is done."""
+        """Return target tokens and their floating-point operations per second, until the last step is done."""
         began = time.perf_counter()
         for batch in self.batches:
-            result = self.update(batch)
-        float(result)
+            loss = self.update(batch)
+        float(loss)
         seconds = time.perf_counter() - began
         return {"tokens/s": self.tokens / seconds, "FLOP/s": self.flops / seconds}
 
 
 def product_rate(dtype: str, size: int = 4096) -> float:
-    """Operations a second of XLA's product of two square matrices, the fastest of five."""
+    """Return the operations per second of XLA's product of two square matrices, the fastest of five."""
     matrix = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     times = []
@@ -160,33 +162,33 @@ def product_rate(dtype: str, size: int = 4096) -> float:
 
 
 def measure(benchmark: Benchmark) -> dict[str, Spread]:
-    """Every size of the suite, ours and PyTorch's in turn."""
+    """Measure every size of the suite, this package and PyTorch in turn."""
     results: dict[str, Spread] = {}
     for name, size in SUITES[benchmark.suite].items():
         runners = {system: partial(Runner, benchmark, size, system) for system in SYSTEMS}
-        measured = alternate(runners, benchmark.repeats)
-        speeds = {system: [one["tokens/s"] for one in measured[system]] for system in SYSTEMS}
-        results |= {f"{name}, {system}": spread(values) for system, values in speeds.items()}
-        ratios = [mine / theirs for mine, theirs in zip(speeds["transformer_jax"], speeds["PyTorch"], strict=True)]
-        results[f"{name}, ratio"] = spread(ratios)
+        measured = measure_in_turn(runners, benchmark.repeats)
+        speeds = {system: [repeat["tokens/s"] for repeat in measured[system]] for system in SYSTEMS}
+        results |= {f"{name}, {system}": spread_of(values) for system, values in speeds.items()}
+        ratios = [a / b for a, b in zip(speeds["transformer_jax"], speeds["PyTorch"], strict=True)]
+        results[f"{name}, ratio"] = spread_of(ratios)
         rate = product_rate(size.model.dtype)
-        shares = [one["FLOP/s"] / rate for one in measured["transformer_jax"]]
-        results[f"{name}, GFLOP/s of a large product"] = spread([rate / 1e9])
-        results[f"{name}, share of that"] = spread(shares)
+        shares = [repeat["FLOP/s"] / rate for repeat in measured["transformer_jax"]]
+        results[f"{name}, GFLOP/s of a large product"] = spread_of([rate / 1e9])
+        results[f"{name}, share of that"] = spread_of(shares)
         hours = [100_000 * 25_000 / speed / 3600 for speed in speeds["transformer_jax"]]
-        results[f"{name}, hours for 100,000 steps of 25,000"] = spread(hours)
+        results[f"{name}, hours for 100,000 steps of 25,000"] = spread_of(hours)
     return results
 
 
 def main() -> None:
-    """Measure and report."""
+    """Measure and report training speed."""
     benchmark = tyro.cli(Benchmark)
-    earlier = compared(benchmark.output, benchmark.against)
-    require("torch")
+    baseline = read_baseline(benchmark.output, benchmark.against)
+    require_packages("torch")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Several processes share a GPU.
-    report(measure(benchmark), "real target tokens a second", benchmark.output, earlier)
+    report(measure(benchmark), "target tokens per second", benchmark.output, baseline)
 
 
 if __name__ == "__main__":
-    restart_with_settings()
+    restart_with_tuned_malloc()
     main()

@@ -1,4 +1,4 @@
-"""Benchmarks are no tests: here each runs once, at a toy size, so that it cannot rot."""
+"""Every benchmark runs once at a toy size."""
 
 import json
 import subprocess
@@ -13,14 +13,14 @@ from numpy.testing import assert_allclose
 from tiny_run import SOURCES, make_run
 
 from benchmarks import decoding
-from benchmarks.record import compared
+from benchmarks.record import read_baseline
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.training.loss import smoothed_cross_entropy
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_training_beside_pytorch(tmp_path):
+def test_training_is_compared_with_pytorch(tmp_path):
     pytest.importorskip("torch", reason="pip install -r requirements-parity.txt")
     command = [sys.executable, "-m", "benchmarks.training", "--suite", "toy", "--repeats", "1"]
     first = tmp_path / "first.json"
@@ -30,21 +30,23 @@ def test_training_beside_pytorch(tmp_path):
     assert measured.keys() == {f"toy, {part}" for part in (*parts, "hours for 100,000 steps of 25,000")}
     assert all(value["median"] > 0 for value in measured.values())
     again = subprocess.run([*command, "--against", str(first)], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert again.stdout.count("since then") == 6
+    assert again.stdout.count("since the baseline") == 6
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"unit": "s"}'])
-def test_what_cannot_be_compared_with_is_refused_before_anything_is_measured(content, tmp_path):
+def test_unreadable_baseline_is_refused_before_measuring(content, tmp_path):
     path = tmp_path / "before.json"
     if content is not None:
         path.write_text(content)
     with pytest.raises(SystemExit, match=rf"^error: .*{path}"):
-        compared(None, path)
-    with pytest.raises(SystemExit, match=r"^error: there is no folder .*/missing for after\.json\. Make it, or name"):
-        compared(tmp_path / "missing/after.json", None)
+        read_baseline(None, path)
+    with pytest.raises(
+        SystemExit, match=r"^error: the directory .*/missing does not exist\. Run: mkdir -p .*/missing$"
+    ):
+        read_baseline(tmp_path / "missing/after.json", None)
 
 
-def test_start_up(tmp_path):
+def test_start_up_is_measured(tmp_path):
     output = tmp_path / "startup.json"
     command = [sys.executable, "-m", "benchmarks.startup", "--pairs", "101", "--repeats", "1", "--output", str(output)]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -60,7 +62,7 @@ def run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("runs") / "tiny")
 
 
-def test_decoding_beside_ctranslate2_and_hugging_face(run, tmp_path):
+def test_decoding_is_compared_with_both_peers(run, tmp_path):
     for peer in ("ctranslate2", "transformers"):
         pytest.importorskip(peer, reason="pip install -r requirements-parity.txt")
     source, output = tmp_path / "source.en", tmp_path / "output.json"
@@ -73,7 +75,7 @@ def test_decoding_beside_ctranslate2_and_hugging_face(run, tmp_path):
     assert all(value["median"] > 0 for value in measured.values())
 
 
-def test_translations_of_an_export(run, tmp_path):
+def test_export_translations_are_compared(run, tmp_path):
     pytest.importorskip("ctranslate2", reason="pip install -r requirements-parity.txt")
     source, output = tmp_path / "source.en", tmp_path / "output.json"
     source.write_text("\n".join(SOURCES) + "\n")
@@ -88,19 +90,19 @@ def test_translations_of_an_export(run, tmp_path):
 
 
 @pytest.mark.parametrize("peer", ["ctranslate2", "hugging_face"])
-def test_the_peers_decode_the_same_model(run, peer):
+def test_peers_decode_the_same_model(run, peer):
     package = "transformers" if peer == "hugging_face" else peer
     pytest.importorskip(package, reason="pip install -r requirements-parity.txt")
     translator = Translator.load(run)
     eos = translator.tokenizers.source.eos_id
     sources = sorted(([*ids, eos] for ids in translator.tokenizers.source.encode(SOURCES[:4])), key=len)
-    found = decoding.ours(translator, 1)(sources, 1)
+    ours = decoding.ours(translator, 1)(sources, 1)
     theirs = getattr(decoding, peer)(translator, 1)(sources, 1)
-    # Random weights seldom end a sentence: it is our own limit for each sentence that cuts ours.
-    assert [one[: len(ours)] for ours, one in zip(found, theirs, strict=True)] == found
+    # With random weights few translations end before the length limit, which is lower per sentence in this package.
+    assert [their_ids[: len(our_ids)] for our_ids, their_ids in zip(ours, theirs, strict=True)] == ours
 
 
-def test_growth_of_a_step(tmp_path):
+def test_growth_of_a_step_is_measured(tmp_path):
     files = ["--output", str(tmp_path / "growth.json"), "--picture", str(tmp_path / "growth.png")]
     command = [sys.executable, "-m", "benchmarks.growth", "--suite", "toy", "--repeats", "1", *files]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -109,7 +111,7 @@ def test_growth_of_a_step(tmp_path):
     assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 
-def test_the_loss_of_the_pytorch_loop_is_ours():
+def test_pytorch_loop_computes_the_same_loss():
     torch = pytest.importorskip("torch", reason="pip install -r requirements-parity.txt")
     from benchmarks.peers.torch_loop import ChunkedLoss
 

@@ -1,4 +1,4 @@
-"""Variants of a recipe are trained, recorded once, and make the table."""
+"""Variants of a recipe are trained, recorded once and shown in a table."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ config = Config(
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A checkout with a recipe of tokenised text, and a page for the table."""
+    """A checkout with a recipe for tokenized text and a page for the table."""
     for folder in ("configs", "docs/results"):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ablation.ROOT / "train.py", tmp_path)
@@ -35,30 +35,30 @@ def root(tmp_path, monkeypatch):
     for name in ("train", "valid", "test"):
         for language in ("en", "de"):
             (tmp_path / f"{name}.{language}").write_text(f"a {name} b .\nb a .\n" * 13)
-    empty = f"{results.BEGIN}\n{results.END}\n"
+    empty = f"{results.BEGIN_MARKER}\n{results.END_MARKER}\n"
     (tmp_path / "README.md").write_text(empty)
-    (tmp_path / "docs/results/multi30k.md").write_text(f"{empty}before\n{ablation.BEGIN}\n{ablation.END}\nafter\n")
+    (tmp_path / "docs/results/multi30k.md").write_text(
+        f"{empty}before\n{ablation.BEGIN_MARKER}\n{ablation.END_MARKER}\nafter\n"
+    )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ablation.ROOT), os.environ.get("PYTHONPATH", "")]))
     return tmp_path
 
 
-def test_variants_are_trained_on_nothing_but_training_and_validation_text_and_recorded(root, monkeypatch):
+def test_variants_use_no_test_text_and_are_recorded_once(root, monkeypatch):
     monkeypatch.setattr(ablation, "STEPS", 2)
     (root / "test.en").unlink()
     ablation.main(["--only", "recipe", "post-norm", "--seeds", "3"], root)
-    records = {path.name: json.loads(path.read_text()) for path in (root / ablation.RECORDED / "cpu").iterdir()}
+    records = {path.name: json.loads(path.read_text()) for path in (root / ablation.RECORDS / "cpu").iterdir()}
     assert records.keys() == {"recipe.3.json", "post-norm.3.json"}
     assert [record["config"]["model"]["norm"] for _, record in sorted(records.items())] == ["post", "pre"]
     assert {record["test"] for record in records.values()} == {"valid.{lang}"}
     assert {record["seed"] for record in records.values()} == {3}
 
-    before = (root / ablation.RECORDED / "cpu/recipe.3.json").stat()
+    before = (root / ablation.RECORDS / "cpu/recipe.3.json").stat()
     ablation.main(["--only", "recipe", "--seeds", "3"], root)
-    assert (root / ablation.RECORDED / "cpu/recipe.3.json").stat() == before
+    assert (root / ablation.RECORDS / "cpu/recipe.3.json").stat() == before
     (root / ablation.RECIPE).write_text(RECIPE.replace("heads=2", "heads=4"))
-    with pytest.raises(
-        InputError, match=r"recipe\.3\.json is of other settings: model\.heads\. Delete it and .*/cpu/rec"
-    ):
+    with pytest.raises(InputError, match=r"recipe\.3\.json has another config: model\.heads\. Run: rm -r .*/cpu/rec"):
         ablation.main(["--only", "recipe", "--seeds", "3"], root)
 
     results.main([], root)
@@ -66,10 +66,10 @@ def test_variants_are_trained_on_nothing_but_training_and_validation_text_and_re
 
 
 def record(root, machine, variant, seed, value, **changes):
-    """Write a record."""
-    path = root / ablation.RECORDED / machine / f"{variant}.{seed}.json"
+    """Write the record of one run."""
+    path = root / ablation.RECORDS / machine / f"{variant}.{seed}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = {
+    values = {
         "variant": variant,
         "options": ablation.VARIANTS.get(variant, "--model.gone 1"),
         "budget": "--steps 2",
@@ -78,10 +78,10 @@ def record(root, machine, variant, seed, value, **changes):
         "wall_seconds": 660,
         "hardware": {"processor": "A chip", "cores": 2, "devices": [machine]},
     }
-    path.write_text(json.dumps(found | changes))
+    path.write_text(json.dumps(values | changes))
 
 
-def test_the_table_has_the_best_variant_first_and_compares_the_same_seeds_of_the_same_machine(root):
+def test_table_compares_same_seeds_of_a_machine_best_first(root):
     for seed, value in ((0, 31.0), (2, 32.0), (10, 39.0)):
         record(root, "cpu", "recipe", seed, value)
     for seed, value in ((2, 35.0), (10, 43.0)):
@@ -93,71 +93,77 @@ def test_the_table_has_the_best_variant_first_and_compares_the_same_seeds_of_the
     results.main([], root)
     page = (root / "docs/results/multi30k.md").read_text()
     assert page.endswith(
-        f"before\n{ablation.BEGIN}\n"
+        f"before\n{ablation.BEGIN_MARKER}\n"
         "| variant | options | cpu, seed 0 | cpu, seed 2 | cpu, seed 10 | gpu, seed 0 | gpu, seed 1 "
-        "| above the recipe |\n"
+        "| gain over the recipe |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
         "| post-norm | `--model.norm post` |  | 35.00 | 43.00 |  | 90.00 | +3.50 |\n"
         "| recipe |  | 31.00 | 32.00 | 39.00 | 50.00 |  |  |\n"
-        "| gone | an option that is gone |  |  |  | 49.00 |  | -1.00 |\n"
+        "| gone | a removed option |  |  |  | 49.00 |  | -1.00 |\n"
         "| dropout 0.3 | `--model.dropout 0.3` |  |  |  |  | 99.00 |  |\n"
         "\nBudget: `--steps 2`.\n\n"
-        "- cpu: 2 cores, A chip; 5 runs, of 11.0 to 11.0 min\n"
-        "- gpu: 1 x gpu; 4 runs, of 11.0 to 12.0 min\n"
-        f"{ablation.END}\nafter\n"
+        "- cpu: 2 cores, A chip; 5 runs of 11.0 to 11.0 min\n"
+        "- gpu: 1 x gpu; 4 runs of 11.0 to 12.0 min\n"
+        f"{ablation.END_MARKER}\nafter\n"
     )
 
 
-def test_records_that_cannot_be_compared_or_read_are_refused(root):
+def test_mixed_hardware_and_damaged_records_are_refused(root):
     record(root, "cpu", "recipe", 0, 31.0)
     record(root, "cpu", "recipe", 1, 31.0, hardware={"processor": "A chip", "cores": 1, "devices": ["cpu"]})
-    with pytest.raises(InputError, match=r"cpu holds runs of 1 core, A chip and 2 cores, A chip\. Give each a folder"):
+    with pytest.raises(
+        InputError, match=r"cpu holds runs of 1 core, A chip and 2 cores, A chip\. Separate them: --machine NAME"
+    ):
         results.main([], root)
-    path = root / ablation.RECORDED / "cpu/recipe.1.json"
+    path = root / ablation.RECORDS / "cpu/recipe.1.json"
     for damaged in ("{", "[]", json.dumps({"variant": "recipe"})):
         path.write_text(damaged)
-        with pytest.raises(InputError, match=r"recipe\.1\.json is no record of this version \(.*\)\. Restore"):
+        with pytest.raises(InputError, match=r"recipe\.1\.json is not a record of this version \(.*\)\. Restore"):
             results.main([], root)
 
 
-def test_runs_of_another_machine_are_noticed_after_the_first(root, monkeypatch):
+def test_another_machine_is_refused_after_the_first_run(root, monkeypatch):
     monkeypatch.setattr(ablation, "STEPS", 2)
     record(root, "cpu", "recipe", 1, 31.0, hardware={"processor": "A chip", "cores": 1009, "devices": ["cpu"]})
-    with pytest.raises(InputError, match=r"ablation/cpu holds runs of .*1009 cores, A chip.* Give each a folder"):
+    with pytest.raises(
+        InputError, match=r"ablation/cpu holds runs of .*1009 cores, A chip.* Separate them: --machine NAME"
+    ):
         ablation.main(["--only", "recipe", "post-norm", "--seeds", "3"], root)
     assert not (root / "runs/ablation/cpu/post-norm.3").exists()
 
 
-def test_a_setting_that_is_newer_than_a_record_had_its_default_then(root, monkeypatch):
-    settings = dataclasses.asdict(load_recipe(root / ablation.RECIPE))
-    settings["training"]["steps"], settings["data"]["test"] = ablation.STEPS, "valid.{lang}"
-    monkeypatch.setattr(ablation, "EARLIER", "")
-    del settings["training"]["r_drop"]
-    record(root, "cpu", "recipe", 0, 31.0, config=settings)
-    monkeypatch.setattr(ablation, "finished", None)  # Nothing is trained.
+def test_field_newer_than_a_record_counts_with_its_default(root, monkeypatch):
+    config = dataclasses.asdict(load_recipe(root / ablation.RECIPE))
+    config["training"]["steps"], config["data"]["test"] = ablation.STEPS, "valid.{lang}"
+    monkeypatch.setattr(ablation, "BASE_OPTIONS", "")
+    del config["training"]["r_drop"]
+    record(root, "cpu", "recipe", 0, 31.0, config=config)
+    monkeypatch.setattr(ablation, "exit_status", None)  # A training would fail.
     ablation.main(["--only", "recipe", "--seeds", "0"], root)
 
 
-@pytest.mark.parametrize(("status", "error"), [(130, StoppedBySignal), (143, StoppedBySignal), (1, RunError), (2, RunError)])
-def test_a_training_that_does_not_end_well_ends_all_and_is_not_recorded(status, error, root, monkeypatch):
-    monkeypatch.setattr(ablation, "finished", lambda arguments, folder: status)
+@pytest.mark.parametrize(
+    ("status", "error"), [(130, StoppedBySignal), (143, StoppedBySignal), (1, RunError), (2, RunError)]
+)
+def test_failed_training_ends_the_ablation_unrecorded(status, error, root, monkeypatch):
+    monkeypatch.setattr(ablation, "exit_status", lambda arguments, directory: status)
     with pytest.raises(error, match=r"^python train\.py .* --training\.seed 3 ") as ended:
         ablation.main(["--only", "recipe", "post-norm", "--seeds", "3"], root)
     if error is StoppedBySignal:
         assert ended.value.status == status
-    assert not (root / ablation.RECORDED).exists()
+    assert not (root / ablation.RECORDS).exists()
 
 
-def test_ctrl_c_waits_for_the_training_which_saves(tmp_path):
+def test_ctrl_c_waits_until_the_training_has_saved(tmp_path):
     training = (
         "import pathlib, signal, sys, time\n"
         "def save(*_):\n    time.sleep(1)\n    pathlib.Path('saved').touch()\n    sys.exit(130)\n"
         "signal.signal(signal.SIGINT, save)\npathlib.Path('begun').touch()\ntime.sleep(60)\n"
     )
     program = (
-        "import signal, sys\nfrom pathlib import Path\nfrom benchmarks.ablation import finished\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom benchmarks.ablation import exit_status\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"sys.exit(finished([sys.executable, '-c', {training!r}], Path({str(tmp_path)!r})))\n"
+        f"sys.exit(exit_status([sys.executable, '-c', {training!r}], Path({str(tmp_path)!r})))\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=ablation.ROOT, start_new_session=True) as process:
         while not (tmp_path / "begun").exists():
@@ -167,12 +173,12 @@ def test_ctrl_c_waits_for_the_training_which_saves(tmp_path):
     assert (tmp_path / "saved").exists()
 
 
-def test_an_unknown_variant_is_refused(root):
+def test_unknown_variant_is_refused(root):
     with pytest.raises(InputError, match=r"there is no variant 'post'\. Choose from: recipe, post-norm, "):
         ablation.main(["--only", "post"], root)
 
 
 @pytest.mark.parametrize("option", ["--only", "--seeds"])
-def test_nothing_to_train_is_refused(option, root):
+def test_empty_selection_is_refused(option, root):
     with pytest.raises(InputError, match="there is nothing to train"):
         ablation.main([option], root)

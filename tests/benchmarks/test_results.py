@@ -1,4 +1,4 @@
-"""The tables of results say what recorded runs say, and nothing else."""
+"""Result tables are built from recorded runs alone."""
 
 import dataclasses
 import json
@@ -7,33 +7,33 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results import BEGIN, END, ROOT, main
+from benchmarks.results import BEGIN_MARKER, END_MARKER, ROOT, main
 from transformer_jax.commands.recipe import load_recipe
 from transformer_jax.config import save_config
 from transformer_jax.errors import InputError, RunError
 
-RECORDED = "benchmarks/results/runs"
+RECORDS = "benchmarks/results/runs"
 
 
-def test_the_tables_of_this_checkout_are_those_of_its_recorded_runs():
+def test_tables_of_this_checkout_match_its_records():
     main(["--check"])
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A checkout with two recipes, and documents without a table yet."""
+    """A checkout with two recipes and pages with empty tables."""
     (tmp_path / "configs").mkdir()
     for name in ("phrasebook", "multi30k_tiny"):
         shutil.copy(ROOT / "configs" / f"{name}.py", tmp_path / "configs")
     (tmp_path / "docs/results").mkdir(parents=True)
     for name in ("README.md", "docs/results/multi30k.md"):
-        (tmp_path / name).write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+        (tmp_path / name).write_text(f"before\n{BEGIN_MARKER}\n{END_MARKER}\nafter\n")
     return tmp_path
 
 
 @pytest.fixture
 def finished(root):
-    """Makes the folder of a finished run, under runs/."""
+    """Return a function that makes the directory of a finished run in runs/."""
 
     def make(name, recipe="multi30k_tiny", steps=None, seed=0, **values):
         config = load_recipe(root / "configs" / f"{recipe}.py")
@@ -65,31 +65,31 @@ def finished(root):
     return make
 
 
-def test_a_recorded_run_is_shown_with_its_figures_and_its_command(root, finished):
+def test_row_shows_scores_and_command_of_a_run(root, finished):
     main(["--add", str(finished("multi30k_tiny"))], root)
     readme = (root / "README.md").read_text()
-    assert readme.startswith(f"before\n{BEGIN}\n| run | test set |")
-    assert readme.endswith(f"{END}\nafter\n")
+    assert readme.startswith(f"before\n{BEGIN_MARKER}\n| run | test set |")
+    assert readme.endswith(f"{END_MARKER}\nafter\n")
     assert (
-        f"| [multi30k_tiny]({RECORDED}/multi30k_tiny.json) "
+        f"| [multi30k_tiny]({RECORDS}/multi30k_tiny.json) "
         "| test_2016_flickr.lc.norm.tok, en-de, 1,009 sentences, lower-cased "
         "| 2.6 M | 37.13 | 60.00 | 37.50 | 13.2 min | 2 cores, A chip |\n"
     ) in readme
     assert "```bash\npython train.py --config configs/multi30k_tiny.py\n```\n" in readme
     assert "- BLEU-tokenized `case:lc|tok:none`: multi30k_tiny\n" in readme
     document = (root / "docs/results/multi30k.md").read_text()
-    assert f"[multi30k_tiny](../../{RECORDED}/multi30k_tiny.json)" in document
-    assert "| 28,999 | 13, 2 with the same translation | " in document
+    assert f"[multi30k_tiny](../../{RECORDS}/multi30k_tiny.json)" in document
+    assert "| 28,999 | 13 (2 with the same translation) | " in document
     assert "| 6,700 | 0 | 5, length penalty 0.6 | Python 3.11.7, jax 0.10.2 |\n" in document
 
 
-def test_what_a_run_changed_in_its_recipe_is_in_its_command(root, finished):
+def test_command_has_the_options_that_a_run_changed(root, finished):
     main(["--add", str(finished("longer", steps=1301))], root)
     command = "python train.py --config configs/multi30k_tiny.py --workdir runs/longer --training.steps 1301"
     assert f"\n{command}\n" in (root / "docs/results/multi30k.md").read_text()
 
 
-def test_the_readme_shows_recipes_as_they_are(root, finished):
+def test_readme_shows_only_unchanged_recipes(root, finished):
     main(["--add", str(finished("multi30k_tiny")), str(finished("longer", steps=1301))], root)
     assert "longer" in (root / "docs/results/multi30k.md").read_text()
     readme = (root / "README.md").read_text()
@@ -97,7 +97,7 @@ def test_the_readme_shows_recipes_as_they_are(root, finished):
     assert "longer" not in readme
 
 
-def test_the_readme_shows_a_recipe_on_other_text(root, finished):
+def test_readme_shows_a_recipe_on_other_text(root, finished):
     folder = finished("french")
     for path in (folder / "config.json", folder / "results.json"):
         values = json.loads(path.read_text())
@@ -110,7 +110,7 @@ def test_the_readme_shows_a_recipe_on_other_text(root, finished):
     assert "| everyday/test.tsv, en-fr, 1,009 sentences, lower-cased |" in readme
 
 
-def test_seeds_of_a_recipe_are_summed_up(root, finished):
+def test_seeds_of_a_recipe_are_summarized(root, finished):
     scores = {
         seed: {"BLEU": {"value": bleu, "signature": "tok:13a"}} for seed, bleu in enumerate((37.126, 38.126, 38.226))
     }
@@ -125,7 +125,7 @@ def test_seeds_of_a_recipe_are_summed_up(root, finished):
 
 
 @pytest.mark.parametrize("option", ["save_every", "log_every"])
-def test_what_changes_no_result_makes_no_other_recipe(option, root, finished):
+def test_neutral_options_do_not_separate_seeds(option, root, finished):
     for seed in (3, 5):
         folder = finished(f"seed{seed}", seed=seed)
         for path in (folder / "config.json", folder / "results.json"):
@@ -136,14 +136,14 @@ def test_what_changes_no_result_makes_no_other_recipe(option, root, finished):
     assert "\n- multi30k_tiny, 2 seeds, " in (root / "docs/results/multi30k.md").read_text()
 
 
-def test_a_seed_that_is_recorded_twice_counts_once(root, finished):
+def test_seed_recorded_twice_counts_once(root, finished):
     scores = {"BLEU": {"value": 39.126, "signature": "tok:13a"}}
     main(["--add", *(str(finished(name, scores=scores)) for name in ("multi30k_tiny", "same"))], root)
     main(["--add", str(finished("seed3", seed=3, scores={"BLEU": {"value": 40.126, "signature": "tok:13a"}}))], root)
     assert ", 2 seeds, 2 cores, A chip: BLEU 39.63 (39.13 to 40.13)\n" in (root / "README.md").read_text()
 
 
-def test_seeds_of_other_settings_are_summed_up_apart(root, finished):
+def test_seeds_are_summarized_per_config(root, finished):
     folders = [finished(f"{steps}.{seed}", steps=steps, seed=seed) for steps in (1301, 1303) for seed in (0, 1)]
     main(["--add", *map(str, folders)], root)
     document = (root / "docs/results/multi30k.md").read_text()
@@ -152,14 +152,14 @@ def test_seeds_of_other_settings_are_summed_up_apart(root, finished):
     assert "seeds" not in (root / "README.md").read_text()
 
 
-def test_another_machine_is_no_other_seed(root, finished):
+def test_seeds_are_summarized_per_machine(root, finished):
     card = {"processor": "A chip", "cores": 2, "devices": ["Fast card"]}
     folders = [finished("cpu"), finished("again"), finished("card", seed=1, hardware=card)]
     main(["--add", *map(str, folders)], root)
     assert "seeds" not in (root / "README.md").read_text()
 
 
-def test_a_setting_that_is_newer_than_a_run_had_its_default_then(root, finished):
+def test_field_newer_than_a_run_counts_with_its_default(root, finished):
     folder = finished("multi30k_tiny")
     for path in (folder / "config.json", folder / "results.json"):
         values = json.loads(path.read_text())
@@ -169,8 +169,8 @@ def test_a_setting_that_is_newer_than_a_run_had_its_default_then(root, finished)
     command = "python train.py --config configs/multi30k_tiny.py --training.r-drop 0.0"
     assert f"\n{command}\n" in (root / "docs/results/multi30k.md").read_text()
     values["config"]["training"]["gone"] = 3
-    (root / RECORDED / "multi30k_tiny.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match=r"is not the results\.json of a run of this version \(KeyError\('gone'\)\)"):
+    (root / RECORDS / "multi30k_tiny.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"is not a results\.json of this version \(KeyError\('gone'\)\)"):
         main([], root)
 
 
@@ -180,56 +180,66 @@ def test_validations_are_listed(root, finished):
     assert "| 31.3, 40.0 |" in (root / "docs/results/multi30k.md").read_text()
 
 
-def test_a_run_is_shown_where_its_recipe_belongs(root, finished):
+def test_run_is_shown_on_the_page_of_its_recipe(root, finished):
     main(["--add", str(finished("phrasebook", "phrasebook")), str(finished("multi30k_tiny"))], root)
     assert (root / "README.md").read_text().count("| [") == 2
     document = (root / "docs/results/multi30k.md").read_text()
-    assert document.count("| [") == 2  # Scores and details of one run.
+    assert document.count("| [") == 2  # One row with scores and one with details.
     assert "phrasebook" not in document
 
 
-def test_without_a_record_there_is_no_row(root, finished):
+def test_run_is_shown_on_the_page_with_the_longest_name(root, finished):
+    page = root / "docs/results/multi30k_tiny.md"
+    page.write_text(f"{BEGIN_MARKER}\n{END_MARKER}\n")
     main(["--add", str(finished("multi30k_tiny"))], root)
-    (root / RECORDED / "multi30k_tiny.json").unlink()
+    assert "[multi30k_tiny]" in page.read_text()
+    assert "No run is recorded yet." in (root / "docs/results/multi30k.md").read_text()
+
+
+def test_deleted_record_has_no_row(root, finished):
+    main(["--add", str(finished("multi30k_tiny"))], root)
+    (root / RECORDS / "multi30k_tiny.json").unlink()
     main([], root)
-    assert (root / "README.md").read_text() == f"before\n{BEGIN}\nNo run is recorded yet.\n{END}\nafter\n"
+    assert (root / "README.md").read_text() == f"before\n{BEGIN_MARKER}\nNo run is recorded yet.\n{END_MARKER}\nafter\n"
 
 
-def test_a_figure_typed_by_hand_fails_the_check_and_nothing_is_written(root, finished):
+def test_check_fails_for_an_edited_table_and_writes_nothing(root, finished):
     main(["--add", str(finished("multi30k_tiny"))], root)
     main(["--check"], root)
     readme = root / "README.md"
     changed = readme.read_text().replace("37.13", "41.03")
     readme.write_text(changed)
-    with pytest.raises(RunError, match=r"^README\.md: the tables are not .* Run: python -m benchmarks\.results$"):
+    with pytest.raises(RunError, match=r"^README\.md: the tables differ .* Run: python -m benchmarks\.results$"):
         main(["--check"], root)
     assert readme.read_text() == changed
     main([], root)
     assert "37.13" in readme.read_text()
 
 
-def test_what_a_run_could_not_know_is_not_made_up(root, finished):
+def test_unknown_values_are_shown_as_unknown(root, finished):
     main(["--add", str(finished("multi30k_tiny", overlap=None, target_tokens_per_second=None))], root)
     document = (root / "docs/results/multi30k.md").read_text()
     assert "| test_2016_flickr.lc.norm.tok, en-de, lower-cased |" in document
-    assert "| 28,999 | not known | 8,000 | 1,201 |  |  | 0 |" in document
+    assert "| 28,999 | unknown | 8,000 | 1,201 |  |  | 0 |" in document
 
 
-def test_devices_that_are_no_cpus_are_named(root, finished):
+def test_accelerators_are_named(root, finished):
     hardware = {"processor": "A chip", "cores": 16, "devices": ["Fast card", "Fast card"]}
     main(["--add", str(finished("multi30k_tiny", hardware=hardware, wall_seconds=7200.0))], root)
     assert "| 2.0 h | 2 x Fast card |" in (root / "README.md").read_text()
 
 
-def test_an_unfinished_run_is_refused(root, finished):
+def test_unfinished_run_is_refused(root, finished):
     folder = finished("multi30k_tiny")
     save_config(load_recipe(root / "configs/phrasebook.py"), folder / "config.json")
-    with pytest.raises(InputError, match=r"is older than the run, which has gone on\. Let train\.py finish in "):
+    with pytest.raises(InputError, match=r"is older than config\.json next to it\. Finish the run: python train\.py "):
         main(["--add", str(folder)], root)
     (folder / "results.json").unlink()
-    with pytest.raises(InputError, match=r"multi30k_tiny holds no results\.json, .*Let train\.py finish there"):
+    with pytest.raises(
+        InputError, match=r"multi30k_tiny has no results\.json\. Finish the run: python train\.py .*multi30k_tiny$"
+    ):
         main(["--add", str(folder)], root)
-    assert not (root / RECORDED).exists()
+    assert not (root / RECORDS).exists()
 
 
 def without(key):
@@ -239,34 +249,39 @@ def without(key):
 @pytest.mark.parametrize(
     "damage", [lambda text: text[:-1], lambda text: "[]", without("config"), without("scores"), without("recipe")]
 )
-def test_results_that_lack_something_are_refused_in_one_line(damage, root, finished):
+def test_damaged_results_are_refused_in_one_line(damage, root, finished):
     path = finished("multi30k_tiny") / "results.json"
     path.write_text(damage(path.read_text()))
-    with pytest.raises(InputError, match=r"^.*results\.json is not the results\.json of a run .* Train again.*\.$"):
+    with pytest.raises(InputError, match=r"^.*results\.json is not a results\.json of this version .* train again\.$"):
         main(["--add", str(path.parent)], root)
 
 
-def test_a_run_without_a_recipe_is_refused(root, finished):
+def test_run_without_a_recipe_is_refused(root, finished):
     path = finished("multi30k_tiny") / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": None}))
-    with pytest.raises(InputError, match=r"^.*results\.json is of no recipe, .* Train with train\.py\.$"):
+    with pytest.raises(
+        InputError, match=r"^.*results\.json names no recipe .* Train again: python train\.py --config RECIPE$"
+    ):
         main(["--add", str(path.parent)], root)
 
 
-def test_a_recipe_that_is_not_there_is_named(root, finished):
+def test_missing_recipe_is_named(root, finished):
     folder = finished("mine", recipe="multi30k_tiny")
     (root / "configs/multi30k_tiny.py").unlink()
-    with pytest.raises(InputError, match=r"of the recipe multi30k_tiny, which configs/ lacks\. Put multi30k_tiny\.py"):
+    with pytest.raises(InputError, match=r"names the recipe multi30k_tiny\. Restore configs/multi30k_tiny\.py"):
         main(["--add", str(folder)], root)
 
 
-@pytest.mark.parametrize("markers", ["", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{BEGIN}\n{END}\n"])
+@pytest.mark.parametrize(
+    "markers",
+    ["", f"{BEGIN_MARKER}\n", f"{END_MARKER}\n{BEGIN_MARKER}\n", f"{BEGIN_MARKER}\n{BEGIN_MARKER}\n{END_MARKER}\n"],
+)
 def test_missing_markers_are_named(markers, root):
     Path(root / "README.md").write_text(f"before\n{markers}after\n")
-    with pytest.raises(InputError, match=r"README\.md must hold the line <!-- results: .* Put them back\.$"):
+    with pytest.raises(InputError, match=r"README\.md must have the line <!-- results: .* Restore both lines\.$"):
         main([], root)
 
 
-def test_adding_is_no_check(root):
-    with pytest.raises(InputError, match="--check writes nothing"):
+def test_check_and_add_exclude_each_other(root):
+    with pytest.raises(InputError, match="--check and --add exclude each other"):
         main(["--check", "--add", "runs/x"], root)

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.profiler import ProfileData
 
-from benchmarks.results import read
+from benchmarks.results import read_run
 from transformer_jax.config import (
     Config,
     DataConfig,
@@ -132,7 +132,7 @@ def test_a_run_folder_holds_what_translation_and_the_reader_need(recipe, finishe
 def test_the_results_of_a_run_can_be_recorded(recipe, finished, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/numbers.py").write_text("from transformer_jax.config import Config\nconfig = Config()\n")
-    found = read(finished / "results.json", tmp_path)
+    found = read_run(finished / "results.json", tmp_path)
     assert "--training.steps 12" in found.command
 
 
