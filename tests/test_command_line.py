@@ -8,22 +8,22 @@ from documented import ROOT
 
 import transformer_jax
 from transformer_jax.__main__ import COMMANDS, dispatch
-from transformer_jax.commands.cli import run
+from transformer_jax.commands.cli import run_command
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no command is given. Choose one of train, "),
-        (["plto"], "there is no command plto. Did you mean plot?"),
-        (["zzz"], "there is no command zzz. Choose one of train, "),
+        ([], "no command given. Choose one of train, "),
+        (["plto"], "unknown command plto. Did you mean plot?"),
+        (["zzz"], "unknown command zzz. Choose one of train, "),
         (["plot"], "python -m transformer_jax plot --help"),
         (["plot", "a.npz", "--output", "a.pdf", "--laier", "1"], "Did you mean --layer?"),
         (["plot", "a.npz", "--output", "a.pdf", "--kind", "self"], "--kind"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, message, capsys):
-    assert run(dispatch, arguments) == 2
+    assert run_command(dispatch, arguments) == 2
     written = capsys.readouterr()
     assert written.out == ""
     assert written.err.count("\n") == 1
@@ -31,21 +31,21 @@ def test_wrong_use_is_one_line(arguments, message, capsys):
 
 
 def test_help_names_every_command(capsys):
-    assert run(dispatch, ["--help"]) == 0
+    assert run_command(dispatch, ["--help"]) == 0
     shown = capsys.readouterr().out
     for name, (_, line) in COMMANDS.items():
         assert f"  {name:<10} {line}\n" in shown
 
 
 def test_version_is_the_package_s(capsys):
-    assert run(dispatch, ["--version"]) == 0
+    assert run_command(dispatch, ["--version"]) == 0
     assert capsys.readouterr().out == f"transformer_jax {transformer_jax.__version__}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_what_it_does(name, capsys):
     with pytest.raises(SystemExit) as end:
-        run(dispatch, [name, "--help"])
+        run_command(dispatch, [name, "--help"])
     assert end.value.code == 0
     assert f"usage: python -m transformer_jax {name}" in capsys.readouterr().out
 
@@ -69,7 +69,7 @@ def test_plotting_needs_no_jax():
         "import sys\n"
         "from transformer_jax.__main__ import dispatch\n"
         "try: dispatch(['plot', 'none.npz', '--output', 'a.pdf'])\n"
-        "except Exception as error: assert 'no such file' in str(error), error\n"
+        "except Exception as error: assert 'does not exist' in str(error), error\n"
         "sys.exit('jax' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

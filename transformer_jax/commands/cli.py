@@ -31,8 +31,8 @@ NOISY_LIBRARIES = (
 def run_command(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    The status is 0 for success, 2 for wrong use or bad input, 1 for a failure, and 128 + N for signal N. An error is one
-    line on standard error. A traceback is also printed if --debug is given or the error is unexpected.
+    The status is 0 for success, 1 for a failure, 2 for wrong use or bad input, and 128 + N for signal N. An error is
+    one line on standard error. A traceback is also printed if --debug is given or the error is unexpected.
 
     main: the function to call with the arguments.
     arguments: default: those of the process.

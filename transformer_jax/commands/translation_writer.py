@@ -1,0 +1,169 @@
+"""The outputs of ``translate``: lines of text or JSON, attention files, word alignments and scores."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from transformer_jax.commands.streams import open_output, output_errors
+
+if TYPE_CHECKING:
+    from transformer_jax.attention.explorer import PageWriter
+    from transformer_jax.attention.weights import Attention
+    from transformer_jax.commands.translate import TranslateCommand
+    from transformer_jax.decoding.translator import Translation, Translator
+
+LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+"""All characters that some program treats as the end of a line."""
+
+
+class TranslationWriter(NamedTuple):
+    """The open outputs of a ``translate`` command.
+
+    command: the options.
+    translator: the model, which also computes attention and word alignments.
+    output: the file or stream of the translations.
+    alignments: the file of the word alignments, if requested.
+    page: the attention page, if requested.
+    """
+
+    command: TranslateCommand
+    translator: Translator
+    output: TextIO
+    alignments: TextIO | None
+    page: PageWriter | None
+
+    def write_block(self, first: int, texts: list[str], n_best_lists: Sequence[list[Translation]]) -> None:
+        """Write the translations of consecutive texts, then their word alignments.
+
+        first: the line number of the first text.
+        n_best_lists: the translations of each text, the best first.
+        """
+        for number, translations in enumerate(n_best_lists, start=first):
+            best = translations[0]
+            attention = compute_attention(self.translator, best) if self.page or self.command.jsonl else None
+            if self.page and self.command.attention:
+                write_attention(self.command.attention, self.page, number, best, attention)
+            with output_errors(self.command.output, "--output"):
+                self._write_lines(number, translations, attention)
+        if self.alignments is not None:
+            with output_errors(self.command.alignments, "--alignments"):
+                best_translations = [translations[0] for translations in n_best_lists]
+                write_alignments(self.alignments, self.translator, texts, best_translations)
+        with output_errors(self.command.output, "--output"):
+            self.output.flush()
+
+    def _write_lines(self, number: int, translations: list[Translation], best_attention: Attention | None) -> None:
+        """Write the translations of one text. ``best_attention`` belongs to the first of them."""
+        for rank, translation in enumerate(translations):
+            if self.command.jsonl:
+                attention = best_attention if rank == 0 else compute_attention(self.translator, translation)
+                line = json.dumps(_json_record(number, translation, attention), ensure_ascii=False)
+                # Escapes keep these characters in the text without ending the line.
+                line = LINE_BREAKS.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+            elif self.command.n_best > 1:
+                line = f"{number}\t{translation.score:.4f}\t{replace_line_breaks(translation.text)}"
+            else:
+                line = replace_line_breaks(translation.text)
+            print(line, file=self.output)
+
+
+@contextlib.contextmanager
+def open_writer(command: TranslateCommand, translator: Translator, workdir: Path) -> Iterator[TranslationWriter]:
+    """Open the outputs that the command requests. Each file gets its name when it is complete."""
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(open_output(command.output))
+        alignments, page = None, None
+        if command.alignments is not None:
+            alignments = stack.enter_context(open_output(command.alignments, "--alignments"))
+        if command.attention is not None:
+            page = stack.enter_context(open_attention_page(command.attention, workdir, translator.step))
+        yield TranslationWriter(command, translator, output, alignments, page)
+
+
+@contextlib.contextmanager
+def open_attention_page(directory: Path, workdir: Path, step: int | None) -> Iterator[PageWriter]:
+    """Open index.html, which shows the attention of all sentences and, if it was measured, the importance of each head.
+
+    step: the training step of the model. Head importance of another step is not shown, with a warning.
+    """
+    from transformer_jax.attention import head_importance
+    from transformer_jax.attention.explorer import open_page
+
+    importance_path, page_path = workdir / head_importance.HEAD_IMPORTANCE_FILE, directory / "index.html"
+    importance = head_importance.HeadImportance.load(importance_path) if importance_path.exists() else None
+    if importance is not None and importance.step != step:
+        logging.warning(
+            f"{importance_path} was measured at step {importance.step}, but the model is from step {step}: "
+            "it is not shown. Measure it again with python -m transformer_jax ablate."
+        )
+        importance = None
+    with open_page(page_path, importance) as page:
+        yield page
+    if page.left_out:
+        logging.warning(f"{page_path}: {page.left_out}")
+    if page.is_empty and page_path.exists():
+        logging.warning(f"{page_path} is from an earlier call: no line of this one has attention.")
+
+
+def compute_attention(translator: Translator, translation: Translation) -> Attention | None:
+    """Return the attention weights of a translation, None if its text was split or has no letters."""
+    return translator.attention(translation.source, translation) if translation.has_attention else None
+
+
+def write_attention(
+    directory: Path, page: PageWriter, number: int, translation: Translation, attention: Attention | None
+) -> None:
+    """Write the attention of line ``number``: its weights, its pictures and its part of the page."""
+    if attention is None:
+        logging.warning(f"line {number} has no letters or was translated in parts: no attention is written for it.")
+        return
+    from transformer_jax.attention.heat_maps import save_pictures
+
+    if not translation.text.strip():
+        logging.warning(f"line {number} has an empty translation: its attention is that of the end token alone.")
+    attention.save(directory / f"{number}.npz")
+    save_pictures(attention, directory, str(number))
+    page.add(number, attention)
+
+
+def write_alignments(
+    output: TextIO, translator: Translator, texts: list[str], translations: Sequence[Translation]
+) -> None:
+    """Write one line per text: the links between its words and those of its translation."""
+    from transformer_jax.alignment.error_rate import format_links
+    from transformer_jax.alignment.word_links import word_links
+
+    for links in word_links(translator, texts, translations):
+        print(format_links(links), file=output)
+
+
+def print_scores(translations: Sequence[str], references: Sequence[str], language: str) -> None:
+    """Print sacreBLEU and chrF of the translations, with their signatures, to standard error."""
+    from transformer_jax.evaluation import score
+
+    for name, result in score(translations, references, language).items():
+        print(f"{name} {result.value:.2f}  {result.signature}", file=sys.stderr)
+
+
+def replace_line_breaks(text: str) -> str:
+    """Return the text with a space for each line break, so that output and input have the same number of lines."""
+    return LINE_BREAKS.sub(" ", text)
+
+
+def _json_record(number: int, translation: Translation, attention: Attention | None) -> dict[str, object]:
+    from transformer_jax.alignment.reading import strongest_source_tokens
+
+    return {
+        "line": number,
+        "text": translation.text,
+        "score": translation.score,
+        "tokens": translation.tokens,
+        "alignment": None if attention is None else strongest_source_tokens(attention),
+    }
