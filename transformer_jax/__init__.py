@@ -1,4 +1,4 @@
-"""The Transformer of "Attention Is All You Need" in JAX and Flax: train it, translate with it, see every head."""
+"""The Transformer of "Attention Is All You Need" in JAX and Flax, for training, translation and attention analysis."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for on first use, so that reading one part does not load the rest."""
+    """Import a public name on first use, so that importing one module does not load all others."""
     if name == "Translator":
         from transformer_jax.decoding.translator import Translator
 

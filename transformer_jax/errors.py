@@ -1,18 +1,18 @@
-"""The ways in which a command ends early: each message names the place, the problem and the remedy, in one line."""
+"""Exceptions that end a command. Each message is one line that names the place, the problem and the remedy."""
 
 from __future__ import annotations
 
 
 class InputError(Exception):
-    """Wrong use or bad input; the command ends with status 2."""
+    """Wrong usage or invalid input. The exit status is 2."""
 
 
 class RunError(Exception):
-    """The command was right but could not be carried out; it ends with status 1."""
+    """A failure of a valid command. The exit status is 1."""
 
 
 class StoppedBySignal(Exception):
-    """A signal ended the command, after its work was saved; it ends with status 128 + signal, as shells have it."""
+    """A stop by a signal, after all work was saved. The exit status is 128 + signal, as in shells."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

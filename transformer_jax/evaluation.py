@@ -1,7 +1,7 @@
-"""Scores of translations: sacreBLEU and chrF on raw text, with the signatures that make them comparable.
+"""Corpus scores of hypotheses: BLEU and chrF as computed by sacreBLEU, with their signatures.
 
-Where the references are tokenised, so are the translations of whoever was trained on such text: sacreBLEU and chrF then
-see both put together again by Moses' rules, and BLEU of the tokens, which many papers report, stands beside them.
+Tokenized references are detected. The text is then detokenized by the rules of Moses before BLEU and chrF are computed,
+and BLEU of the tokens, which many papers report, is added.
 """
 
 from __future__ import annotations
@@ -14,76 +14,87 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from transformer_jax.errors import InputError
 
-TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}
-"""sacreBLEU's tokenizers for languages that do not put single words between spaces; 13a is for all others."""
+SACREBLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}
+"""Language -> sacreBLEU tokenizer, for languages that do not separate words by spaces. All others use 13a."""
 
 
 class Score(NamedTuple):
-    """One metric: value from 0 to 100, and the signature to report with it."""
+    """The result of one metric.
+
+    value: from 0 to 100.
+    signature: the settings of sacreBLEU, to be reported with the value.
+    """
 
     value: float
     signature: str
 
 
-def score(translations: Sequence[str], references: Sequence[str], language: str = "en") -> dict[str, Score]:
-    """Corpus BLEU and chrF as sacreBLEU computes them (Post 2018; Popović 2015).
+def score(hypotheses: Sequence[str], references: Sequence[str], language: str = "en") -> dict[str, Score]:
+    """Return corpus BLEU and chrF of sacreBLEU (Post 2018; Popović 2015).
 
-    Tokenised references give "BLEU-tokenized" as well, which is that of Moses' multi-bleu.perl; if they are also
-    lower-cased, case does not count, as the signatures say. language: by whose rules tokens become text again, and
-    text is cut into words, as the signature says, too.
+    If the references are tokenized, the result also contains "BLEU-tokenized", which equals the score of Moses'
+    multi-bleu.perl. If they are also lower-cased, case is ignored. The signatures state both.
 
-    Raises InputError if the numbers of lines differ or are 0, or if every reference is blank. A blank one of a
-    translation that is not is reported.
+    language: target language, which selects sacreBLEU's tokenizer and the rules of detokenization.
+
+    Raises InputError if the numbers of lines differ or are 0, or if every reference is blank. Logs a warning if a
+    reference is blank and its hypothesis is not.
     """
-    _require_references(translations, references)
+    _require_references(hypotheses, references)
     tokenized = is_tokenized(references)
     lowercase = tokenized and "".join(references).islower()
-    text = translations, references
+    text = hypotheses, references
     if tokenized:
-        logging.info("the references are tokenised: BLEU and chrF are of the text that Moses' rules make of the tokens")
-        text = detokenize(translations, language), detokenize(references, language)
+        logging.info(
+            "the references are tokenized: BLEU and chrF are computed after detokenization by the rules of Moses"
+        )
+        text = detokenize(hypotheses, language), detokenize(references, language)
     scores = {
-        "BLEU": _scored(BLEU(lowercase=lowercase, tokenize=TOKENIZERS.get(language[:2])), *text),
-        "chrF": _scored(CHRF(lowercase=lowercase), *text),
+        "BLEU": _corpus_score(BLEU(lowercase=lowercase, tokenize=SACREBLEU_TOKENIZERS.get(language[:2])), *text),
+        "chrF": _corpus_score(CHRF(lowercase=lowercase), *text),
     }
     if tokenized:
-        of_tokens = BLEU(lowercase=lowercase, tokenize="none", force=True)  # Not warned: tokens are what is meant.
-        scores["BLEU-tokenized"] = _scored(of_tokens, translations, references)
+        # force=True suppresses sacreBLEU's warning about tokenized text, which is intended here.
+        token_bleu = BLEU(lowercase=lowercase, tokenize="none", force=True)
+        scores["BLEU-tokenized"] = _corpus_score(token_bleu, hypotheses, references)
     return scores
 
 
 def is_tokenized(lines: Sequence[str]) -> bool:
-    """Whether a tenth of the lines and most of those with a full stop at the end have it apart from the last word."""
-    ends = [line.rstrip()[-2:] for line in lines]
-    apart = sum(end == " ." for end in ends)
-    return apart > sum(end.endswith(".") for end in ends) / 2 and 10 * apart >= len(lines)
+    """Return whether final full stops show that the text is tokenized.
+
+    A space must precede the full stop in at least a tenth of all lines and in most of the lines that end in one.
+    """
+    endings = [line.rstrip()[-2:] for line in lines]
+    separated = sum(ending == " ." for ending in endings)
+    return separated > sum(ending.endswith(".") for ending in endings) / 2 and 10 * separated >= len(lines)
 
 
 def detokenize(lines: Sequence[str], language: str) -> list[str]:
-    """Tokens put together to text by the rules of Moses' detokenizer.perl."""
+    """Return the lines detokenized by the rules of Moses' detokenizer.perl."""
     from sacremoses import MosesDetokenizer
 
     detokenizer = MosesDetokenizer(language)
     return [detokenizer.detokenize(line.split()) for line in lines]
 
 
-def _scored(metric: BLEU | CHRF, translations: Sequence[str], references: Sequence[str]) -> Score:
-    value = metric.corpus_score(list(translations), [list(references)]).score
+def _corpus_score(metric: BLEU | CHRF, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    value = metric.corpus_score(list(hypotheses), [list(references)]).score
     return Score(value, str(metric.get_signature()))
 
 
-def _require_references(translations: Sequence[str], references: Sequence[str]) -> None:
-    if len(translations) != len(references) or not references:
+def _require_references(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    if len(hypotheses) != len(references) or not references:
         raise InputError(
-            f"{len(translations)} translations cannot be scored against {len(references)} references. "
-            "Give one reference line for each translation."
+            f"there are {len(hypotheses)} translations but {len(references)} references. "
+            "Give one reference line per translation."
         )
     blank = [number for number, line in enumerate(references, 1) if not line.strip()]
     if len(blank) == len(references):
-        raise InputError(f"all {len(blank)} references are blank. Give the translations to compare with.")
-    missing = [number for number in blank if translations[number - 1].strip()]
+        raise InputError(f"all {len(blank)} references are blank. Give references with text.")
+    missing = [number for number in blank if hypotheses[number - 1].strip()]
     if missing:
         logging.warning(
-            f"{len(missing)} references are blank, the first on line {missing[0]}, where there is a translation: it "
-            "counts as wrong"
+            f"{len(missing)} references are blank, the first on line {missing[0]}, but their translations are not. "
+            "These translations count as wrong."
         )

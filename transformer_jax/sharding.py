@@ -1,6 +1,6 @@
-"""The device mesh, and one table that says how each parameter is divided over it.
+"""The device mesh and the sharding of every array over it.
 
-The model is plain mathematics; jit and these shardings make it run on one device or on a pod.
+The model contains no sharding code. ``jax.jit`` with these shardings runs it on one device or on a pod.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformer_jax.errors import InputError
 AXES = ("data", "fsdp", "tensor")
 
 BATCH_AXES = ("data", "fsdp")
-"""The mesh axes that divide the rows of a batch."""
+"""Mesh axes over which the rows of a batch are divided."""
 
 SHARDING_RULES: tuple[tuple[str, P], ...] = (
     (r"(embeddings|projection)/table$", P(("tensor", "fsdp"), None)),
@@ -30,39 +30,45 @@ SHARDING_RULES: tuple[tuple[str, P], ...] = (
     (r"(w_(query|key|value)|widen)/bias$", P("tensor")),
     (r"narrow/kernel$", P("tensor", "fsdp")),
 )
-"""Parameter path -> the mesh axes that divide each of its axes. What no rule names is replicated: norms and output
-biases.
+"""Regular expression for a parameter path -> mesh axes over which each array axis is divided.
+
+Parameters that match no rule (layer normalization and output biases) are replicated.
 """
 
 
 def make_mesh(config: MeshConfig) -> Mesh:
-    """Arrange all devices as (data, fsdp, tensor). Raises InputError if the sizes do not multiply to their number."""
+    """Return a mesh (data, fsdp, tensor) of all devices.
+
+    Raises InputError if the product of the sizes is not the number of devices.
+    """
     devices = len(jax.devices())
     sizes = [config.data, config.fsdp, config.tensor]
-    known = math.prod(size for size in sizes if size != -1)
-    if sizes.count(-1) == 1 and known > 0 and devices % known == 0:
-        sizes[sizes.index(-1)] = devices // known
+    fixed = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) == 1 and fixed > 0 and devices % fixed == 0:
+        sizes[sizes.index(-1)] = devices // fixed
     if math.prod(sizes) != devices or min(sizes) < 1:
         raise InputError(
             f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {devices} devices. "
-            f"Choose sizes whose product is {devices}, with -1 for at most one of them."
+            f"Set --mesh.data, --mesh.fsdp and --mesh.tensor to sizes whose product is {devices}. "
+            "One of them may be -1: it then uses all remaining devices."
         )
-    # Auto axes: the compiler places what the rules leave open. Explicit ones make flax's lookups fail.
+    # Auto axes let the compiler choose the shardings that the rules leave open. With Explicit axes, flax's embedding
+    # lookups fail.
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def batch_multiple(mesh: Mesh) -> int:
-    """The number of parts into which the rows of a batch are divided."""
+    """Return the number of shards of a batch. Every batch size is a multiple of it."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows divided over the data and fsdp axes."""
+    """Return the sharding of a batch: its rows are divided over the data and fsdp axes."""
     return NamedSharding(mesh, P(BATCH_AXES))
 
 
 def state_shardings(mesh: Mesh, shapes: Any) -> Any:
-    """A sharding for each leaf of a tree of shapes: optimizer moments and averages lie where their parameters lie."""
+    """Return a sharding for each leaf of a training state. Moments and averages are sharded like their parameters."""
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         return NamedSharding(mesh, _partition_spec(mesh, path, leaf.shape))
@@ -71,52 +77,60 @@ def state_shardings(mesh: Mesh, shapes: Any) -> Any:
 
 
 def with_shardings(mesh: Mesh, shapes: Any) -> Any:
-    """A tree of shapes with their shardings."""
-    shardings = state_shardings(mesh, shapes)
-    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, shardings)
+    """Return the shapes of a training state with their shardings."""
+
+    def add_sharding(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(add_sharding, shapes, state_shardings(mesh, shapes))
 
 
 def gather_over_fsdp(mesh: Mesh, params: Any) -> Any:
-    """Parameters as the layers use them: whole over fsdp, still divided over tensor.
+    """Gather parameters over the fsdp axis for use in the layers. They stay divided over the tensor axis.
 
-    Left to itself the compiler may also gather the table of embeddings over tensor, or divide activations as the
-    parameters are.
+    Without this constraint the compiler may also gather the embedding table over the tensor axis, or divide activations
+    in the way the parameters are divided.
     """
 
     def gather(path: tuple[Any, ...], leaf: Any) -> Any:
-        kept = ("tensor" if "tensor" in (axes or ()) else None for axes in _partition_spec(mesh, path, leaf.shape))
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, P(*kept)))
+        spec = _partition_spec(mesh, path, leaf.shape)
+        tensor_only = P(*("tensor" if "tensor" in (axes or ()) else None for axes in spec))
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, tensor_only))
 
     return jax.tree_util.tree_map_with_path(gather, params)
 
 
 def _partition_spec(mesh: Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -> P:
-    """The rule for a leaf, without the mesh axes that do not divide it: a prime number of words is replicated."""
+    """Return the rule for a leaf, without mesh axes whose size does not divide the array axis.
+
+    For example, an embedding table with a prime number of rows is replicated.
+    """
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     spec = next((spec for pattern, spec in SHARDING_RULES if re.search(pattern, name)), P())
 
-    def keep(size: int, axes: Any) -> Any:
+    def dividing_axes(size: int, axes: Any) -> Any:
         names = (axes,) if isinstance(axes, str) else axes or ()
         while size % math.prod(mesh.shape[name] for name in names):
             names = names[:-1]
         return names or None
 
-    return P(*(keep(size, axes) for size, axes in zip(shape, spec, strict=False)))
+    return P(*(dividing_axes(size, axes) for size, axes in zip(shape, spec, strict=False)))
 
 
 def batch_shard(mesh: Mesh) -> tuple[int, int]:
-    """Which part of every batch's rows this process holds, and of how many parts. Processes that divide a layer among
-    them, over the axis tensor, hold the same rows.
+    """Return the index of the batch shard that this process loads, and the number of shards.
+
+    Processes that divide layers among them, over the tensor axis, load the same shard.
     """
-    divided = batch_sharding(mesh).devices_indices_map((batch_multiple(mesh),))
-    held: dict[int, set[int]] = {}
-    for device, (rows,) in divided.items():
-        held.setdefault(device.process_index, set()).add(rows.start or 0)  # type: ignore[attr-defined]
-    parts = sorted({tuple(sorted(rows)) for rows in held.values()})
-    return parts.index(tuple(sorted(held[jax.process_index()]))), len(parts)
+    rows_per_device = batch_sharding(mesh).devices_indices_map((batch_multiple(mesh),))
+    rows_per_process: dict[int, set[int]] = {}
+    for device, (rows,) in rows_per_device.items():
+        rows_per_process.setdefault(device.process_index, set()).add(rows.start or 0)  # type: ignore[attr-defined]
+    shards = sorted({tuple(sorted(rows)) for rows in rows_per_process.values()})
+    return shards.index(tuple(sorted(rows_per_process[jax.process_index()]))), len(shards)
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """Hand this process's rows of a batch to its devices; together they are the global batch."""
+    """Transfer this process's rows to its devices. The rows of all processes form the global batch."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)
