@@ -24,8 +24,8 @@ import tyro
 from benchmarks.record import Spread, measure_in_turn, read_baseline, report, require_packages, spread_of
 from transformer_jax.commands.cli import use_compilation_cache
 from transformer_jax.data.sources import read_lines
-from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.search import max_parallel_batches, max_target_length, search
+from transformer_jax.decoding.search_inputs import SpecialIds
 from transformer_jax.decoding.translator import Translator
 
 Sentences = list[list[int]]
@@ -59,7 +59,7 @@ def ours(translator: Translator, threads: int) -> Decode:
     special_ids = SpecialIds(*translator.tokenizers.target.special_ids)
 
     def decode(sources: Sentences, beam: int) -> Sentences:
-        n_best_lists = search(translator.model, translator.params, sources, special_ids, beam, length_penalty=0.6)
+        n_best_lists = search(translator.model, translator.params, sources, special_ids, beam, alpha=0.6)
         return [list(best.ids[:-1]) for best, *_ in n_best_lists]
 
     return decode

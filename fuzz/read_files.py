@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing of what reads files: whatever the bytes are, a reader gives good pairs or one InputError.
+"""Coverage-guided fuzzing of the file readers: any bytes must give valid data or one InputError.
 
     pip install -r requirements-fuzz.txt && python fuzz/read_files.py -max_total_time=600 fuzz/corpus
 
-The folder keeps what reaches new code, for the next time. A finding is printed with its traceback, and the bytes that
-lead to it are kept in a file ``crash-...``, which the program takes in place of the folder to show it again.
+The directory keeps inputs that reach new code, for later runs. A failure is printed with its traceback, and its input
+is saved as ``crash-...``. To repeat it, pass that file instead of the directory.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 with atheris.instrument_imports(include=["transformer_jax"]):
-    from transformer_jax.commands.translate import read as read_lines
+    from transformer_jax.commands.streams import decode_lines
     from transformer_jax.config import Config, TokenizerConfig, load_config, save_config
-    from transformer_jax.data import sources
+    from transformer_jax.data import text_files
     from transformer_jax.data.sources import Pair, open_pairs
     from transformer_jax.data.tokenizers import Tokenizer, train_tokenizers
     from transformer_jax.errors import InputError
 
-FOLDER = Path(tempfile.mkdtemp(prefix="fuzz"))
-sources.LONGEST = 4096  # So that a line that is too long is found.
+DIRECTORY = Path(tempfile.mkdtemp(prefix="fuzz"))
+text_files.MAX_LINE_BYTES = 4096  # Low enough for the fuzzer to exceed.
 
 
 def require_one_line(error: InputError) -> None:
-    """As all messages are."""
+    """Fail if an error message has several lines."""
     assert "\n" not in str(error)
 
 
-def read(locator: str) -> None:
-    """Read the same file twice, once with bad rows refused, once with them skipped."""
+def read_pairs(locator: str) -> None:
+    """Read a file twice: once refusing bad rows and once skipping them."""
     results: dict[str, list[Pair]] = {}
     for on_error in ("refuse", "skip"):
         pairs = open_pairs(locator, "en", "de", "train", on_error)  # type: ignore[arg-type]
@@ -48,66 +48,66 @@ def read(locator: str) -> None:
         except InputError as error:
             require_one_line(error)
             continue
-        assert results[on_error], "no pairs are an error"
+        assert results[on_error], "a file without pairs must be an error"
         for text in (text for pair in results[on_error] for text in pair):
             assert text.strip()
             assert "\0" not in text
             text.encode()
     if "refuse" in results:
-        assert results["skip"] == results["refuse"], "what is good is not skipped"
+        assert results["skip"] == results["refuse"], "skipping must keep all rows of a valid file"
 
 
-def text(content: bytes) -> None:
-    """Two files, of which the second begins after the first byte 254, which no UTF-8 has."""
+def read_text_pair(content: bytes) -> None:
+    """Read two parallel text files, separated by the first byte 254, which never occurs in UTF-8."""
     english, _, german = content.partition(b"\xfe")
-    (FOLDER / "x.en").write_bytes(english)
-    (FOLDER / "x.de").write_bytes(german)
-    read(f"{FOLDER}/x.{{lang}}")
+    (DIRECTORY / "x.en").write_bytes(english)
+    (DIRECTORY / "x.de").write_bytes(german)
+    read_pairs(f"{DIRECTORY}/x.{{lang}}")
 
 
-def file(suffix: str) -> Callable[[bytes], None]:
-    """One file, as it is or, behind a NUL, to be compressed first."""
+def file_target(suffix: str) -> Callable[[bytes], None]:
+    """Return a target that reads one file, and compresses the content first if it starts with NUL."""
     compress = {".gz": lambda data: gzip.compress(data, 1), ".xz": lambda data: lzma.compress(data, preset=0)}
 
-    def one(content: bytes) -> None:
-        path = FOLDER / f"x{suffix}"
-        packed = content[:1] == b"\0" and path.suffix in compress
-        path.write_bytes(compress[path.suffix](content[1:]) if packed else content)
-        read(str(path))
+    def read_content(content: bytes) -> None:
+        path = DIRECTORY / f"x{suffix}"
+        is_raw = content[:1] == b"\0" and path.suffix in compress
+        path.write_bytes(compress[path.suffix](content[1:]) if is_raw else content)
+        read_pairs(str(path))
 
-    return one
+    return read_content
 
 
-def lines(content: bytes) -> None:
-    """What is to be translated: as many lines as there are line feeds, and one more for what follows the last."""
-    found = list(read_lines(io.BytesIO(content), "x"))
-    assert len(found) == len(content.removesuffix(b"\n").split(b"\n")) if content else not found
-    for line in found:
+def read_input_lines(content: bytes) -> None:
+    """Read lines to translate: one per line feed, plus the rest after the last one."""
+    lines = list(decode_lines(io.BytesIO(content), "x"))
+    assert len(lines) == len(content.removesuffix(b"\n").split(b"\n")) if content else not lines
+    for line in lines:
         assert "\n" not in line
         line.encode()
 
 
-def run_file(load: Callable[[Path], object]) -> Callable[[bytes], None]:
-    """A file of a run folder."""
+def run_file_target(load: Callable[[Path], object]) -> Callable[[bytes], None]:
+    """Return a target that loads a file of a run directory."""
 
-    def one(content: bytes) -> None:
-        (FOLDER / "x.json").write_bytes(content)
-        load(FOLDER / "x.json")
+    def load_content(content: bytes) -> None:
+        (DIRECTORY / "x.json").write_bytes(content)
+        load(DIRECTORY / "x.json")
 
-    return one
+    return load_content
 
 
 TARGETS: list[Callable[[bytes], None]] = [
-    text,
-    lines,
-    *map(file, (".tsv", ".tsv.gz", ".tsv.xz", ".jsonl", ".jsonl.gz", ".parquet")),
-    run_file(load_config),
-    run_file(Tokenizer.load),
+    read_text_pair,
+    read_input_lines,
+    *map(file_target, (".tsv", ".tsv.gz", ".tsv.xz", ".jsonl", ".jsonl.gz", ".parquet")),
+    run_file_target(load_config),
+    run_file_target(Tokenizer.load),
 ]
 
 
-def one_input(data: bytes) -> None:
-    """The first byte chooses the reader."""
+def run_target(data: bytes) -> None:
+    """Run the target that the first byte selects on the rest."""
     if not data:
         return
     try:
@@ -116,16 +116,16 @@ def one_input(data: bytes) -> None:
         require_one_line(error)
 
 
-def write_seeds(folder: Path) -> None:
-    """A good file of each kind to begin with."""
+def write_seeds(directory: Path) -> None:
+    """Write a valid file of every kind as seed."""
     import pyarrow
     import pyarrow.parquet
 
     rows = [{"en": "The house is red.", "de": "Das Haus ist rot."}, {"en": "日本 🙂", "de": "Japan 🙂"}]
     tsv = "".join(f"{row['en']}\t{row['de']}\n" for row in rows).encode()
     jsonl = "".join(json.dumps(row) + "\n" + json.dumps({"translation": row}) + "\n" for row in rows).encode()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), FOLDER / "x.parquet")
-    save_config(Config(), FOLDER / "x.json")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), DIRECTORY / "x.parquet")
+    save_config(Config(), DIRECTORY / "x.json")
     words = [text for row in rows for text in row.values()] * 2
     tokenizers = train_tokenizers(TokenizerConfig("word", size=20), words, words)
     sides = ["\n".join(row[language] for row in rows).encode() for language in ("en", "de")]
@@ -139,17 +139,21 @@ def write_seeds(folder: Path) -> None:
             jsonl,
             gzip.compress(jsonl),
         ),
-        *((FOLDER / "x.parquet").read_bytes(), (FOLDER / "x.json").read_bytes(), tokenizers.source.to_json().encode()),
+        *(
+            (DIRECTORY / "x.parquet").read_bytes(),
+            (DIRECTORY / "x.json").read_bytes(),
+            tokenizers.source.to_json().encode(),
+        ),
     ]
-    for number, content in enumerate(contents):
-        (folder / f"seed{number}").write_bytes(bytes([number]) + content)
+    for index, content in enumerate(contents):
+        (directory / f"seed{index}").write_bytes(bytes([index]) + content)
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        if not name.startswith("-") and not Path(name).is_file():
-            Path(name).mkdir(parents=True, exist_ok=True)
-            write_seeds(Path(name))
+    for argument in sys.argv[1:]:
+        if not argument.startswith("-") and not Path(argument).is_file():
+            Path(argument).mkdir(parents=True, exist_ok=True)
+            write_seeds(Path(argument))
     logging.disable()
-    atheris.Setup(sys.argv, one_input)
+    atheris.Setup(sys.argv, run_target)
     atheris.Fuzz()

@@ -1,4 +1,4 @@
-"""A trained run with post-norm as Hugging Face's Marian."""
+"""A trained post-norm run as a MarianMT model of Hugging Face."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from transformer_jax.model.embeddings import sinusoids
 from transformer_jax.model.layers import LayerNormalization
 
 POSITIONS = 512
-"""Positions for which sinusoids are written."""
+"""Number of positions with sinusoids."""
 
 
 def marian(translator: Translator) -> MarianMTModel:
-    """The model with its weights. Raises InputError for pre-norm, which Marian does not have."""
+    """Return a MarianMT model with the run's weights.
+
+    Raises InputError for pre-norm, which Marian does not have.
+    """
     config, params = translator.config.model, translator.params
     if config.norm == "pre":
         raise InputError("Marian has no pre-norm. Measure a run with --model.norm post.")
@@ -50,13 +53,13 @@ def marian(translator: Translator) -> MarianMTModel:
         _copy(model.model.shared.weight, table)
         for stack in (model.model.encoder, model.model.decoder):
             _copy(stack.embed_positions.weight, positions)
-        for number, layer in enumerate(model.model.encoder.layers):
-            block = params["encoder"][f"blocks_{number}"]
+        for index, layer in enumerate(model.model.encoder.layers):
+            block = params["encoder"][f"blocks_{index}"]
             _attention(layer.self_attn, block["self_attention"])
             _norm(layer.self_attn_layer_norm, block["attention_residual"])
             _feed_forward(layer, block)
-        for number, layer in enumerate(model.model.decoder.layers):
-            block = params["decoder"][f"blocks_{number}"]
+        for index, layer in enumerate(model.model.decoder.layers):
+            block = params["decoder"][f"blocks_{index}"]
             _attention(layer.self_attn, block["self_attention"])
             _norm(layer.self_attn_layer_norm, block["self_residual"])
             _attention(layer.encoder_attn, block["cross_attention"])

@@ -1,10 +1,8 @@
-"""The same model and the same update in PyTorch, as its best user would write them: the loop to be measured against.
+"""The same model and training step in PyTorch, written for speed: the loop to compare with.
 
-Fused attention, one matrix for queries, keys and values, dropout masks from cheap random bytes, projection and loss in
-chunks with the gradients computed in the forward pass, fused Adam; on a GPU also compiled. Arithmetic is in bfloat16 if
-the model's settings say so. Dropout stands where ours does.
-
-Axes: B rows, S source positions, T target positions, D model width, V vocabulary, N tokens of a chunk.
+It has fused attention, one matrix for queries, keys and values, dropout masks from cheap random bytes, a chunked
+projection and loss with gradients in the forward pass, and fused Adam. On a GPU it is also compiled. The config decides
+whether it computes in bfloat16. Dropout is in the same places as in transformer_jax.
 """
 
 from __future__ import annotations
@@ -19,27 +17,27 @@ from transformer_jax.config import ModelConfig
 from transformer_jax.data.batches import Batch
 
 CHUNKS = {"cpu": 256, "cuda": 8192}
-"""Tokens whose logits are held at once."""
+"""Device type -> number of tokens whose logits are in memory at the same time."""
 
 
 class Dropout(nn.Module):
-    """Dropout decided by one random byte a value, eight of them drawn at a time."""
+    """Dropout by one random byte per value, drawn eight at a time."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.dropped = round(rate * 256)
+        self.threshold = round(rate * 256)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop values of ``x`` in training."""
-        if not self.training or not self.dropped:
+        """Drop values of ``x`` in training mode."""
+        if not self.training or not self.threshold:
             return x
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
-        return x * keep * (256 / (256 - self.dropped))
+        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
+        return x * keep * (256 / (256 - self.threshold))
 
 
 class Attention(nn.Module):
-    """Multi-head attention by PyTorch's fused kernel."""
+    """Multi-head attention with PyTorch's fused kernel."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -48,7 +46,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, memory: Tensor | None, mask: Tensor | None, causal: bool = False) -> Tensor:
-        """Attend to ``memory``, or to ``x`` itself."""
+        """Attend to ``memory``, or to ``x`` if that is None."""
         width = x.shape[-1]
         if memory is None:
             query, key, value = self.queries_keys_values(x).chunk(3, dim=-1)
@@ -62,7 +60,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer of the encoder, or with ``cross`` of the decoder."""
+    """One encoder layer, or with ``cross`` one decoder layer."""
 
     def __init__(self, config: ModelConfig, cross: bool) -> None:
         super().__init__()
@@ -75,7 +73,7 @@ class Block(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, memory: Tensor | None, memory_mask: Tensor | None) -> Tensor:
-        """Run the sub-layers, each in its residual connection."""
+        """Apply the sub-layers with their residual connections."""
         causal = self.cross is not None
         sublayers: list[Any] = [lambda y: self.attention(y, None, mask, causal)]
         if self.cross is not None:
@@ -87,89 +85,92 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder with one embedding matrix, which also projects."""
+    """Encoder and decoder with one shared embedding matrix, which is also the projection."""
 
     sinusoids: Tensor
 
-    def __init__(self, config: ModelConfig, vocabulary: int, longest: int) -> None:
+    def __init__(self, config: ModelConfig, vocabulary_size: int, max_length: int) -> None:
         super().__init__()
         width = config.d_model
-        self.table = nn.Parameter(torch.randn(vocabulary, width) * width**-0.5)
+        self.table = nn.Parameter(torch.randn(vocabulary_size, width) * width**-0.5)
         self.encoder = nn.ModuleList(Block(config, cross=False) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(Block(config, cross=True) for _ in range(config.decoder_layers))
-        ends = 2 if config.norm == "pre" else 0
-        self.ends = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in range(ends))
+        stacks = 2 if config.norm == "pre" else 0
+        self.final_norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in range(stacks))
         self.dropout = Dropout(config.dropout)
-        angles = torch.arange(longest)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)
+        angles = torch.arange(max_length)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)
         self.register_buffer("sinusoids", torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Embeddings plus positions."""
+        """Return embeddings plus positions."""
         scaled = functional.embedding(tokens, self.table) * self.table.shape[1] ** 0.5
         return self.dropout(scaled + self.sinusoids[: tokens.shape[1]])
 
-    def forward(self, source: Tensor, source_holds: Tensor, target: Tensor) -> Tensor:
-        """Features of every target position. Padding stands at the end, so the causal mask alone serves the target."""
-        mask = source_holds[:, None, None, :]
+    def forward(self, source: Tensor, source_is_token: Tensor, target: Tensor) -> Tensor:
+        """Return the features of every target position.
+
+        Padding is at the end of a row, so the target needs only the causal mask.
+        """
+        mask = source_is_token[:, None, None, :]
         x = self.embed(source)
         for block in self.encoder:
             x = block(x, mask, None, None)
-        memory = self.ends[0](x) if self.ends else x
+        memory = self.final_norms[0](x) if self.final_norms else x
         y = self.embed(target)
         for block in self.decoder:
             y = block(y, None, memory, mask)
-        return self.ends[1](y) if self.ends else y
+        return self.final_norms[1](y) if self.final_norms else y
 
 
 class ChunkedLoss(torch.autograd.Function):
-    """Projection and smoothed cross-entropy of some tokens; gradients come while a chunk's logits are at hand."""
+    """Projection and smoothed cross-entropy in chunks, with gradients computed in the forward pass."""
 
     @staticmethod
     def forward(context: Any, features: Tensor, table: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-        """The sum of the loss over all tokens."""
-        words = table.shape[0]
+        """Return the sum of the loss over all tokens."""
+        vocabulary_size = table.shape[0]
         feature_gradient, table_gradient = torch.empty_like(features), torch.zeros_like(table)
-        words_table = table.to(features.dtype)
+        projection = table.to(features.dtype)
         total = table.new_zeros(())
         chunk = CHUNKS[features.device.type]
         for start in range(0, len(features), chunk):
-            part, wanted = features[start : start + chunk], targets[start : start + chunk, None]
-            logits = (part @ words_table.T).float()
+            chunk_features, labels = features[start : start + chunk], targets[start : start + chunk, None]
+            logits = (chunk_features @ projection.T).float()
             log_z = logits.logsumexp(-1, keepdim=True)
-            total += (log_z - (1 - smoothing) * logits.gather(1, wanted)).sum() - smoothing * logits.mean(-1).sum()
-            gradient = logits.sub_(log_z).exp_().sub_(smoothing / words)
-            gradient.scatter_add_(1, wanted, gradient.new_full(wanted.shape, smoothing - 1))
+            total += (log_z - (1 - smoothing) * logits.gather(1, labels)).sum() - smoothing * logits.mean(-1).sum()
+            gradient = logits.sub_(log_z).exp_().sub_(smoothing / vocabulary_size)
+            gradient.scatter_add_(1, labels, gradient.new_full(labels.shape, smoothing - 1))
             gradient = gradient.to(features.dtype)
-            torch.mm(gradient, words_table, out=feature_gradient[start : start + chunk])
-            if part.dtype == table.dtype:
-                table_gradient.addmm_(gradient.T, part)
+            torch.mm(gradient, projection, out=feature_gradient[start : start + chunk])
+            if chunk_features.dtype == table.dtype:
+                table_gradient.addmm_(gradient.T, chunk_features)
             else:
-                table_gradient += gradient.T @ part
+                table_gradient += gradient.T @ chunk_features
         context.save_for_backward(feature_gradient, table_gradient)
         return total
 
     @staticmethod
     def backward(context: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """Hand out the gradients of the forward pass."""
+        """Return the gradients of the forward pass."""
         feature_gradient, table_gradient = context.saved_tensors
         return feature_gradient.mul_(scale), table_gradient.mul_(scale), None, None
 
 
 class TorchTraining:
-    """A model, its optimizer, and one update at a time."""
+    """A model with its optimizer and training step."""
 
-    def __init__(self, config: ModelConfig, vocabulary: int, longest: int, smoothing: float = 0.1) -> None:
+    def __init__(self, config: ModelConfig, vocabulary_size: int, max_length: int, smoothing: float = 0.1) -> None:
         torch.manual_seed(0)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = Transformer(config, vocabulary, longest).to(self.device)
+        self.model = Transformer(config, vocabulary_size, max_length).to(self.device)
         self.forward = torch.compile(self.model) if self.device.type == "cuda" else self.model
-        self.arithmetic = torch.autocast(self.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16")
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16")
         self.smoothing = smoothing
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-9, fused=True)
 
     def step(self, batch: Batch) -> Tensor:
-        """Update once; returns the mean loss over the target tokens."""
-        source, holds, target, wanted, counted = (
+        """Do one training step and return the mean loss over the target tokens."""
+        source, source_is_token, target, labels, is_label = (
             torch.from_numpy(x).to(self.device, non_blocking=True)
             for x in (
                 batch.source.astype("int64"),
@@ -179,9 +180,9 @@ class TorchTraining:
                 batch.target_segments != 0,
             )
         )
-        with self.arithmetic:
-            features = self.forward(source, holds, target)[counted]
-        loss = ChunkedLoss.apply(features, self.model.table, wanted[counted], self.smoothing) / len(features)
+        with self.autocast:
+            features = self.forward(source, source_is_token, target)[is_label]
+        loss = ChunkedLoss.apply(features, self.model.table, labels[is_label], self.smoothing) / len(features)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
