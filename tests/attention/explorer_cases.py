@@ -1,4 +1,4 @@
-"""Attention for tests of the explorer: random rows that sum to 1, prime sizes."""
+"""Attention for tests of the explorer: random rows that sum to 1, with prime sizes."""
 
 import numpy as np
 
@@ -12,9 +12,9 @@ ARABIC = ("▁أين", "▁محطة", "▁القطار", "؟", "[EOS]")
 
 
 def words_of(tokens: tuple[str, ...]) -> tuple[int, ...]:
-    """The word of each token that "▁" begins; [EOS] has none."""
-    begun = np.cumsum([token.startswith("▁") for token in tokens]) - 1
-    return tuple(-1 if token == "[EOS]" else max(0, int(word)) for token, word in zip(tokens, begun, strict=True))
+    """Return the word number of each token; "▁" starts a word, and [EOS] belongs to none."""
+    numbers = np.cumsum([token.startswith("▁") for token in tokens]) - 1
+    return tuple(-1 if token == "[EOS]" else max(0, int(word)) for token, word in zip(tokens, numbers, strict=True))
 
 
 def make_attention(
@@ -25,7 +25,7 @@ def make_attention(
     heads: int = 5,
     source_text: str | None = None,
 ) -> Attention:
-    """2 layers in the encoder and 3 in the decoder, 5 heads; some rows are sharp, some flat."""
+    """Return attention with 2 encoder layers, 3 decoder layers and 5 heads; some rows are sharp and some are flat."""
     random = np.random.default_rng(seed)
 
     def rows(layers: int, queries: int, keys: int, hidden: np.ndarray | float = 0.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A sentence pair with random attention, to be drawn."""
+"""A sentence pair with random attention, for tests of pictures."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ SOURCE = ("▁Where", "▁is", "▁the", "▁station", "?")
 TARGET = ("▁Wo", "▁ist", "▁denn", "▁der", "▁Bahnhof", "?", "[EOS]")
 
 
-def attention(source: Sequence[str] = SOURCE, target: Sequence[str] = TARGET, heads: int = 3) -> Attention:
-    """Random rows that sum to 1: 2 layers in the encoder, 1 in the decoder."""
-    random = np.random.default_rng(0)
+def random_attention(source: Sequence[str] = SOURCE, target: Sequence[str] = TARGET, heads: int = 3) -> Attention:
+    """Return random rows that sum to 1: 2 encoder layers and 1 decoder layer."""
+    generator = np.random.default_rng(0)
 
     def rows(*shape: int) -> np.ndarray:
-        weights = random.random(shape, np.float32)
+        weights = generator.random(shape, np.float32)
         return weights / weights.sum(axis=-1, keepdims=True)
 
     s, t = len(source), len(target)

@@ -1,4 +1,4 @@
-"""Captured weights are those of the model that translated, without the padding of the pass that collects them."""
+"""Captured weights equal those of the model's own forward pass, without padding."""
 
 from functools import partial
 
@@ -9,8 +9,8 @@ import pytest
 from numpy.testing import assert_allclose
 from tiny_run import SOURCES, TARGETS, TINY_CONFIG, random_params
 
-from transformer_jax.attention import capture as module
-from transformer_jax.attention.capture import ALTERNATIVES, LENGTHS, capture
+from transformer_jax.attention import capture
+from transformer_jax.attention.capture import LENGTH_MULTIPLE, MAX_ALTERNATIVES, capture_attention
 from transformer_jax.data.tokenizers import train_tokenizers
 from transformer_jax.model.transformer import Transformer
 
@@ -27,68 +27,69 @@ def case(tokenizers):
 
 
 def encoded(tokenizer, length):
-    """A text of marks that no merge joins, and its token ids: that many, [EOS] last."""
-    text = "".join("#$%&*+<=>@^|~"[5 * place % 13] for place in range(length - 1))
+    """Return a text of symbols that BPE does not merge, and its ``length`` token ids, the last of which is [EOS]."""
+    text = "".join("#$%&*+<=>@^|~"[5 * index % 13] for index in range(length - 1))
     [ids] = tokenizer.encode([text])
     assert len(ids) == length - 1
     return text, (*ids, tokenizer.eos_id)
 
 
-@pytest.mark.parametrize(("s", "t"), [(7, 5), (1, 1), (LENGTHS, LENGTHS + 1)])
-def test_weights_are_those_of_an_unpadded_pass(s, t, case, tokenizers):
+@pytest.mark.parametrize(("s", "t"), [(7, 5), (1, 1), (LENGTH_MULTIPLE, LENGTH_MULTIPLE + 1)])
+def test_weights_equal_those_of_an_unpadded_pass(s, t, case, tokenizers):
     model, params = case
     (source_text, source), (target_text, target) = encoded(tokenizers.source, s), encoded(tokenizers.target, t)
-    found = capture(model, params, tokenizers, source_text, target_text, source, target)
+    captured = capture_attention(model, params, tokenizers, source_text, target_text, source, target)
     inputs = jnp.asarray([[tokenizers.target.sos_id, *target[:-1]]])
     ones = jnp.ones((1, s), jnp.int32), jnp.ones((1, t), jnp.int32)
     apply = jax.jit(partial(model.apply, mutable=["intermediates"]))
     _, sown = apply({"params": params}, jnp.asarray([source]), inputs, *ones)
     encoder, decoder = sown["intermediates"]["encoder"], sown["intermediates"]["decoder"]
-    assert found.encoder.shape == (1, 2, s, s)
-    assert found.decoder.shape == (2, 2, t, t)
-    assert found.cross.shape == (2, 2, t, s)
-    assert_allclose(found.encoder[0], encoder["blocks_0"]["self_attention"]["attention"][0][0], atol=1e-5)
+    assert captured.encoder.shape == (1, 2, s, s)
+    assert captured.decoder.shape == (2, 2, t, t)
+    assert captured.cross.shape == (2, 2, t, s)
+    assert_allclose(captured.encoder[0], encoder["blocks_0"]["self_attention"]["attention"][0][0], atol=1e-5)
     logits = jax.jit(model.apply)({"params": params}, jnp.asarray([source]), inputs, *ones)[0]
     probabilities = np.asarray(jax.nn.softmax(logits))
-    assert_allclose(found.probabilities, probabilities[range(t), target], rtol=1e-4)
-    assert_allclose(found.alternative_probabilities, np.sort(probabilities)[:, : -ALTERNATIVES - 1 : -1], rtol=1e-4)
-    likeliest = np.argsort(-probabilities)[:, :ALTERNATIVES]
-    assert found.alternatives == tuple(tuple(tokenizers.target.tokens(ids)) for ids in likeliest)
+    assert_allclose(captured.probabilities, probabilities[range(t), target], rtol=1e-4)
+    top_k_probabilities = np.sort(probabilities)[:, : -MAX_ALTERNATIVES - 1 : -1]
+    assert_allclose(captured.alternative_probabilities, top_k_probabilities, rtol=1e-4)
+    top_k_ids = np.argsort(-probabilities)[:, :MAX_ALTERNATIVES]
+    assert captured.alternatives == tuple(tuple(tokenizers.target.tokens(ids)) for ids in top_k_ids)
     for layer in (0, 1):
         block = decoder[f"blocks_{layer}"]
-        assert_allclose(found.decoder[layer], block["self_attention"]["attention"][0][0], atol=1e-5)
-        assert_allclose(found.cross[layer], block["cross_attention"]["attention"][0][0], atol=1e-5)
+        assert_allclose(captured.decoder[layer], block["self_attention"]["attention"][0][0], atol=1e-5)
+        assert_allclose(captured.cross[layer], block["cross_attention"]["attention"][0][0], atol=1e-5)
 
 
-def test_rows_sum_to_1_and_the_decoder_looks_back_only(case, tokenizers):
+def test_rows_sum_to_1_and_the_decoder_is_causal(case, tokenizers):
     (source_text, source), (target_text, target) = encoded(tokenizers.source, 7), encoded(tokenizers.target, 11)
-    found = capture(*case, tokenizers, source_text, target_text, source, target)
-    for weights in (found.encoder, found.decoder, found.cross):
+    captured = capture_attention(*case, tokenizers, source_text, target_text, source, target)
+    for weights in (captured.encoder, captured.decoder, captured.cross):
         assert_allclose(weights.sum(-1), 1, atol=1e-5)
-    assert not np.triu(found.decoder, 1).any()
+    assert not np.triu(captured.decoder, 1).any()
 
 
 def test_tokens_name_rows_and_columns(case, tokenizers):
     [source], [target] = tokenizers.source.encode(["Where is it?"]), tokenizers.target.encode(["Wo ist es?"])
     eos = tokenizers.source.eos_id
-    found = capture(*case, tokenizers, "Where is it?", "Wo ist es?", [*source, eos], [*target, eos])
-    assert found.source_tokens == (*tokenizers.source.tokens(source), "[EOS]")
-    assert found.target_tokens == (*tokenizers.target.tokens(target), "[EOS]")
-    assert found.target_inputs == ("[SOS]", *found.target_tokens[:-1])
-    assert (found.source, found.translation) == ("Where is it?", "Wo ist es?")
-    for words, tokens, text in (
-        (found.source_words, found.source_tokens, found.source),
-        (found.target_words, found.target_tokens, found.translation),
+    captured = capture_attention(*case, tokenizers, "Where is it?", "Wo ist es?", [*source, eos], [*target, eos])
+    assert captured.source_tokens == (*tokenizers.source.tokens(source), "[EOS]")
+    assert captured.target_tokens == (*tokenizers.target.tokens(target), "[EOS]")
+    assert captured.target_inputs == ("[SOS]", *captured.target_tokens[:-1])
+    assert (captured.source, captured.translation) == ("Where is it?", "Wo ist es?")
+    for token_words, tokens, text in (
+        (captured.source_words, captured.source_tokens, captured.source),
+        (captured.target_words, captured.target_tokens, captured.translation),
     ):
         for number, word in enumerate(text.split()):
-            pieces = "".join(token for token, one in zip(tokens, words, strict=True) if one == number)
+            pieces = "".join(token for token, of_word in zip(tokens, token_words, strict=True) if of_word == number)
             assert pieces.lstrip("▁") == word
-        assert words[-1] == -1
+        assert token_words[-1] == -1
 
 
-def test_few_programs_are_compiled(case, tokenizers):
-    before = module._run._cache_size()
+def test_similar_lengths_share_one_compiled_program(case, tokenizers):
+    before = capture._teacher_forced_pass._cache_size()
     for length in (2, 3, 5):
         text, ids = encoded(tokenizers.source, length)
-        capture(*case, tokenizers, text, text, ids, ids)
-    assert module._run._cache_size() - before <= 1
+        capture_attention(*case, tokenizers, text, text, ids, ids)
+    assert capture._teacher_forced_pass._cache_size() - before <= 1

@@ -1,4 +1,4 @@
-"""Pictures show the numbers of the array, each under its own tokens, and every label can be read."""
+"""Heat maps show the weights of the array next to the right tokens, and every label is legible."""
 
 import logging
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from picture_cases import SOURCE, TARGET, attention
+from picture_cases import SOURCE, TARGET, random_attention
 from PIL import Image
 
 from transformer_jax.attention import fonts, heat_maps
@@ -21,17 +21,17 @@ from transformer_jax.errors import InputError, RunError
 
 
 @pytest.fixture(autouse=True)
-def _nothing_reported_before() -> None:
-    fonts._reported.clear()
+def _forget_reported_scripts() -> None:
+    fonts._reported_scripts.clear()
 
 
 @pytest.fixture
 def no_fonts_but_dejavu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    everything = fonts._candidates
+    all_candidates = fonts._candidate_fonts
     monkeypatch.setattr(
         fonts,
-        "_candidates",
-        lambda preferred: (font for font in everything(preferred) if font.name == "DejaVu Sans"),
+        "_candidate_fonts",
+        lambda preferred: (font for font in all_candidates(preferred) if font.name == "DejaVu Sans"),
     )
     fonts.find_fonts.cache_clear()
     yield
@@ -39,7 +39,7 @@ def no_fonts_but_dejavu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def draw(attention: Attention, kind: AttentionKind, layer: int) -> Figure:
-    return heat_maps._compose(attention, kind, layer)[0]
+    return heat_maps._draw_layer(attention, kind, layer)[0]
 
 
 def key_labels(axes: Axes) -> list[Text]:
@@ -55,7 +55,7 @@ def words(labels: list[Text]) -> tuple[str, ...]:
 
 
 def maps(figure: Figure) -> list[Axes]:
-    """All axes but the colour bar."""
+    """Return all axes except the colour bar."""
     return figure.axes[:-1]
 
 
@@ -67,10 +67,10 @@ def maps(figure: Figure) -> list[Axes]:
         ("cross", TARGET, SOURCE),
     ],
 )
-def test_each_head_shows_its_numbers_under_its_tokens(kind: AttentionKind, queries: tuple, keys: tuple) -> None:
-    one = attention()
-    for layer, weights in enumerate(getattr(one, kind)):
-        figure = draw(one, kind, layer)
+def test_each_map_shows_its_weights_and_tokens(kind: AttentionKind, queries: tuple, keys: tuple) -> None:
+    attention = random_attention()
+    for layer, weights in enumerate(getattr(attention, kind)):
+        figure = draw(attention, kind, layer)
         assert len(maps(figure)) == 3
         for axes, expected in zip(maps(figure), weights, strict=True):
             np.testing.assert_array_equal(axes.images[0].get_array(), expected)
@@ -79,8 +79,8 @@ def test_each_head_shows_its_numbers_under_its_tokens(kind: AttentionKind, queri
             assert words(key_labels(axes)) == keys
 
 
-def test_row_0_is_at_the_top_and_column_0_at_the_left_and_labels_stand_beside_their_cells() -> None:
-    figure = draw(attention(), "cross", 0)
+def test_labels_align_with_rows_from_the_top_and_columns() -> None:
+    figure = draw(random_attention(), "cross", 0)
     for axes in maps(figure):
         frame = axes.get_window_extent()
         for row, label in enumerate(query_labels(axes)):
@@ -95,11 +95,11 @@ def test_row_0_is_at_the_top_and_column_0_at_the_left_and_labels_stand_beside_th
             assert box.y0 > frame.y1
 
 
-def test_the_pixel_of_a_cell_has_the_colour_of_its_weight(tmp_path: Path) -> None:
-    one = attention()
-    one.cross[0] = 0
-    one.cross[0, :, 1, 3] = 1  # Row 1, column 3 black, all others white.
-    figure = draw(one, "cross", 0)
+def test_cell_pixels_have_the_colour_of_the_weight(tmp_path: Path) -> None:
+    attention = random_attention()
+    attention.cross[0] = 0
+    attention.cross[0, :, 1, 3] = 1  # Row 1, column 3 is black, all others are white.
+    figure = draw(attention, "cross", 0)
     figure.savefig(tmp_path / "a.png")
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("L"))
     for axes in maps(figure):
@@ -109,8 +109,8 @@ def test_the_pixel_of_a_cell_has_the_colour_of_its_weight(tmp_path: Path) -> Non
         assert pixels[round(len(pixels) - y), round(x)] > 250
 
 
-def test_cells_are_square_and_whole_pixels() -> None:
-    for axes in maps(draw(attention(), "cross", 0)):
+def test_cells_are_squares_of_whole_pixels() -> None:
+    for axes in maps(draw(random_attention(), "cross", 0)):
         frame = axes.get_window_extent()
         assert frame.width / len(SOURCE) == pytest.approx(frame.height / len(TARGET))
         assert frame.width / len(SOURCE) == pytest.approx(round(frame.width / len(SOURCE)))
@@ -123,8 +123,8 @@ ARABIC = ("▁أين", "▁المحطة", "▁القديمة", "؟", "[EOS]")
 @pytest.mark.parametrize(
     ("source", "target"), [(SOURCE, TARGET), (LONG, (*LONG[1:], "[EOS]")), (SOURCE, ARABIC), (("a",), ("[EOS]",))]
 )
-def test_no_label_touches_another_or_leaves_the_picture(source: tuple, target: tuple) -> None:
-    figure = draw(attention(source, target, heads=2), "cross", 0)
+def test_labels_neither_overlap_nor_exceed_the_picture(source: tuple, target: tuple) -> None:
+    figure = draw(random_attention(source, target, heads=2), "cross", 0)
     figure.draw_without_rendering()
     titles = [axes.title for axes in maps(figure)]
     bar = figure.axes[-1]
@@ -140,12 +140,12 @@ def test_no_label_touches_another_or_leaves_the_picture(source: tuple, target: t
         assert box.y1 <= figure.bbox.height
 
 
-def test_titles_number_layers_and_heads_as_the_array_does() -> None:
-    one = draw(attention(heads=1), "encoder", 1)
-    assert one.texts[0].get_text() == "Encoder self-attention, layer 1, head 0"
-    two = draw(attention(heads=2), "cross", 0)
-    assert two.texts[0].get_text() == "Cross-attention, layer 0"
-    assert [axes.get_title() for axes in maps(two)] == ["head 0", "head 1"]
+def test_titles_use_the_array_indices_of_layers_and_heads() -> None:
+    one_head = draw(random_attention(heads=1), "encoder", 1)
+    assert one_head.texts[0].get_text() == "Encoder self-attention, layer 1, head 0"
+    two_heads = draw(random_attention(heads=2), "cross", 0)
+    assert two_heads.texts[0].get_text() == "Cross-attention, layer 0"
+    assert [axes.get_title() for axes in maps(two_heads)] == ["head 0", "head 1"]
 
 
 @pytest.mark.parametrize(
@@ -164,21 +164,19 @@ def test_titles_number_layers_and_heads_as_the_array_does() -> None:
         ("e\u0301" * 20, "e\u0301" * 20),
     ],
 )
-def test_a_label_shows_its_token(token: str, label: str) -> None:
-    figure = draw(attention(source=(token, "b")), "cross", 0)
-    [shown, _] = key_labels(maps(figure)[0])
-    assert shown.get_text() == label
-    assert not shown.get_parse_math()
+def test_label_shows_its_token(token: str, label: str) -> None:
+    figure = draw(random_attention(source=(token, "b")), "cross", 0)
+    [drawn, _] = key_labels(maps(figure)[0])
+    assert drawn.get_text() == label
+    assert not drawn.get_parse_math()
 
 
 @pytest.mark.usefixtures("no_fonts_but_dejavu")
-def test_missing_glyphs_are_boxes_and_one_line_names_the_remedy(
-    caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    one = attention(source=("▁駅", "▁です", "สวัสดี"), target=("▁역은", "日本", "[EOS]"))
+def test_missing_glyphs_become_boxes_with_one_warning(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    attention = random_attention(source=("▁駅", "▁です", "สวัสดี"), target=("▁역은", "日本", "[EOS]"))
     with caplog.at_level(logging.WARNING):
-        save_pictures(one, tmp_path, "1")
-        figure = draw(one, "cross", 0)
+        save_pictures(attention, tmp_path, "1")
+        figure = draw(attention, "cross", 0)
     [line] = caplog.messages
     assert "Chinese characters, Japanese, Korean, Thai" in line
     assert "pip install noto-cjk-sans-otc" in line
@@ -186,8 +184,8 @@ def test_missing_glyphs_are_boxes_and_one_line_names_the_remedy(
     assert words(key_labels(maps(figure)[0])) == ("▁▯", "▁▯▯", "▯" * 6)
 
 
-def test_arabic_is_joined() -> None:
-    # Joined letters take other, narrower forms than the same letters one by one.
+def test_arabic_letters_are_joined() -> None:
+    # Joined letters have other, narrower forms than isolated ones.
     figure = Figure()
     joined, apart = (
         figure.text(0, 0, text).get_window_extent().width for text in ("محطة", "م ح ط ة".replace(" ", "\u200c"))
@@ -197,7 +195,7 @@ def test_arabic_is_joined() -> None:
 
 @pytest.mark.parametrize("target", [ARABIC, ("▁古い", "駅", "は", "どこ", "です", "か", "。", "[EOS]")])
 def test_pictures_are_written_for_every_kind_and_layer(target: tuple, tmp_path: Path) -> None:
-    paths = save_pictures(attention(target=target), tmp_path / "new", "7")
+    paths = save_pictures(random_attention(target=target), tmp_path / "new", "7")
     names = ["7.encoder.layer0.png", "7.encoder.layer1.png", "7.decoder.layer0.png", "7.cross.layer0.png"]
     assert [path.name for path in paths] == names
     for path in paths:
@@ -206,38 +204,39 @@ def test_pictures_are_written_for_every_kind_and_layer(target: tuple, tmp_path: 
         assert pixels.std() > 10
 
 
-def test_a_saved_picture_is_the_drawn_one(tmp_path: Path) -> None:
-    one = attention(heads=4)
-    for path, kind in zip(save_pictures(one, tmp_path, "1")[1:], ("encoder", "decoder", "cross"), strict=True):
-        draw(one, kind, 1 if kind == "encoder" else 0).savefig(tmp_path / "drawn.png")
+def test_saved_picture_equals_the_drawn_figure(tmp_path: Path) -> None:
+    attention = random_attention(heads=4)
+    paths = save_pictures(attention, tmp_path, "1")[1:]
+    for path, kind in zip(paths, ("encoder", "decoder", "cross"), strict=True):
+        draw(attention, kind, 1 if kind == "encoder" else 0).savefig(tmp_path / "drawn.png")
         drawn = Image.open(tmp_path / "drawn.png").convert("RGB")
         np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(drawn))
 
 
-def test_what_does_not_exist_is_named_with_what_does() -> None:
-    # InputError, or jaxtyping's TypeError where the tests check annotations.
+def test_missing_kind_or_layer_is_reported_with_the_valid_ones() -> None:
+    # InputError, or jaxtyping's TypeError, because the tests check annotations.
     with pytest.raises((InputError, TypeError), match=r"(?s)kind.*'self'.*encoder.*decoder.*cross"):
-        draw(attention(), "self", 0)
-    with pytest.raises(InputError, match="Encoder self-attention has no layer 2; choose from 0 to 1"):
-        draw(attention(), "encoder", 2)
-    with pytest.raises(InputError, match="no layer -1; choose 0, the only one"):
-        draw(attention(), "cross", -1)
+        draw(random_attention(), "self", 0)
+    with pytest.raises(InputError, match=r"Encoder self-attention has no layer 2\. Choose from 0 to 1"):
+        draw(random_attention(), "encoder", 2)
+    with pytest.raises(InputError, match=r"no layer -1\. Choose 0, the only one"):
+        draw(random_attention(), "cross", -1)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_unwritable_picture_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"layer0\.png: cannot be written"):
-        save_pictures(attention(), tmp_path / "file", "1")
+    with pytest.raises(RunError, match=r"cannot write .*layer0\.png: "):
+        save_pictures(random_attention(), tmp_path / "file", "1")
 
 
-def test_darker_is_more_in_grey_print_too() -> None:
-    colours = heat_maps._colours()(np.linspace(0, 1, 256))[:, :3]
+def test_luminance_decreases_with_the_weight() -> None:
+    colours = heat_maps._colour_map()(np.linspace(0, 1, 256))[:, :3]
     luminance = colours @ (0.2126, 0.7152, 0.0722)
     assert (np.diff(luminance) < 0).all()
     assert luminance[0] == pytest.approx(1)
     assert luminance[-1] < 0.01
 
 
-def test_matplotlib_is_imported_only_to_draw() -> None:
+def test_importing_heat_maps_does_not_import_matplotlib() -> None:
     code = "import sys, transformer_jax.attention.heat_maps; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

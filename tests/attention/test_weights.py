@@ -1,4 +1,4 @@
-"""Attention files: all that went in comes out, and nothing else is taken for one."""
+"""Attention files: they round-trip, and every other file is refused."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ from transformer_jax.errors import InputError, RunError
 
 @pytest.fixture
 def attention() -> Attention:
-    # Prime sizes, all different: 2 and 3 layers, 5 heads, 7 source and 11 target tokens.
+    # Different prime sizes: 2 and 3 layers, 5 heads, 7 source and 11 target tokens.
     random = np.random.default_rng(0)
     target = ("▁駅", "は", "どこ", "▁أين", "👍🏽", "e\u0301", "", "$x_1$", "\n", "▁Wo", "[EOS]")
     return Attention(
@@ -33,7 +33,7 @@ def attention() -> Attention:
     )
 
 
-def test_what_is_saved_is_loaded(attention: Attention, tmp_path: Path) -> None:
+def test_saved_attention_is_loaded_unchanged(attention: Attention, tmp_path: Path) -> None:
     attention.save(tmp_path / "new" / "1.npz")
     loaded = Attention.load(tmp_path / "new" / "1.npz")
     for field in dataclasses.fields(Attention):
@@ -42,23 +42,23 @@ def test_what_is_saved_is_loaded(attention: Attention, tmp_path: Path) -> None:
     assert loaded.encoder.dtype == np.float32
 
 
-def test_words_and_alternatives_need_not_be_known(attention: Attention, tmp_path: Path) -> None:
+def test_words_and_alternatives_may_be_unknown(attention: Attention, tmp_path: Path) -> None:
     unknown = dict.fromkeys(("probabilities", "alternatives", "alternative_probabilities"))
-    bare = dataclasses.replace(attention, source_words=(), target_words=(), **unknown)
-    bare.save(tmp_path / "1.npz")
+    minimal = dataclasses.replace(attention, source_words=(), target_words=(), **unknown)
+    minimal.save(tmp_path / "1.npz")
     loaded = Attention.load(tmp_path / "1.npz")
     assert loaded.source_words == loaded.target_words == ()
     assert (loaded.probabilities, loaded.alternatives, loaded.alternative_probabilities) == (None, None, None)
 
 
-def test_numpy_alone_reads_the_file(attention: Attention, tmp_path: Path) -> None:
+def test_numpy_can_read_the_file(attention: Attention, tmp_path: Path) -> None:
     attention.save(tmp_path / "1.npz")
     with np.load(tmp_path / "1.npz", allow_pickle=False) as stored:
         assert stored["cross"].shape == (3, 5, 11, 7)
         assert stored["target_tokens"].tolist() == list(attention.target_tokens)
 
 
-def test_saving_leaves_one_file_and_replaces_the_old_one(attention: Attention, tmp_path: Path) -> None:
+def test_saving_replaces_the_old_file_and_leaves_no_other(attention: Attention, tmp_path: Path) -> None:
     path = tmp_path / "1.npz"
     path.write_bytes(b"old")
     attention.save(path)
@@ -66,19 +66,19 @@ def test_saving_leaves_one_file_and_replaces_the_old_one(attention: Attention, t
     assert Attention.load(path).source == attention.source
 
 
-def test_a_file_that_cannot_be_written_is_named(attention: Attention, tmp_path: Path) -> None:
+def test_unwritable_path_is_reported(attention: Attention, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=re.escape(str(tmp_path / "file" / "1.npz"))):
         attention.save(tmp_path / "file" / "1.npz")
 
 
-def test_a_file_that_is_not_whole_or_not_ours_is_refused_in_one_line(attention: Attention, tmp_path: Path) -> None:
+def test_damaged_and_foreign_files_are_refused_in_one_line(attention: Attention, tmp_path: Path) -> None:
     attention.save(tmp_path / "good.npz")
     good = (tmp_path / "good.npz").read_bytes()
     bad = {
         "empty": b"",
         "text": b"not an archive\n",
-        "cut": good[: len(good) // 2],
+        "truncated": good[: len(good) // 2],
         "flipped": good[:2000] + bytes(byte ^ 255 for byte in good[2000:2100]) + good[2100:],
     }
     for name, content in bad.items():
@@ -93,16 +93,16 @@ def test_a_file_that_is_not_whole_or_not_ours_is_refused_in_one_line(attention: 
         assert "\n" not in str(caught.value)
 
 
-def test_another_format_is_refused(attention: Attention, tmp_path: Path) -> None:
+def test_another_format_version_is_refused(attention: Attention, tmp_path: Path) -> None:
     attention.save(tmp_path / "1.npz")
     with np.load(tmp_path / "1.npz") as stored:
         np.savez(tmp_path / "2.npz", **{**stored, "format": np.asarray(99)})
-    with pytest.raises(InputError, match="format 99 is not 2"):
+    with pytest.raises(InputError, match="has format 99, but this version reads format 2"):
         Attention.load(tmp_path / "2.npz")
 
 
-def test_tokens_and_arrays_must_fit(attention: Attention) -> None:
-    # ValueError, or jaxtyping's TypeError where the tests check annotations.
+def test_arrays_must_match_the_tokens(attention: Attention) -> None:
+    # ValueError, or jaxtyping's TypeError, because the tests check annotations.
     with pytest.raises((ValueError, TypeError), match="cross"):
         dataclasses.replace(attention, cross=attention.cross.swapaxes(2, 3))
     with pytest.raises((ValueError, TypeError), match="cross"):
@@ -113,7 +113,7 @@ def test_tokens_and_arrays_must_fit(attention: Attention) -> None:
         dataclasses.replace(attention, source_words=(0, 1))
 
 
-def test_there_is_something_to_show(attention: Attention) -> None:
+def test_arrays_without_heads_are_refused(attention: Attention) -> None:
     heads = {kind: getattr(attention, kind)[:, :0] for kind in ("encoder", "decoder", "cross")}
     with pytest.raises(ValueError, match="encoder has shape"):
         dataclasses.replace(attention, **heads)
@@ -121,40 +121,38 @@ def test_there_is_something_to_show(attention: Attention) -> None:
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.5, 1.5])
 @pytest.mark.parametrize("name", ["encoder", "decoder", "cross", "probabilities", "alternative_probabilities"])
-def test_weights_and_probabilities_are_from_0_to_1(name: str, wrong: float, attention: Attention) -> None:
+def test_weights_and_probabilities_must_be_between_0_and_1(name: str, wrong: float, attention: Attention) -> None:
     values = getattr(attention, name).copy()
     values.flat[1] = wrong
-    with pytest.raises(ValueError, match=f"{name} has numbers that are not from 0 to 1"):
+    with pytest.raises(ValueError, match=f"{name} has values outside the range 0 to 1"):
         dataclasses.replace(attention, **{name: values})
 
 
-def test_alternatives_and_their_probabilities_are_known_together(attention: Attention) -> None:
-    with pytest.raises(ValueError, match="one is not known"):
+def test_alternatives_require_their_probabilities(attention: Attention) -> None:
+    with pytest.raises(ValueError, match="must both be given"):
         dataclasses.replace(attention, alternative_probabilities=None)
     with pytest.raises(ValueError, match="alternatives has shape"):
         dataclasses.replace(attention, alternatives=tuple(row[:2] for row in attention.alternatives))
 
 
-def test_a_file_that_asks_for_what_no_program_of_ours_can_read_is_refused_too(
-    attention: Attention, tmp_path: Path
-) -> None:
+def test_unsupported_zip_features_are_refused(attention: Attention, tmp_path: Path) -> None:
     attention.save(tmp_path / "good.npz")
     content = (tmp_path / "good.npz").read_bytes()
     entry = content.rindex(b"PK\x01\x02")
-    for place, what in ((8, "encrypted"), (10, "a compression that there is not"), (6, "a later version of zip")):
+    for offset, feature in ((8, "encryption"), (10, "unknown compression"), (6, "later zip version")):
         damaged = bytearray(content)
-        damaged[entry + place] ^= 1 if what == "encrypted" else 99
+        damaged[entry + offset] ^= 1 if feature == "encryption" else 99
         (tmp_path / "bad.npz").write_bytes(damaged)
-        with pytest.raises(InputError, match=r"bad\.npz: not an attention file, or a damaged one"):
+        with pytest.raises(InputError, match=r"bad\.npz is not an attention file, or it is damaged"):
             Attention.load(tmp_path / "bad.npz")
 
 
-def test_a_file_of_ours_with_content_of_another_is_refused_too(attention: Attention, tmp_path: Path) -> None:
+def test_arrays_of_wrong_type_or_shape_are_refused(attention: Attention, tmp_path: Path) -> None:
     attention.save(tmp_path / "good.npz")
     with np.load(tmp_path / "good.npz") as good:
         stored = dict(good)
     strings, nan = stored["cross"].astype(str), np.where(stored["cross"] > 0.5, np.nan, stored["cross"])
     for change in ({"cross": strings}, {"cross": nan}, {"probabilities": stored["probabilities"][:, None]}):
         np.savez(tmp_path / "bad.npz", **(stored | change))
-        with pytest.raises(InputError, match=r"bad\.npz: not an attention file, or a damaged one"):
+        with pytest.raises(InputError, match=r"bad\.npz is not an attention file, or it is damaged"):
             Attention.load(tmp_path / "bad.npz")

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from transformer_jax.alignment.error_rate import Links
 from transformer_jax.attention.weights import Attention
-from transformer_jax.attention.words import NO_WORD, merge_words, merged
+from transformer_jax.attention.words import NO_WORD, merge_words, word_axis
 
 Method = Literal["plain", "shifted"]
 Head = tuple[int, int]
@@ -52,7 +52,7 @@ def word_weights(pair: PairAttention, reading: AlignmentRule) -> Float[np.ndarra
     weights = pair.cross[list(layers), list(heads)].mean(axis=0)
     rows = {"plain": weights[:-1], "shifted": weights[1:]}[reading.method]
     queries, keys = pair.target_words[:-1], pair.source_words
-    columns, lines = np.asarray(merged(queries), int), np.asarray(merged(keys), int)
+    columns, lines = np.asarray(word_axis(queries), int), np.asarray(word_axis(keys), int)
     found = np.zeros((max(keys, default=NO_WORD) + 1, max(queries, default=NO_WORD) + 1))
     is_column, is_line = columns != NO_WORD, lines != NO_WORD
     between = merge_words(rows, queries, keys)[np.ix_(is_column, is_line)]

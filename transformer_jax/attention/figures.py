@@ -1,6 +1,8 @@
-"""Figures for print: heat maps of one layer's heads at the width of a column or a page, with letters to match.
+"""Figures for print: heat maps of one layer's heads, as wide as a column or a page, with letters of a legible size.
 
-A caption says what the figure shows, so nothing stands on it but maps, tokens and the numbers of the heads.
+A figure shows only maps, tokens and head numbers; its caption in the paper explains the rest.
+
+Axes: N maps, Q queries, K keys.
 """
 
 from __future__ import annotations
@@ -12,114 +14,112 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.attention.fonts import is_cubic
-from transformer_jax.attention.heat_maps import (
-    DOTS_PER_INCH,
-    Labelled,
-    Sheet,
-    Style,
-    View,
-    blank,
-    choices,
-    draw_maps,
-    extent,
-    look_at,
-)
+from transformer_jax.attention.fonts import has_postscript_outlines
+from transformer_jax.attention.heat_map_layout import LAYOUT_DPI, LayoutStyle, SheetLayout, label_extent, new_figure
+from transformer_jax.attention.heat_maps import draw_heat_maps
+from transformer_jax.attention.labels import AxisLabels, label_axes
+from transformer_jax.attention.layer_view import LayerView, index_range, select_view
 from transformer_jax.attention.weights import Attention, AttentionKind
-from transformer_jax.errors import InputError, RunError
+from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMN, PAGE = 3.3, 6.9
-"""Widths in inches of a column and of the text of a page in two columns."""
-WIDEST = 100
-"""Inches that can be asked for."""
-HEIGHT = 9.0
-"""Inches of a page's text from top to bottom."""
-SIZES = (7.0, 6.5, 6.0, 5.5, 5.0)
-"""Points of the labels; the last is the least that is legible."""
-SMALL = 6.0
-"""Points: letters below are for sentences that are too long for others."""
-LARGEST_CELL = 0.25
+COLUMN_WIDTH, PAGE_WIDTH = 3.3, 6.9
+"""Inches: width of a column and of the text of a two-column page."""
+MAX_WIDTH = 100
+"""Inches: largest width that can be requested."""
+PAGE_HEIGHT = 9.0
+"""Inches: height of the text of a page."""
+FONT_SIZES = (7.0, 6.5, 6.0, 5.5, 5.0)
+"""Points: font sizes of labels, from the preferred one to the smallest legible one."""
+SMALL_FONT_SIZE = 6.0
+"""Points: smaller labels are only used if the figure does not fit otherwise."""
+MAX_CELL_SIZE = 0.25
 """Inches: a map of few tokens does not fill the width."""
-PRINT_DOTS = 300
-"""Dots per inch of a PNG, and of the maps within PDF and SVG, which are pictures of squares."""
+PRINT_DPI = 300
+"""Dots per inch of a PNG, and of the maps in PDF and SVG, which are embedded as images."""
 FIGURE_METADATA: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".png": {}, ".svg": {"Date": None}}
-"""The endings that are known, and what to leave out so that the same figure is the same file."""
-SETTINGS: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "transformer_jax"}
-"""Of matplotlib: fonts as TrueType, which publishers ask for; text as text, that can be searched and set anew."""
+"""Known file name suffixes, and the metadata to omit so that the same figure gives the same bytes."""
+RC_PARAMS: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "transformer_jax"}
+"""Settings of matplotlib: TrueType fonts in PDF, which publishers require, and searchable text in SVG."""
 
-PRINT = Style(
+PRINT_STYLE = LayoutStyle(
     label_gap=4,
     margin=8,
-    gap=16,
+    panel_gap=16,
     row_gap=16,
-    heading=0,
-    title=18,
-    title_size=7,
+    heading_height=0,
+    title_height=18,
+    title_font_size=7,
     title_gap=5,
-    bar=78,
+    bar_space=78,
     bar_gap=14,
     bar_width=10,
-    bar_size=6,
-    shortest_bar=112,
+    bar_font_size=6,
+    min_bar_height=112,
 )
 
 
 def draw_figure(
     attention: Attention, kind: AttentionKind, layer: int, heads: str = "all", width: float | None = None
 ) -> Figure:
-    """The figure; arguments as in ``PlotCommand``.
+    """Draw the heads of one layer; ``PlotCommand`` documents the arguments.
 
-    Raises InputError if the kind, the layer or a head does not exist, or if the tokens are not legible at that width.
+    Raises InputError if the kind, the layer or a head does not exist, or if labels of that width would be illegible.
     """
-    view = look_at(attention, kind, layer)
-    panels = choose(view, heads)
-    labels = Labelled.of(attention, view)
-    figure = blank()
-    draw_maps(figure, lay_out(figure, view, labels, len(panels.titles), width), panels.maps, panels.titles, labels)
+    view = select_view(attention, kind, layer)
+    panels = select_panels(view, heads)
+    labels = label_axes(attention, view.queries, view.keys)
+    figure = new_figure()
+    layout = print_layout(figure, view, labels, len(panels.titles), width)
+    draw_heat_maps(figure, layout, panels.maps, panels.titles, labels)
     return figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, by the path's ending; a reader never finds half a file. Raises RunError if it cannot be."""
+    """Write a figure atomically, in the format of the path's suffix. Raises RunError if it cannot be written."""
     from matplotlib import rc_context
 
-    ending = path.suffix.lower()
-    settings = SETTINGS | ({"pdf.fonttype": 3} if _has_cubic_outlines(figure) else {})
-    try:
-        with rc_context(settings), atomic.new_file(path, atomic.own_name(path), "bytes") as file:
-            figure.savefig(file, format=ending[1:], dpi=PRINT_DOTS, metadata=FIGURE_METADATA[ending])
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror or error}. Name another --output.") from error
+    suffix = path.suffix.lower()
+    rc_params = RC_PARAMS | ({"pdf.fonttype": 3} if _has_postscript_font(figure) else {})
+    with (
+        atomic.writing(path, "Name another --output."),
+        rc_context(rc_params),
+        atomic.new_file(path, atomic.partial_path(path), "bytes") as file,
+    ):
+        figure.savefig(file, format=suffix[1:], dpi=PRINT_DPI, metadata=FIGURE_METADATA[suffix])
 
 
-def _has_cubic_outlines(figure: Figure) -> bool:
-    """Whether a font is not TrueType, as those for Chinese, Japanese and Korean often are: matplotlib would embed it
-    all the same, and leave a PDF that not every reader can show. As Type 3 every font is shown.
+def _has_postscript_font(figure: Figure) -> bool:
+    """Return whether a font of the figure has PostScript outlines, as fonts for Chinese, Japanese and Korean often do.
+
+    matplotlib would embed such a font as TrueType, which some PDF readers cannot display. Every reader displays Type 3.
     """
     from matplotlib.font_manager import FontProperties, findfont
     from matplotlib.text import Text
 
     texts = figure.findobj(Text)
     families = {name for text in texts for name in text.get_fontfamily()}
-    return any(is_cubic(findfont(FontProperties(family=[name]))) for name in families)
+    return any(has_postscript_outlines(findfont(FontProperties(family=[name]))) for name in families)
 
 
-# What is drawn
+# Selection
 
 
 class Panels(NamedTuple):
-    """The maps of a figure and what stands above each."""
+    """The maps of a figure and their titles."""
 
     maps: Float[np.ndarray, "N Q K"]
     titles: list[str]
 
 
-def choose(view: View, heads: str) -> Panels:
-    """The heads that are asked for. Raises InputError if there is no such head, or for anything else."""
+def select_panels(view: LayerView, heads: str) -> Panels:
+    """Return the maps of the heads in ``heads``: "all", "mean" or numbers such as "0,2".
+
+    Raises InputError if ``heads`` is invalid or a head does not exist.
+    """
     count = len(view.weights)
     if heads == "mean":
         return Panels(view.weights.mean(axis=0, keepdims=True), [f"mean of {count} heads" if count > 1 else "head 0"])
@@ -129,105 +129,130 @@ def choose(view: View, heads: str) -> Panels:
         try:
             numbers = [int(number) for number in heads.split(",")]
         except ValueError as error:
-            raise InputError(f"--heads {heads}: give all, mean, or numbers such as 0,2,5.") from error
-        if wrong := [number for number in numbers if not 0 <= number < count]:
-            raise InputError(f"{view.title} has no head {wrong[0]}; choose {choices(count)}.")
+            raise InputError(f"--heads {heads} is invalid. Give all, mean, or numbers such as 0,2,5.") from error
+        if missing := [number for number in numbers if not 0 <= number < count]:
+            raise InputError(f"{view.title} has no head {missing[0]}. Choose {index_range(count)}.")
     return Panels(view.weights[numbers], [f"head {number}" for number in numbers])
 
 
-# Where it is drawn
+# Layout
 
 
-def lay_out(figure: Figure, view: View, labels: Labelled, count: int, width: float | None) -> Sheet:
-    """The layout for so many panels, as wide as what is asked for, or less if the cells then were too large.
+def print_layout(
+    figure: Figure, view: LayerView, labels: AxisLabels, panels: int, width: float | None
+) -> SheetLayout:
+    """Return the best layout of that width, or of a column or a page if ``width`` is None.
 
-    It should fit on a page, with letters that are not small, in a column, in few rows; then letters are as large as can
-    be.
+    Among the layouts that fit, the best one fits the page height, has labels that are not small, is narrow, has few
+    rows and has large labels, in this order. Cells are limited to ``MAX_CELL_SIZE``, so the layout may be narrower.
+    Raises InputError if the width is invalid or too small for legible labels.
     """
-    if width is not None and not 0 < width <= WIDEST:
-        raise InputError(f"--width {width:g} makes no sense. Give inches, at most {WIDEST}.")
-    widths = [width] if width is not None else [COLUMN, PAGE] if count == 1 else [PAGE]
-    panels = [_Panel.of(figure, view, labels, size) for size in SIZES]
+    if width is not None and not 0 < width <= MAX_WIDTH:
+        raise InputError(f"--width {width:g} is invalid. Give inches, at most {MAX_WIDTH}.")
+    widths = [width] if width is not None else [COLUMN_WIDTH, PAGE_WIDTH] if panels == 1 else [PAGE_WIDTH]
+    sizes = [_PanelSize.measure(figure, view, labels, font_size) for font_size in FONT_SIZES]
     candidates = [
-        _Candidate(inches, panel.sheet(count, inches))
+        _Candidate(inches, size.layout(panels, inches))
         for inches in widths
-        for panel in panels
-        if panel.least_width() <= inches * DOTS_PER_INCH
+        for size in sizes
+        if size.min_sheet_width() <= inches * LAYOUT_DPI
     ]
     if candidates:
-        return min(candidates, key=lambda one: one.shortcomings(count)).sheet
-    needed = math.ceil(10 * panels[-1].least_width() / DOTS_PER_INCH) / 10
+        return min(candidates, key=lambda candidate: candidate.penalty(panels)).layout
+    needed = math.ceil(10 * sizes[-1].min_sheet_width() / LAYOUT_DPI) / 10
     if width is not None:
         raise InputError(
-            f"--width {width:g}: there {len(view.keys)} tokens would be smaller than {SIZES[-1]:g} points. "
-            f"Use --width {needed}."
+            f"--width {width:g} is too narrow: labels of {len(view.keys)} tokens would be smaller than "
+            f"{FONT_SIZES[-1]:g} points. Use --width {needed}."
         )
-    return panels[-1].sheet(count, needed)
+    return sizes[-1].layout(panels, needed)
 
 
 class _Candidate(NamedTuple):
     """A layout that fits a width in inches."""
 
     inches: float
-    sheet: Sheet
+    layout: SheetLayout
 
-    def shortcomings(self, count: int) -> tuple[float, bool, float, int, float]:
-        """By which layouts are compared, the worst one first."""
-        beyond_page = max(0.0, self.sheet.height / DOTS_PER_INCH - HEIGHT)
-        rows = math.ceil(count / self.sheet.columns)
-        return beyond_page, self.sheet.size < SMALL, self.inches, rows, -self.sheet.size
+    def penalty(self, panels: int) -> tuple[float, bool, float, int, float]:
+        """Return a sort key: page overflow, small labels, width, number of rows, negative font size."""
+        overflow = max(0.0, self.layout.height / LAYOUT_DPI - PAGE_HEIGHT)
+        rows = math.ceil(panels / self.layout.panels_per_row)
+        return overflow, self.layout.font_size < SMALL_FONT_SIZE, self.inches, rows, -self.layout.font_size
 
 
-class _Panel(NamedTuple):
-    """What one map and its labels take up, in dots, if the labels have a size in points."""
+class _PanelSize(NamedTuple):
+    """The size of one map's labels at one font size.
 
-    size: float
+    font_size: in points.
+    queries: number of rows.
+    keys: number of columns.
+    row_label_width: in dots.
+    column_label_height: in dots.
+    line_height: the height of a label's line in dots, and so the smallest cell.
+    """
+
+    font_size: float
     queries: int
     keys: int
-    row_width: int
-    column_height: int
-    line: int
+    row_label_width: int
+    column_label_height: int
+    line_height: int
 
     @classmethod
-    def of(cls, figure: Figure, view: View, labels: Labelled, size: float) -> _Panel:
-        """Measure the labels."""
-        row_width, row_line = extent(figure, labels.rows, size)
-        column_height, column_line = extent(figure, labels.columns, size)
-        return cls(size, len(view.queries), len(view.keys), row_width, column_height, max(row_line, column_line))
+    def measure(cls, figure: Figure, view: LayerView, labels: AxisLabels, font_size: float) -> _PanelSize:
+        """Measure the labels at a font size."""
+        row_label_width, row_line_height = label_extent(figure, labels.rows, font_size)
+        column_label_height, column_line_height = label_extent(figure, labels.columns, font_size)
+        return cls(
+            font_size=font_size,
+            queries=len(view.queries),
+            keys=len(view.keys),
+            row_label_width=row_label_width,
+            column_label_height=column_label_height,
+            line_height=max(row_line_height, column_line_height),
+        )
 
-    def least_width(self) -> int:
-        """Of a figure with one such map, whose cells are as narrow as the letters allow."""
-        return self.row_width + PRINT.label_gap + self.keys * self.line + PRINT.bar + 2 * PRINT.margin
+    def min_sheet_width(self) -> int:
+        """Return the width in dots of a sheet with one map of the smallest cells."""
+        map_width = self.keys * self.line_height
+        style = PRINT_STYLE
+        return self.row_label_width + style.label_gap + map_width + style.bar_space + 2 * style.margin
 
-    def sheet(self, count: int, inches: float) -> Sheet:
-        """As many side by side as fit, in rows that are as equally long as can be."""
-        width = int(inches * DOTS_PER_INCH)
-        beside = self.row_width + PRINT.label_gap
-        room = width - 2 * PRINT.margin - PRINT.bar + PRINT.gap
-        fitting = room // (beside + self.keys * self.line + PRINT.gap)
-        down = math.ceil(count / fitting)
-        across = math.ceil(count / down)
-        around = PRINT.title + self.column_height + PRINT.label_gap
-        gap = PRINT.gap
-        within_page = (int(HEIGHT * DOTS_PER_INCH) - 2 * PRINT.margin + PRINT.row_gap) // down - around - PRINT.row_gap
-        widest = (room // across - beside - gap) // self.keys
-        cell = max(self.line, min(widest, within_page // self.queries, int(LARGEST_CELL * DOTS_PER_INCH)))
-        if cell < widest:
-            width = across * (beside + cell * self.keys + gap) - gap + PRINT.bar + 2 * PRINT.margin
-        elif across > 1:  # What whole dots leave over.
-            gap += (room - across * (beside + cell * self.keys + gap)) // (across - 1)
-        map_height = cell * self.queries
-        below = max(0, PRINT.shortest_bar - map_height)
-        return Sheet(
+    def layout(self, panels: int, inches: float) -> SheetLayout:
+        """Return the layout with as many panels per row as fit, in rows of equal length if possible."""
+        style = PRINT_STYLE
+        width = int(inches * LAYOUT_DPI)
+        label_width = self.row_label_width + style.label_gap
+        row_space = width - 2 * style.margin - style.bar_space + style.panel_gap
+        max_panels_per_row = row_space // (label_width + self.keys * self.line_height + style.panel_gap)
+        rows = math.ceil(panels / max_panels_per_row)
+        panels_per_row = math.ceil(panels / rows)
+        above_map = style.title_height + self.column_label_height + style.label_gap
+        gap = style.panel_gap
+        column_space = int(PAGE_HEIGHT * LAYOUT_DPI) - 2 * style.margin + style.row_gap
+        max_map_height = column_space // rows - above_map - style.row_gap
+        widest_cell = (row_space // panels_per_row - label_width - gap) // self.keys
+        cell_limit = min(widest_cell, max_map_height // self.queries, int(MAX_CELL_SIZE * LAYOUT_DPI))
+        cell_size = max(self.line_height, cell_limit)
+        panel_width = label_width + cell_size * self.keys + gap
+        if cell_size < widest_cell:
+            width = panels_per_row * panel_width - gap + style.bar_space + 2 * style.margin
+        elif panels_per_row > 1:  # Distribute the dots that rounding the cell size left over.
+            gap += (row_space - panels_per_row * panel_width) // (panels_per_row - 1)
+        map_height = cell_size * self.queries
+        bar_overhang = max(0, style.min_bar_height - map_height)
+        rows_height = rows * (above_map + map_height + style.row_gap) - style.row_gap
+        return SheetLayout(
             width=width,
-            height=down * (around + map_height + PRINT.row_gap) - PRINT.row_gap + below + 2 * PRINT.margin,
-            columns=across,
-            cell=cell,
-            map_width=cell * self.keys,
+            height=rows_height + bar_overhang + 2 * style.margin,
+            panels_per_row=panels_per_row,
+            cell_size=cell_size,
+            map_width=cell_size * self.keys,
             map_height=map_height,
-            query_labels=self.row_width,
-            key_labels=self.column_height,
-            title=PRINT.title,
-            size=self.size,
-            style=PRINT._replace(gap=gap),
+            row_label_width=self.row_label_width,
+            column_label_height=self.column_label_height,
+            title_height=style.title_height,
+            font_size=self.font_size,
+            style=style._replace(panel_gap=gap),
         )

@@ -22,7 +22,7 @@ MISSING_GLYPH = "▯"
 
 # DejaVu Sans covers Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian and symbols.
 DEFAULT_FAMILY = "DejaVu Sans"
-# Chinese, Japanese and Korean share code points but draw them differently: fonts for the language of the text come first.
+# Chinese, Japanese and Korean draw the same code points differently: families for the text's language come first.
 JAPANESE_FAMILIES = (
     *("Noto Sans CJK JP", "Noto Sans JP", "Source Han Sans", "Source Han Sans JP", "IPAexGothic", "IPAGothic"),
     *("Hiragino Sans", "Hiragino Kaku Gothic ProN", "Yu Gothic", "Meiryo", "MS Gothic", "TakaoGothic", "VL Gothic"),
@@ -105,7 +105,9 @@ def _add_new_fonts() -> None:
 
     known = {font.fname for font in fontManager.ttflist}
     packages = (package for package in importlib.metadata.distributions() if _is_font_package(package.name))
-    packaged_fonts = [str(file.locate()) for package in packages for file in package.files or () if _is_font_file(file.name)]
+    packaged_fonts = [
+        str(file.locate()) for package in packages for file in package.files or () if _is_font_file(file.name)
+    ]
     for path in (*packaged_fonts, *findSystemFonts()):
         if path in known:
             continue

@@ -1,12 +1,12 @@
-"""What each head is worth: how loss and BLEU change when that head alone is masked, and the file that keeps it.
+"""Head importance: the change of loss and BLEU when one attention head is masked, and the file that stores it.
 
-Axes: L layers, H heads; both are numbered from 0, as everywhere.
+Axes: L layers, H heads, both numbered from 0.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -15,27 +15,28 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer_jax.attention.weights import AttentionKind
-from transformer_jax.errors import InputError, RunError
+from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
-FORMAT = 2
-"""Version of the file; a change with which older code or older files cannot be used raises it."""
-NAME = "ablation.json"
-"""What the file is called in a run folder."""
+HEAD_IMPORTANCE_FORMAT = 2
+"""Version of the file format; increase it with every incompatible change."""
+HEAD_IMPORTANCE_FILE = "ablation.json"
+"""Name of the file in a run directory."""
 
 
-class Changes(NamedTuple):
-    """For each head of a kind, a score with the head masked minus the score of the whole model.
+class ScoreChanges(NamedTuple):
+    """Score with one head masked minus score of the complete model, for every head of one kind of attention.
 
-    loss: in nats a target token; bleu: in points of sacreBLEU. A head that helps has a positive one and a negative one.
+    loss: change of the loss in nats per target token; positive if the head helps.
+    bleu: change of sacreBLEU in points; negative if the head helps.
     """
 
     loss: Float[np.ndarray, "L H"]
     bleu: Float[np.ndarray, "L H"]
 
 
-class Row(NamedTuple):
-    """One head, and what its absence changes."""
+class RankedHead(NamedTuple):
+    """One head and the score changes when it is masked."""
 
     kind: AttentionKind
     layer: int
@@ -45,12 +46,19 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Ablation:
-    """What masking each head of a model changed on some sentences.
+class HeadImportance:
+    """The score changes for every head of a model, measured on one set of sentences.
 
-    loss, bleu: of the whole model; signature: sacreBLEU's; beam: with which the sentences were translated; step: the
-    update of the training whose parameters these were, None if not known.
-    Raises ValueError if a table is no [layers, heads] of finite numbers, or if the tables do not fit together.
+    sentences: number of sentences.
+    beam: beam size used to translate them.
+    loss: loss of the complete model.
+    bleu: sacreBLEU of the complete model.
+    signature: signature of sacreBLEU.
+    heads: score changes per kind of attention.
+    step: training step of the parameters; None if unknown.
+
+    Raises ValueError if a kind is missing, if the tables of a kind do not share one [layers, heads] shape, or if a
+    number is not finite.
     """
 
     sentences: int
@@ -58,57 +66,60 @@ class Ablation:
     loss: float
     bleu: float
     signature: str
-    heads: Mapping[AttentionKind, Changes]
+    heads: Mapping[AttentionKind, ScoreChanges]
     step: int | None = None
 
     def __post_init__(self) -> None:
         if set(self.heads) != set(get_args(AttentionKind)):
-            raise ValueError(f"heads has the kinds {sorted(self.heads)}")
+            raise ValueError(f"heads has the kinds {sorted(self.heads)}, not {sorted(get_args(AttentionKind))}")
         shapes = {kind: {table.shape for table in changes} for kind, changes in self.heads.items()}
-        if any(len(found) > 1 or len(min(found)) != 2 or 0 in min(found) for found in shapes.values()):
-            raise ValueError(f"the tables have shapes {shapes}")
+        if any(len(of_kind) > 1 or len(min(of_kind)) != 2 or 0 in min(of_kind) for of_kind in shapes.values()):
+            raise ValueError(f"the tables have shapes {shapes}, not one [layers, heads] per kind")
         scores = [np.asarray([self.loss, self.bleu]), *(table for changes in self.heads.values() for table in changes)]
         if not all(np.isfinite(values).all() for values in scores):
-            raise ValueError("a score is no finite number")
+            raise ValueError("a score is not finite")
 
     @property
     def conditions(self) -> str:
-        """On what it was measured."""
+        """The number of sentences and the search, for example "100 sentences, greedy"."""
         return f"{self.sentences} sentences, {'greedy' if self.beam == 1 else f'beam {self.beam}'}"
 
-    def rows(self) -> Iterator[Row]:
-        """Every head, the one whose absence hurts the loss most first."""
-        rows = [
-            Row(kind, layer, head, float(loss), float(bleu[layer, head]))
+    def ranked_heads(self) -> list[RankedHead]:
+        """Return all heads, sorted by descending change of the loss."""
+        heads = [
+            RankedHead(kind, layer, head, float(loss), float(bleu[layer, head]))
             for kind, (losses, bleu) in self.heads.items()
             for (layer, head), loss in np.ndenumerate(losses)
         ]
-        yield from sorted(rows, key=lambda row: -row.loss)
+        return sorted(heads, key=lambda head: -head.loss)
 
     def save(self, path: Path) -> None:
-        """Write all as JSON; a reader never finds half a file. Raises RunError if it cannot be written."""
+        """Write a JSON file atomically. Raises RunError if the file cannot be written."""
         heads = {
             kind: {measure: table.tolist() for measure, table in changes._asdict().items()}
             for kind, changes in self.heads.items()
         }
-        whole = {"sentences": self.sentences, "beam": self.beam, "loss": self.loss, "bleu": self.bleu}
-        content = {"format": FORMAT, "step": self.step, **whole, "signature": self.signature, "heads": heads}
-        try:
+        scores = {"sentences": self.sentences, "beam": self.beam, "loss": self.loss, "bleu": self.bleu}
+        version = {"format": HEAD_IMPORTANCE_FORMAT, "step": self.step}
+        content = {**version, **scores, "signature": self.signature, "heads": heads}
+        with atomic.writing(path, "Name another --output."):
             atomic.write_text(path, json.dumps(content, indent=1) + "\n")
-        except OSError as error:
-            raise RunError(f"{path} cannot be written: {error.strerror}. Name another --output.") from error
 
     @classmethod
-    def load(cls, path: Path) -> Ablation:
-        """Read a file that `save` has written.
+    def load(cls, path: Path) -> HeadImportance:
+        """Read a file written by `save`.
 
-        Raises InputError if there is no such file, or if it is damaged, of another version or another program's.
+        Raises InputError if the file does not exist, is damaged, has another format version or was not written by
+        `save`.
         """
-        remedy = "Make it again with python -m transformer_jax ablate."
+        remedy = "Run python -m transformer_jax ablate again."
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["format"] != FORMAT:
-                raise InputError(f"{path}: format {stored['format']!r} is not {FORMAT}, which is read here. {remedy}")
+            if stored["format"] != HEAD_IMPORTANCE_FORMAT:
+                raise InputError(
+                    f"{path} has format {stored['format']!r}, but this version reads format {HEAD_IMPORTANCE_FORMAT}. "
+                    f"{remedy}"
+                )
             return cls(
                 sentences=int(stored["sentences"]),
                 beam=int(stored["beam"]),
@@ -116,12 +127,14 @@ class Ablation:
                 bleu=float(stored["bleu"]),
                 signature=str(stored["signature"]),
                 heads={
-                    kind: Changes(*(np.asarray(stored["heads"][kind][measure], float) for measure in Changes._fields))
+                    kind: ScoreChanges(
+                        *(np.asarray(stored["heads"][kind][measure], float) for measure in ScoreChanges._fields)
+                    )
                     for kind in get_args(AttentionKind)
                 },
                 step=None if stored["step"] is None else int(stored["step"]),
             )
         except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file. {remedy}") from error
+            raise InputError(f"{path} does not exist. {remedy}") from error
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise InputError(f"{path}: not the result of an ablation, or a damaged one. {remedy}") from error
+            raise InputError(f"{path} is not a result of ablate, or it is damaged. {remedy}") from error

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformer_jax.attention.fonts import MISSING_GLYPH, find_fonts
+from transformer_jax.attention.fonts import MISSING_GLYPH, find_fonts, warn_missing_glyphs
+from transformer_jax.attention.weights import Attention
 
 MAX_LABEL_COLUMNS = 20
 """Longest label, in columns of a terminal: a Chinese or Japanese character takes two. Longer tokens get an ellipsis."""
@@ -19,6 +20,20 @@ class TokenLabels(NamedTuple):
 
     texts: list[str]
     families: tuple[str, ...]
+
+
+class AxisLabels(NamedTuple):
+    """The labels of the rows and columns of a heat map."""
+
+    rows: TokenLabels
+    columns: TokenLabels
+
+
+def label_axes(attention: Attention, queries: Sequence[str], keys: Sequence[str]) -> AxisLabels:
+    """Return the labels of rows and columns, and warn about characters in the sentence pair that no font has."""
+    tokens = (*attention.source_tokens, *attention.target_tokens, *attention.target_inputs)
+    warn_missing_glyphs("".join(map(label_text, tokens)))
+    return AxisLabels(make_labels(queries), make_labels(keys))
 
 
 def make_labels(tokens: Sequence[str]) -> TokenLabels:

@@ -1,8 +1,9 @@
-"""The attention weights of one translated sentence, and the .npz file that keeps them.
+"""The attention weights of one translated sentence, and the .npz file that stores them.
 
-Axes: L layers, H heads, S source tokens, T target tokens, N alternatives. Of the weights the last axis but one is the
-query, the last the key: each row sums to 1. Row t of `decoder` and `cross` is the query at the position that reads
-`target_inputs[t]`; its output predicts `target_tokens[t]`. With two target tokens:
+Axes: L encoder layers, M decoder layers, H heads, S source tokens, T target tokens, N alternatives.
+
+The last two axes of the weights are query and key, so each row sums to 1. Row t of `decoder` and `cross` is the query
+at the position that reads `target_inputs[t]` and predicts `target_tokens[t]`. With two target tokens:
 
     t   target_inputs[t]   target_tokens[t]
     0   [SOS]              Guten
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.errors import InputError, RunError
+from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
 if TYPE_CHECKING:
@@ -36,25 +37,31 @@ ATTENTION_NAMES: dict[AttentionKind, str] = {
 }
 """Titles of the three kinds of attention."""
 
-FORMAT = 2
-"""Version of the file; a change that older code cannot read raises it."""
+ATTENTION_FORMAT = 2
+"""Version of the .npz format; increase it with every change that older code cannot read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """The weights with which one sentence was translated, and the tokens that name their rows and columns.
+    """The attention weights of one translation, and the tokens that name their rows and columns.
 
-    encoder, decoder: self-attention; cross: from the target to the source. Encoder and decoder may differ in layers.
-    source_tokens: the queries and the keys of `encoder`, the keys of `cross`.
-    target_tokens: what each decoder position predicts, so normally it ends with the end-of-sentence token.
-    target_inputs: what each decoder position reads, the keys of `decoder`: start of sentence, then the target shifted.
-    source, translation: the raw text.
-    source_words, target_words: the word of ``source.split()`` and ``translation.split()``, from 0, that each token
-    belongs to, -1 for none; empty if not known.
-    probabilities: what the model gave each of `target_tokens`; alternatives, alternative_probabilities: its N likeliest
-    tokens there, the likeliest first; None if not known.
-    Raises ValueError if the arrays and the tokens do not fit together, if there are none, or if a weight or a
-    probability is not from 0 to 1.
+    encoder: encoder self-attention.
+    decoder: decoder self-attention.
+    cross: attention from the target to the source.
+    source_tokens: the queries and keys of `encoder` and the keys of `cross`.
+    target_tokens: the token that each decoder position predicts; the last one is normally [EOS].
+    target_inputs: the token that each decoder position reads, the keys of `decoder`: [SOS], then `target_tokens`
+        without the last one.
+    source: the source text.
+    translation: the translated text.
+    source_words: the index into ``source.split()`` of each source token's word, -1 for none; empty if unknown.
+    target_words: the index into ``translation.split()`` of each target token's word, -1 for none; empty if unknown.
+    probabilities: the model's probability of each of `target_tokens`; None if unknown.
+    alternatives: the N most probable tokens at each position, best first; None if unknown.
+    alternative_probabilities: the probabilities of `alternatives`; None if unknown.
+
+    Raises ValueError if shapes do not match the tokens, if an array is empty, or if a weight or probability is not
+    between 0 and 1.
     """
 
     encoder: Float[np.ndarray, "L H S S"]
@@ -80,7 +87,7 @@ class Attention:
             shape = getattr(self, name).shape
             if len(shape) != 4 or shape[2:] != tokens or 0 in shape:
                 raise ValueError(
-                    f"{name} has shape {shape} but its tokens need [layers, heads, {tokens[0]}, {tokens[1]}]"
+                    f"{name} has shape {shape} but its tokens require [layers, heads, {tokens[0]}, {tokens[1]}]"
                 )
         if self.decoder.shape[:2] != self.cross.shape[:2]:
             raise ValueError(f"decoder has shape {self.decoder.shape} but cross has {self.cross.shape}")
@@ -91,35 +98,39 @@ class Attention:
             if len(words) not in (0, count):
                 raise ValueError(f"{name} has {len(words)} entries for {count} tokens")
         if (self.alternatives is None) != (self.alternative_probabilities is None):
-            raise ValueError("of alternatives and alternative_probabilities one is not known")
-        likeliest = self.alternative_probabilities
-        several = (target, *([] if likeliest is None else likeliest.shape[-1:]))
-        beside = {"probabilities": (target,), "alternatives": several, "alternative_probabilities": several}
-        for name, expected_shape in beside.items():
+            raise ValueError("alternatives and alternative_probabilities must both be given or both be None")
+        ranked = self.alternative_probabilities
+        ranked_shape = (target, *([] if ranked is None else ranked.shape[-1:]))
+        expected_shapes = {
+            "probabilities": (target,),
+            "alternatives": ranked_shape,
+            "alternative_probabilities": ranked_shape,
+        }
+        for name, expected_shape in expected_shapes.items():
             values = getattr(self, name)
             if values is not None and np.shape(values) != expected_shape:
                 raise ValueError(f"{name} has shape {np.shape(values)} for {target} tokens")
         for name in ("encoder", "decoder", "cross", "probabilities", "alternative_probabilities"):
             values = getattr(self, name)
-            # Sums of float32 may be a little more than 1; of a NaN no comparison is true.
+            # Float32 sums may slightly exceed 1. The comparison is also false for NaN.
             if values is not None and not 0 <= values.min() <= values.max() <= 1.0001:
-                raise ValueError(f"{name} has numbers that are not from 0 to 1")
+                raise ValueError(f"{name} has values outside the range 0 to 1")
 
     def to_html(self) -> Html:
-        """The explorer's page (`docs/attention.md`); Jupyter and Colab show it as the last value of a cell."""
-        from transformer_jax.attention.explorer import to_html
+        """Return the explorer page (`docs/attention.md`), which Jupyter and Colab display as a cell's last value."""
+        from transformer_jax.attention.explorer import render_page
 
-        return to_html([(1, self)])
+        return render_page([(1, self)])
 
     def _repr_html_(self) -> str:
         return self.to_html()._repr_html_()
 
     def save(self, path: Path) -> None:
-        """Write all to a compressed .npz file, in float32; a reader never finds half a file.
+        """Write a compressed .npz file atomically, with numbers as float32.
 
         Raises RunError if the file cannot be written.
         """
-        arrays: dict[str, Any] = {"format": np.asarray(FORMAT)}
+        arrays: dict[str, Any] = {"format": np.asarray(ATTENTION_FORMAT)}
         arrays |= {name: np.asarray(getattr(self, name), np.float32) for name in ("encoder", "decoder", "cross")}
         texts = ("source_tokens", "target_tokens", "target_inputs", "source", "translation")
         arrays |= {name: np.asarray(getattr(self, name), np.str_) for name in texts}
@@ -129,27 +140,24 @@ class Attention:
         if self.alternatives is not None:
             arrays["alternatives"] = np.asarray(self.alternatives, np.str_)
             arrays["alternative_probabilities"] = np.asarray(self.alternative_probabilities, np.float32)
-        try:
+        with atomic.writing(path, "Name another --attention."):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic.new_file(path, atomic.own_name(path), "bytes") as file:
+            with atomic.new_file(path, atomic.partial_path(path), "bytes") as file:
                 np.savez_compressed(file, **arrays)
-        except OSError as error:
-            raise RunError(
-                f"{path}: the attention cannot be written: {error.strerror}. Name another folder."
-            ) from error
 
     @classmethod
     def load(cls, path: Path) -> Attention:
-        """Read a file that `save` has written.
+        """Read a file written by `save`.
 
-        Raises InputError if there is no such file, or if it is damaged or another program's.
+        Raises InputError if the file does not exist, is damaged or was not written by `save`.
         """
-        remedy = "Write it again with translate.py --attention."
+        remedy = "Write it again with python translate.py --attention."
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                if int(stored["format"]) != FORMAT:
+                if int(stored["format"]) != ATTENTION_FORMAT:
                     raise InputError(
-                        f"{path}: format {int(stored['format'])} is not {FORMAT}, which is read here. {remedy}"
+                        f"{path} has format {int(stored['format'])}, but this version reads format "
+                        f"{ATTENTION_FORMAT}. {remedy}"
                     )
                 alternatives = stored.get("alternatives")
                 return cls(
@@ -168,8 +176,8 @@ class Attention:
                     alternative_probabilities=stored.get("alternative_probabilities"),
                 )
         except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file. {remedy}") from error
-        # What numpy raises on bytes that it did not write itself, on a .npy file, on a missing array, on wrong shapes.
+            raise InputError(f"{path} does not exist. {remedy}") from error
+        # NumPy raises these for foreign bytes, a .npy file, a missing array or wrong shapes.
         except (
             OSError,
             EOFError,
@@ -181,4 +189,4 @@ class Attention:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
-            raise InputError(f"{path}: not an attention file, or a damaged one. {remedy}") from error
+            raise InputError(f"{path} is not an attention file, or it is damaged. {remedy}") from error
