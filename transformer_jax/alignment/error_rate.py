@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from transformer_jax.data.sources import decoded, read_lines, require
+from transformer_jax.data.text_files import decode_line, read_lines, require_file
 from transformer_jax.errors import InputError
 
 Link = tuple[int, int]
@@ -61,14 +61,14 @@ def read_gold_links(path: Path, words: Sequence[tuple[int, int]]) -> list[GoldLi
     Raises InputError, with file and line, for what is no link, or one to a word that is not there; for a file of
     another length; and if no link is sure, since nothing can be measured then.
     """
-    require(path)
+    require_file(path)
     lines = list(read_lines(path))
     if len(lines) != len(words):
         raise InputError(f"{path} has {len(lines)} lines for {len(words)} sentence pairs. Give one for each.")
     gold = []
     for number, (line, counts) in enumerate(zip(lines, words, strict=True)):
         place = f"{path}:{number + 1}"
-        gold.append(_parse(decoded(line, number, place), place, *counts))
+        gold.append(_parse(decode_line(line, number, place), place, *counts))
     if not any(one.sure for one in gold):
         raise InputError(f"{path} holds no sure link, i-j, so that nothing can be measured. Give alignments with some.")
     return gold

@@ -10,11 +10,12 @@ from pathlib import Path
 import tyro
 
 from transformer_jax.attention.figures import save_figure
-from transformer_jax.attention.head_importance import NAME, Ablation
+from transformer_jax.attention.head_importance import HEAD_IMPORTANCE_FILE, HeadImportance
 from transformer_jax.attention.head_importance_map import draw_head_importance
-from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.newest_run import newest_run
-from transformer_jax.data.sources import Pairs, open_files
+from transformer_jax.data.sources import Pairs
+from transformer_jax.data.text_files import open_aligned_files
 from transformer_jax.errors import InputError
 from transformer_jax.runtime.keyboard_interrupt import redeliver_interrupts
 
@@ -50,7 +51,7 @@ def ablate(command: AblateCommand) -> None:
 
     if command.beam < 1:
         raise InputError(f"--beam {command.beam} makes no sense. Give a number of at least 1.")
-    files = open_files(command.input, command.reference)
+    files = open_aligned_files(command.input, command.reference)
     pairs = list(Pairs(f"{command.input} and {command.reference}", files, "refuse"))
     workdir = command.workdir or newest_run()
     folder = command.output or workdir
@@ -58,11 +59,11 @@ def ablate(command: AblateCommand) -> None:
     require_writable(folder)
     with redeliver_interrupts():
         ablation = measure(translator, pairs, command.beam)
-    ablation.save(folder / NAME)
-    picture = (folder / NAME).with_suffix(".png")
+    ablation.save(folder / HEAD_IMPORTANCE_FILE)
+    picture = (folder / HEAD_IMPORTANCE_FILE).with_suffix(".png")
     save_figure(draw_head_importance(ablation), picture)
     print(table(ablation))
-    logging.info(f"{folder / NAME} and {picture.name} beside it hold the same.")
+    logging.info(f"{folder / HEAD_IMPORTANCE_FILE} and {picture.name} beside it hold the same.")
 
 
 def require_writable(folder: Path) -> None:
@@ -73,7 +74,7 @@ def require_writable(folder: Path) -> None:
         raise InputError(f"{folder} cannot be written to: {error.strerror}. Name a folder for --output.") from error
 
 
-def table(ablation: Ablation) -> str:
+def table(ablation: HeadImportance) -> str:
     """The whole model's scores, then a line for each head with what its absence changes, the most missed head first."""
     lines = [
         f"{ablation.sentences} sentences, beam {ablation.beam}: loss {ablation.loss:.4f} nats a target token, "
@@ -82,7 +83,7 @@ def table(ablation: Ablation) -> str:
         "without          head    loss  sacreBLEU",
         *(
             f"{row.kind:<8} layer {row.layer:>2}  {row.head:>3} {row.loss:>+8.4f}  {row.bleu:>+9.2f}"
-            for row in ablation.rows()
+            for row in ablation.ranked_heads()
         ),
     ]
     return "\n".join(lines)
@@ -90,4 +91,4 @@ def table(ablation: Ablation) -> str:
 
 def main(arguments: list[str]) -> None:
     """Measure as the arguments say."""
-    ablate(parse(AblateCommand(), arguments, call_of("ablate")))
+    ablate(parse_arguments(AblateCommand(), arguments, command_prefix("ablate")))

@@ -17,10 +17,11 @@ from transformer_jax.alignment.layer_selection import most_agreeing_rules
 from transformer_jax.alignment.reading import AlignmentRule, Method, link_target_words
 from transformer_jax.alignment.report import METHODS, report_tables, symmetrize_all, table_row
 from transformer_jax.alignment.symmetrization import Symmetrization
-from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.newest_run import newest_run
-from transformer_jax.commands.streams import BLOCK_LINES, check_destination, destination, line_blocks
-from transformer_jax.data.sources import Pair, Pairs, open_files
+from transformer_jax.commands.streams import BLOCK_LINES, check_output_path, open_output, split_into_blocks
+from transformer_jax.data.sources import Pair, Pairs
+from transformer_jax.data.text_files import open_aligned_files
 from transformer_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,8 +77,10 @@ def align(command: AlignCommand) -> None:
             f"--symmetrize {command.symmetrize} needs two directions. Give the run that translates the other way as "
             "--reverse."
         )
-    check_destination(command.output)
-    pairs = Pairs(f"{command.source} and {command.target}", open_files(command.source, command.target), "refuse")
+    check_output_path(command.output)
+    pairs = Pairs(
+        f"{command.source} and {command.target}", open_aligned_files(command.source, command.target), "refuse"
+    )
     # Reads all of it, so that a bad line is found before anything is written.
     lengths = [(len(pair.source.split()), len(pair.target.split())) for pair in pairs]
     gold = None if command.gold is None else read_gold_links(command.gold, lengths)
@@ -85,9 +88,9 @@ def align(command: AlignCommand) -> None:
     if gold is not None:
         print_error_rates(command, models, list(pairs), gold)
         return
-    with destination(command.output) as out:
+    with open_output(command.output) as out:
         first = 1
-        for block in line_blocks(pairs, BLOCK_LINES):
+        for block in split_into_blocks(pairs, BLOCK_LINES):
             found = [model.weights(block, first) for model in models]
             print(*map(format_links, combined(found, command.symmetrize or "agreement")), sep="\n", file=out)
             first += len(block)
@@ -106,7 +109,7 @@ def print_error_rates(
     links = combined(found, command.symmetrize or "agreement")
     print(table_row("with these options", [score_alignments(links, gold)]))
     if command.output is not None:
-        with destination(command.output) as out:
+        with open_output(command.output) as out:
             print(*map(format_links, links), sep="\n", file=out)
 
 
@@ -124,7 +127,7 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
     from transformer_jax.alignment.aligning_model import AligningModel
     from transformer_jax.decoding.translator import Translator
 
-    folders = [command.workdir or newest_run(doing="aligning"), *([command.reverse] if command.reverse else [])]
+    folders = [command.workdir or newest_run(activity="aligning"), *([command.reverse] if command.reverse else [])]
     models: list[AligningModel] = []
     for folder in folders:
         translator = Translator.load(folder)
@@ -175,4 +178,4 @@ def chosen(models: list[AligningModel], command: AlignCommand, pairs: Iterable[P
 
 def main(arguments: list[str]) -> None:
     """Align as the arguments say."""
-    align(parse(AlignCommand(), arguments, call_of("align")))
+    align(parse_arguments(AlignCommand(), arguments, command_prefix("align")))

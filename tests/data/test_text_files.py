@@ -1,0 +1,195 @@
+"""Readers of text files accept every supported format and refuse invalid lines with their location."""
+
+import gzip
+import json
+import tracemalloc
+
+import pytest
+from parallel_text import COMPRESS, ENGLISH, GERMAN, PAIRS, refusal, rows, write, write_pair
+
+from transformer_jax.data import text_files
+from transformer_jax.data.sources import Pair, open_pairs
+from transformer_jax.errors import InputError
+
+# One file per language.
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_one_file_per_language(tmp_path, suffix):
+    write(tmp_path / "train.en", ENGLISH, suffix)
+    write(tmp_path / "train.de", GERMAN, suffix)
+    locator = f"{tmp_path}/train.{{lang}}{suffix}"
+    assert list(open_pairs(locator, "en", "de", "train")) == PAIRS
+    assert next(iter(open_pairs(locator, "de", "en", "test"))) == Pair(GERMAN[0], ENGLISH[0])
+
+
+def test_language_may_also_name_a_directory(tmp_path):
+    for language, lines in (("en", ENGLISH), ("de", GERMAN)):
+        (tmp_path / language).mkdir()
+        write(tmp_path / language / f"x.{language}", lines)
+    assert list(open_pairs(f"{tmp_path}/{{lang}}/x.{{lang}}", "en", "de", "train")) == PAIRS
+
+
+def test_windows_line_ends_and_byte_order_mark_are_removed(tmp_path):
+    (tmp_path / "train.en").write_bytes(b"\xef\xbb\xbfOne\r\nTwo\r\n")
+    (tmp_path / "train.de").write_bytes(b"Eins\nZwei")
+    assert list(open_pairs(f"{tmp_path}/train.{{lang}}", "en", "de", "train")) == [("One", "Eins"), ("Two", "Zwei")]
+
+
+def test_byte_order_mark_inside_a_file_is_text(tmp_path):
+    locator = write_pair(tmp_path, ["a", "\ufeffb"], ["c", "d"])
+    assert [pair.source for pair in open_pairs(locator, "en", "de", "train")] == ["a", "\ufeffb"]
+
+
+def test_unequal_line_counts_name_files_and_counts(tmp_path):
+    message = refusal(write_pair(tmp_path, ["a", "b", "c"], ["d", "e"]))
+    assert f"{tmp_path}/train.en has 3 lines but {tmp_path}/train.de has 2." in message
+
+
+def test_blank_line_in_one_file_is_refused(tmp_path):
+    message = refusal(write_pair(tmp_path, ["a", "b", "c"], ["d", " \t", "f"]))
+    assert message == (
+        f"{tmp_path}/train.de:2 is blank but {tmp_path}/train.en:2 is not. Delete line 2 from both files."
+    )
+    message = refusal(write_pair(tmp_path, ["a", "b", ""], ["d", "e", "f"]))
+    assert message == (
+        f"{tmp_path}/train.en:3 is blank but {tmp_path}/train.de:3 is not. Delete line 3 from both files."
+    )
+
+
+def test_blank_line_in_both_files_is_refused(tmp_path):
+    message = refusal(write_pair(tmp_path, ["a", ""], ["d", ""]))
+    assert message == f"{tmp_path}/train.en:2 and {tmp_path}/train.de:2 are blank. Delete line 2 from both files."
+
+
+def test_line_that_is_not_utf8_is_refused(tmp_path):
+    write(tmp_path / "train.en", ["a", "b"])
+    (tmp_path / "train.de").write_bytes("gut\nschön\n".encode("latin-1"))
+    message = refusal(f"{tmp_path}/train.{{lang}}")
+    assert f"{tmp_path}/train.de:2 is not UTF-8" in message
+    assert "byte 4" in message
+
+
+def test_utf16_is_refused(tmp_path):
+    write(tmp_path / "train.de", ["a"])
+    (tmp_path / "train.en").write_bytes("a\n".encode("utf-16"))
+    assert f"{tmp_path}/train.en:1 is not UTF-8" in refusal(f"{tmp_path}/train.{{lang}}")
+
+
+def test_missing_file_suggests_a_similar_name(tmp_path):
+    write(tmp_path / "train.en", ENGLISH)
+    write(tmp_path / "train.de", GERMAN, ".gz")
+    message = refusal(f"{tmp_path}/train.{{lang}}")
+    assert message.startswith(f"{tmp_path}/train.de does not exist.")
+    assert "Did you mean" in message
+    assert "train.de.gz" in message
+
+
+def test_missing_directory_and_directory_as_file_are_refused(tmp_path):
+    assert "does not exist, and neither does its directory" in refusal(tmp_path / "no" / "x.tsv")
+    (tmp_path / "x.tsv").mkdir()
+    assert "is a directory" in refusal(tmp_path / "x.tsv")
+
+
+# TSV and JSON lines.
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_tsv_is_read(tmp_path, suffix):
+    write(tmp_path / "x.tsv", [f"{english}\t{german}" for english, german in PAIRS], suffix)
+    assert list(open_pairs(f"{tmp_path}/x.tsv{suffix}", "en", "de", "valid")) == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("no tab", "x.tsv:2 has 0 tabs, not 1."),
+        ("a\tb\tCC-BY 2.0", "x.tsv:2 has 2 tabs, not 1."),
+        ("", "x.tsv:2, the source, is blank."),
+        ("\tb", "x.tsv:2, the source, is blank."),
+        ("a\t ", "x.tsv:2, the target, is blank."),
+    ],
+)
+def test_invalid_tsv_line_is_refused(tmp_path, line, problem):
+    write(tmp_path / "x.tsv", ["a\tb", line])
+    assert problem in refusal(tmp_path / "x.tsv")
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("shape", ["flat", "translation"])
+def test_jsonl_is_read(tmp_path, suffix, shape):
+    write(tmp_path / "x.jsonl", [json.dumps(row, ensure_ascii=False) for row in rows(shape)], suffix)
+    assert list(open_pairs(f"{tmp_path}/x.jsonl{suffix}", "en", "de", "train")) == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("", "x.jsonl:2 is not JSON"),
+        ('{"en": "a", "de": "b"', "x.jsonl:2 is not JSON"),
+        ("[" * 100_000, "x.jsonl:2 is not JSON"),
+        ('["a", "b"]', "x.jsonl:2 is not a JSON object."),
+        ('{"en": "a", "fr": "b"}', "x.jsonl:2 has no 'de' (available: 'en', 'fr')."),
+        ('{"translation": {"en": "a"}}', "x.jsonl:2 has no 'de' (available: 'en')."),
+        ("{}", "x.jsonl:2 has no 'en' (available: nothing)."),
+        ('{"en": "a", "de": 7}', "x.jsonl:2, 'de', is 7, not text."),
+        ('{"en": null, "de": "b"}', "x.jsonl:2, 'en', is null, not text."),
+        ('{"en": "a", "de": " "}', "x.jsonl:2, 'de', is blank."),
+        ('{"en": "a\\ud83d", "de": "b"}', "x.jsonl:2, 'en', contains an unpaired surrogate"),
+    ],
+)
+def test_invalid_jsonl_line_is_refused(tmp_path, line, problem):
+    write(tmp_path / "x.jsonl", ['{"en": "a", "de": "b"}', line])
+    assert problem in refusal(tmp_path / "x.jsonl")
+
+
+# Damage and memory.
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+@pytest.mark.parametrize("damage", ["truncated", "not compressed"])
+def test_damaged_compressed_file_is_refused(tmp_path, suffix, damage):
+    path = tmp_path / f"x.tsv{suffix}"
+    content = COMPRESS[suffix](b"".join(b"%d\t%d\n" % (n, n * n) for n in range(10_000)))
+    path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"a\tb\n")
+    assert f"{path} is damaged after line " in refusal(path)
+
+
+def test_flipped_byte_in_gzip_file_is_refused(tmp_path):
+    data = bytearray(gzip.compress(b"".join(b"%d\t%d\n" % (n, n * n) for n in range(10_000))))
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "x.tsv.gz").write_bytes(data)
+    assert "is damaged after line " in refusal(tmp_path / "x.tsv.gz")
+
+
+def peak_memory_of_reading(locator, on_error):
+    """Return the peak number of bytes that Python allocates while it reads the locator."""
+    tracemalloc.start()
+    try:
+        for _ in open_pairs(locator, "en", "de", "train", on_error):
+            pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    with gzip.open(tmp_path / "x.tsv.gz", "wb", 1) as file:  # 72 MB of text.
+        file.write(f"{'a ' * 4500}\t{'b ' * 4500}\n".encode() * 4_000)
+        file.write(b"sch\xf6n\tgut\n")
+    assert peak_memory_of_reading(f"{tmp_path}/x.tsv.gz", "skip") < 2**23
+    with pytest.raises(InputError, match=r"x\.tsv\.gz:4001 is not UTF-8"):
+        peak_memory_of_reading(f"{tmp_path}/x.tsv.gz", "refuse")
+
+
+def test_memory_is_bounded_for_a_line_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "MAX_LINE_BYTES", 2**16)
+    with gzip.open(tmp_path / "x.tsv.gz", "wb") as file:  # 64 MiB that compress to almost nothing.
+        file.write(b"a\td\n")
+        for _ in range(64):
+            file.write(b" " * 2**20)
+        file.write(b"\nb\te\n")
+    assert list(open_pairs(f"{tmp_path}/x.tsv.gz", "en", "de", "train", "skip")) == [("a", "d"), ("b", "e")]
+    assert peak_memory_of_reading(f"{tmp_path}/x.tsv.gz", "skip") < 2**23
+    assert "x.tsv.gz:2 is longer than 0 MiB." in refusal(tmp_path / "x.tsv.gz")

@@ -1,0 +1,84 @@
+"""Unparsed records of a parallel corpus, and the checks that every sentence has to pass.
+
+A record is one line of a text file (of both files, if each language has its own) or one row of a table.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from transformer_jax.errors import InputError
+
+Split = Literal["train", "valid", "test"]
+"""The role of the data in a run."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Pair(NamedTuple):
+    """A source sentence and its translation, as raw text."""
+
+    source: str
+    target: str
+
+
+class Records(NamedTuple):
+    """All records at a locator, unparsed.
+
+    read: starts a new iteration at the first record.
+    parse: turns the index of a record (from 0) and the record into a pair. Raises InputError for an invalid record.
+    fingerprint: identifies the content of a library's data set; empty for files and the phrasebook.
+    """
+
+    read: Callable[[], Iterable[Any]]
+    parse: Callable[[int, Any], Pair]
+    fingerprint: str = ""
+
+
+def language_value(record: Mapping[str, Any], language: str, location: str) -> Any:
+    """Return the value of a language, from the field ``translation`` if the record has one.
+
+    Raises InputError if the record does not have the language.
+    """
+    nested = record.get("translation")
+    values = nested if isinstance(nested, Mapping) else record
+    require_language(values, language, location)
+    return values[language]
+
+
+def require_language(names: Iterable[str], language: str, location: str) -> None:
+    """Raise InputError, listing the names, if the language is not one of them."""
+    if language not in names:
+        raise InputError(
+            f"{location} has no {language!r} (available: {', '.join(map(repr, names)) or 'nothing'}). "
+            "Set --data.source and --data.target to available names."
+        )
+
+
+def validate_text(text: Any, location: str, blank: Literal["refuse", "allow"] = "refuse") -> str:
+    """Return a sentence as a string, decoded if it is bytes.
+
+    Raises InputError if it is not text, not UTF-8 or blank, or if it contains a NUL or an unpaired surrogate (which
+    JSON can encode).
+    """
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+    except UnicodeDecodeError as error:
+        raise InputError(f"{location} is not UTF-8 ({error.reason}). Fix or delete it.") from error
+    if not isinstance(text, str):
+        value = "null" if text is None else repr(text)[:40]
+        raise InputError(f"{location} is {value}, not text. Fix or delete it.")
+    if blank == "refuse" and not text.strip():
+        raise InputError(f"{location} is blank. Delete the pair or fill it in.")
+    if "\0" in text:
+        raise InputError(f"{location} contains a NUL, so it may not be UTF-8. Save it as UTF-8 or delete it.")
+    if SURROGATE.search(text):
+        raise InputError(f"{location} contains an unpaired surrogate, which is not a character. Fix or delete it.")
+    return text
+
+
+def summarize_error(error: BaseException) -> str:
+    """Return the message of an error as one line of at most 300 characters, without a full stop at the end."""
+    return (textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__).rstrip(".")

@@ -1,0 +1,155 @@
+"""Readers of text files: one file per language, tab-separated values and JSON lines, plain or compressed.
+
+Lines end at "\\n" only. A "\\r" before it and a byte order mark at the start of the file are removed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import io
+import itertools
+import json
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from transformer_jax.data.records import Pair, Records, language_value, summarize_error, validate_text
+from transformer_jax.errors import InputError
+
+MAX_LINE_BYTES = 2**24
+"""Maximum number of bytes read per line. It bounds the memory for a file without line ends."""
+DECOMPRESSORS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+"""Suffix of a compressed file -> function that opens it."""
+
+
+def open_language_files(locator: str, source: str, target: str) -> Records:
+    """Open one file per language; ``{lang}`` in the locator is replaced by the language code."""
+    return open_aligned_files(*(Path(locator.replace("{lang}", language)) for language in (source, target)))
+
+
+def open_aligned_files(source: Path, target: Path) -> Records:
+    """Open two files of which line n of the target translates line n of the source."""
+    paths = source, target
+    for path in paths:
+        require_file(path)
+
+    def read() -> Iterator[tuple[bytes, bytes]]:
+        files = [read_lines(path) for path in paths]
+        for index, (source_line, target_line) in enumerate(itertools.zip_longest(*files)):
+            if source_line is None or target_line is None:
+                counts = [
+                    index if line is None else index + 1 + sum(1 for _ in rest)
+                    for line, rest in zip((source_line, target_line), files, strict=True)
+                ]
+                raise InputError(
+                    f"{source} has {counts[0]} lines but {target} has {counts[1]}. "
+                    "Line n of one file must translate line n of the other: add or delete lines."
+                )
+            yield source_line, target_line
+
+    def parse(index: int, lines: tuple[bytes, bytes]) -> Pair:
+        locations = [f"{path}:{index + 1}" for path in paths]
+        texts = [decode_line(line, index, location) for line, location in zip(lines, locations, strict=True)]
+        blank = [not text.strip() for text in texts]
+        if any(blank):
+            first, second = locations if blank[0] else reversed(locations)
+            problem = f"{first} and {second} are blank" if all(blank) else f"{first} is blank but {second} is not"
+            raise InputError(f"{problem}. Delete line {index + 1} from both files.")
+        return Pair(*map(validate_text, texts, locations))
+
+    return Records(read, parse)
+
+
+def open_tsv(path: Path, source: str, target: str) -> Records:
+    """Open a file of tab-separated pairs: source, one tab, target. The language codes are not used."""
+    require_file(path)
+
+    def parse(index: int, line: bytes) -> Pair:
+        location = f"{path}:{index + 1}"
+        text = decode_line(line, index, location)
+        columns = text.split("\t")
+        if len(columns) != 2 and text.strip():
+            raise InputError(
+                f"{location} has {len(columns) - 1} tabs, not 1. Keep two columns, source and target, "
+                "for example with cut -f1,2."
+            )
+        return Pair(
+            validate_text(columns[0], f"{location}, the source,"),
+            validate_text(columns[-1], f"{location}, the target,"),
+        )
+
+    return Records(lambda: read_lines(path), parse)
+
+
+def open_jsonl(path: Path, source: str, target: str) -> Records:
+    """Open a file with one JSON object per line."""
+    require_file(path)
+
+    def parse(index: int, line: bytes) -> Pair:
+        location = f"{path}:{index + 1}"
+        text = decode_line(line, index, location)
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{location} is not JSON ({summarize_error(error)}). Fix or delete the line.") from error
+        if not isinstance(record, dict):
+            raise InputError(f'{location} is not a JSON object. Write {{"{source}": "...", "{target}": "..."}}.')
+        return Pair(
+            *(
+                validate_text(language_value(record, language, location), f"{location}, {language!r},")
+                for language in (source, target)
+            )
+        )
+
+    return Records(lambda: read_lines(path), parse)
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a plain, .gz or .xz file with their line ends, each cut after MAX_LINE_BYTES bytes.
+
+    Raises InputError if the file is damaged.
+    """
+    count = 0
+    try:
+        with io.BufferedReader(DECOMPRESSORS.get(path.suffix, io.FileIO)(path, "rb"), 2**20) as file:
+            while line := file.readline(MAX_LINE_BYTES):
+                count += 1
+                yield line
+                while len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE_BYTES)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        problem = f"{path} is damaged after line {count} ({summarize_error(error)})."
+        raise InputError(f"{problem} Create or download it again.") from error
+
+
+def decode_line(line: bytes, index: int, location: str) -> str:
+    """Return the text of a line from ``read_lines`` without its line end.
+
+    index: number of the line in its file, from 0.
+    Raises InputError if the line is too long or not UTF-8.
+    """
+    if len(line) == MAX_LINE_BYTES:
+        raise InputError(f"{location} is longer than {MAX_LINE_BYTES // 2**20} MiB. Split or delete the line.")
+    try:
+        text = line.decode("utf-8" if index else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{location} is not UTF-8 ({error.reason} at byte {error.start + 1} of the line). Save the file as UTF-8."
+        ) from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def require_file(path: Path) -> None:
+    """Raise InputError if the file does not exist; the message suggests files with similar names."""
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise InputError(f"{path} is a directory. Name a file in it.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} does not exist, and neither does its directory. Check the path.")
+    similar = difflib.get_close_matches(path.name, sorted(sibling.name for sibling in path.parent.iterdir()))
+    hint = f"Did you mean {' or '.join(similar)}?" if similar else "Check the path."
+    raise InputError(f"{path} does not exist. {hint}")
