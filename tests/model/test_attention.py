@@ -222,4 +222,4 @@ def test_attending_to_a_cache_is_attending_to_what_was_put_into_it(hypotheses):
     query = jnp.asarray(random.normal(size=(B, hypotheses, H, K)), jnp.float32)
     memory = KeysValues(*(jnp.asarray(random.normal(size=(B, S, H, K)), jnp.float32) for _ in range(2)))
     mask = jnp.asarray(random.random((B, 1, hypotheses, S)) < 0.6).at[0, :, 0].set(False)
-    assert_allclose(attend_to_cache(query, KVCache.of(memory), mask), attend(query, memory, mask), atol=1e-6)
+    assert_allclose(attend_to_cache(query, KVCache.from_memory(memory), mask), attend(query, memory, mask), atol=1e-6)

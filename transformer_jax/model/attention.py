@@ -1,7 +1,7 @@
-"""Scaled dot-product attention in several heads.
+"""Multi-head scaled dot-product attention.
 
-Axes: B batch, T queries, S keys, D model width, H heads, K head width (D / H); in step-by-step decoding W hypotheses
-of a sentence, P places of its cache.
+Axes: B batch, T queries, S keys, D model width, H heads, K head width (D / H). In step-by-step decoding: W hypotheses
+per sentence, P slots of the key-value cache of a sentence.
 """
 
 from __future__ import annotations
@@ -19,38 +19,41 @@ from transformer_jax.model.layers import Linear
 
 
 class KeysValues(NamedTuple):
-    """What queries attend to, projected by W^K and W^V and split into heads."""
+    """Keys and values: the memory projected by W^K and W^V and split into heads."""
 
     keys: Float[Array, "B S H K"]
     values: Float[Array, "B S H K"]
 
 
 class KVCache(NamedTuple):
-    """Keys and values that many steps read: heads first, so that no step has to move them there."""
+    """Keys and values that are kept between decoding steps. The head axis comes first, so no step has to transpose."""
 
     keys: Float[Array, "B H P K"]
     values: Float[Array, "B H P K"]
 
     @classmethod
-    def of(cls, memory: KeysValues) -> KVCache:
-        """A cache of all that is in ``memory``."""
+    def from_memory(cls, memory: KeysValues) -> KVCache:
+        """Return a cache that contains ``memory``."""
         return cls(*(x.swapaxes(1, 2) for x in memory))
 
-    def write(self, new: KeysValues, place: Int[Array, ""]) -> KVCache:
-        """Put more into it, from ``place`` on: the decoder sees what it has produced so far."""
-        start = (0, 0, place, 0)
+    def write(self, new: KeysValues, slot: Int[Array, ""]) -> KVCache:
+        """Return the cache with ``new`` written to the slots from ``slot`` on."""
+        start = (0, 0, slot, 0)
+        keys, values = KVCache.from_memory(new)
         return KVCache(
-            *(jax.lax.dynamic_update_slice(old, one, start) for old, one in zip(self, KVCache.of(new), strict=True))
+            jax.lax.dynamic_update_slice(self.keys, keys, start),
+            jax.lax.dynamic_update_slice(self.values, values, start),
         )
 
 
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1 ... head_H) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V).
 
-    One class for all three uses: self-attention (queries and memory are the same), masked self-attention (the same
-    with a causal mask) and cross-attention (the memory is the encoder's output). When the caller asks for
-    ``intermediates``, the weights of every head are sown as ``attention [B, H, T, S]``; otherwise XLA may choose a
-    fused kernel. The paper's projections have no biases; with biases "all" they do.
+    The class serves self-attention (queries and memory are the same), masked self-attention (with a causal mask) and
+    cross-attention (the memory is the encoder's output). If the caller passes ``mutable=["intermediates"]``, the
+    weights of every head are sown as ``attention [B, H, T, S]``. Otherwise XLA may use a fused kernel.
+
+    biases: "all" adds biases to the four projections, which have none in the paper.
     Source: Vaswani et al. 2017, section 3.2.2.
     """
 
@@ -65,14 +68,14 @@ class MultiHeadAttention(nn.Module):
         )
 
     def keys_values(self, memory: Float[Array, "B S D"]) -> KeysValues:
-        """Project what will be attended to; in decoding the encoder's output is projected once a sentence."""
-        return KeysValues(self._split(self.w_key(memory)), self._split(self.w_value(memory)))
+        """Project the memory. Decoding calls this once per sentence for the encoder's output."""
+        return KeysValues(self._split_heads(self.w_key(memory)), self._split_heads(self.w_value(memory)))
 
     def __call__(
         self, queries: Float[Array, "B T D"], memory: KeysValues, mask: Bool[Array, "#B 1 #T S"]
     ) -> Float[Array, "B T D"]:
-        """Attend from each query to the memory positions that the mask allows."""
-        query = self._split(self.w_query(queries))
+        """Attend from each query to the memory positions that the mask allows, and project the result."""
+        query = self._split_heads(self.w_query(queries))
         if self.is_mutable_collection("intermediates"):
             weights = attention_weights(query, memory.keys, mask)
             self.sow("intermediates", "attention", weights)
@@ -84,21 +87,21 @@ class MultiHeadAttention(nn.Module):
     def decode_step(
         self, queries: Float[Array, "B W D"], cache: KVCache, mask: Bool[Array, "#B 1 #W P"]
     ) -> Float[Array, "B W D"]:
-        """The same for one position of every hypothesis, from a cache."""
-        heads = attend_to_cache(self._split(self.w_query(queries)), cache, mask)
+        """Attend from one position of every hypothesis to the slots of a cache that the mask allows."""
+        heads = attend_to_cache(self._split_heads(self.w_query(queries)), cache, mask)
         return self.w_output(heads.reshape(*heads.shape[:2], self.d_model))
 
-    def _split(self, x: Float[Array, "B T D"]) -> Float[Array, "B T H K"]:
-        """Split the embedding, not the sentence: every head sees all positions."""
+    def _split_heads(self, x: Float[Array, "B T D"]) -> Float[Array, "B T H K"]:
+        """Split the features into heads. Every head sees all positions."""
         return x.reshape(*x.shape[:2], self.heads, self.d_model // self.heads)
 
 
 def attention_weights(
     query: Float[Array, "B T H K"], keys: Float[Array, "B S H K"], mask: Bool[Array, "#B 1 #T S"]
 ) -> Float[Array, "B H T S"]:
-    """softmax(Q K^T / sqrt(K)) over the allowed positions; a row with nothing allowed is all zeros.
+    """Return softmax(Q K^T / sqrt(K)) over the allowed positions. A fully masked row is all zeros.
 
-    Softmax in float32: bfloat16 keeps 8 significant bits.
+    The softmax is in float32, because bfloat16 keeps only 8 significant bits.
     Source: Vaswani et al. 2017, section 3.2.1, equation 1.
     """
     scores = jnp.einsum("BTHK,BSHK->BHTS", query, keys, preferred_element_type=jnp.float32)
@@ -108,21 +111,24 @@ def attention_weights(
 def attend(
     query: Float[Array, "B T H K"], memory: KeysValues, mask: Bool[Array, "#B 1 #T S"]
 ) -> Float[Array, "B T H K"]:
-    """The weighted mean of the values, by a kernel that need not keep the weights."""
+    """Return the weighted mean of the values, with a kernel that may not materialize the weights."""
     attended = jax.nn.dot_product_attention(query, memory.keys, memory.values, mask=mask)
-    # The kernel gives a row with nothing allowed the mean of all values; the definition above gives zeros.
+    # For a fully masked row the kernel returns the mean of all values, but ``attention_weights`` gives zeros.
     return jnp.where(mask.any(-1).swapaxes(1, 2)[..., None], attended, 0)
 
 
 def attend_to_cache(
     query: Float[Array, "B W H K"], cache: KVCache, mask: Bool[Array, "#B 1 #W P"]
 ) -> Float[Array, "B W H K"]:
-    """``attend``, one hypothesis after the other: XLA on a CPU is slow at many products of a few rows."""
+    """Return the same as ``attend``, computed for one hypothesis after another.
 
-    def each(vectors: Float[Array, "B W H X"], product: str, factor: Float[Array, "B H P K"], axis: int) -> Array:
-        multiply = partial(jnp.einsum, product, preferred_element_type=jnp.float32)
-        return jnp.stack([multiply(vectors[:, w], factor) for w in range(vectors.shape[1])], axis)
+    On a CPU, XLA is slow at batches of products with few rows each.
+    """
 
-    scores = each(query, "BHK,BHPK->BHP", cache.keys, axis=2)
+    def per_hypothesis(equation: str, x: Float[Array, "B W H X"], cached: Float[Array, "B H P K"], axis: int) -> Array:
+        multiply = partial(jnp.einsum, equation, preferred_element_type=jnp.float32)
+        return jnp.stack([multiply(x[:, w], cached) for w in range(x.shape[1])], axis)
+
+    scores = per_hypothesis("BHK,BHPK->BHP", query, cache.keys, axis=2)
     weights = jax.nn.softmax(scores / math.sqrt(query.shape[-1]), where=mask, axis=-1).astype(query.dtype)
-    return each(weights.swapaxes(1, 2), "BHP,BHPK->BHK", cache.values, axis=1).astype(query.dtype)
+    return per_hypothesis("BHP,BHPK->BHK", weights.swapaxes(1, 2), cache.values, axis=1).astype(query.dtype)

@@ -1,7 +1,7 @@
 """The decoder: N blocks of masked self-attention, cross-attention and feed-forward.
 
-Axes: B batch, T target positions, S source positions, C positions of a hypothesis, W hypotheses a sentence (beams),
-P places in a sentence's cache (C * W), D model width, H heads, K head width.
+Axes: B batch, T target positions, S source positions, C positions of a hypothesis, W hypotheses per sentence (beam
+size), P slots in the cache of a sentence (C * W), D model width, H heads, K head width.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from transformer_jax.model.layers import FeedForward, LayerNormalization, Residu
 
 
 class BlockCache(NamedTuple):
-    """What one decoder block keeps between two steps.
+    """The keys and values that one decoder block keeps between two decoding steps.
 
-    prefix: keys and values [B, H, P, K]; what hypothesis w wrote at position c stands at c * W + w. Nothing there is
-    moved when a beam's hypotheses change places: a mask says which of it belongs to whose past;
-    source: keys and values [B, H, S, K] of the encoder's output, computed once and shared by a sentence's hypotheses.
+    prefix: keys and values [B, H, P, K] of the target. Hypothesis w writes position c to slot c * W + w. No slot is
+        moved when beam search reorders hypotheses; a mask selects the slots that belong to each hypothesis.
+    source: keys and values [B, H, S, K] of the encoder's output. They are computed once per sentence and shared by its
+        hypotheses.
     """
 
     prefix: KVCache
@@ -53,7 +54,7 @@ class DecoderBlock(nn.Module):
         target_mask: Bool[Array, "#B 1 T T"],
         source_mask: Bool[Array, "#B 1 #T S"],
     ) -> Float[Array, "B T D"]:
-        """All target positions at once: training, and the pass that captures attention."""
+        """Process all target positions in parallel, as in training and when attention is captured."""
         attention = self.self_attention
         x = self.self_residual(x, lambda y: attention(y, attention.keys_values(y), target_mask))
         source = self.cross_attention.keys_values(memory)
@@ -61,8 +62,8 @@ class DecoderBlock(nn.Module):
         return self.feed_forward_residual(x, self.feed_forward)
 
     def init_cache(self, memory: Float[Array, "B S D"], beams: int, length: int) -> BlockCache:
-        """An empty prefix of at most ``length`` positions, and the source projected once."""
-        source = KVCache.of(self.cross_attention.keys_values(memory))
+        """Return a cache with room for ``length`` positions of ``beams`` hypotheses, and with the projected source."""
+        source = KVCache.from_memory(self.cross_attention.keys_values(memory))
         sentences, heads, _, width = source.keys.shape
         empty = jnp.zeros((sentences, heads, length * beams, width), source.keys.dtype)
         return BlockCache(KVCache(empty, empty), source)
@@ -75,7 +76,7 @@ class DecoderBlock(nn.Module):
         prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W D"], BlockCache]:
-        """One target position of every hypothesis: equal to row ``position`` of the whole pass."""
+        """Process one target position of every hypothesis. The result equals row ``position`` of ``__call__``."""
         prefix = cache.prefix
 
         def attend_to_prefix(y: Float[Array, "B W D"]) -> Float[Array, "B W D"]:
@@ -84,13 +85,13 @@ class DecoderBlock(nn.Module):
             return self.self_attention.decode_step(y, prefix, prefix_mask)
 
         x = self.self_residual(x, attend_to_prefix)
-        # A sentence's hypotheses are so many queries to one source: nothing of the source is copied for each beam.
+        # The hypotheses of a sentence are queries to the same source, so no keys or values are copied per hypothesis.
         x = self.cross_residual(x, lambda y: self.cross_attention.decode_step(y, cache.source, source_mask))
         return self.feed_forward_residual(x, self.feed_forward), BlockCache(prefix, cache.source)
 
 
 class Decoder(nn.Module):
-    """A stack of blocks; pre-norm adds one normalization at the end, since no block then normalizes its own output."""
+    """A stack of blocks. Pre-norm adds a final normalization, because pre-norm blocks do not normalize their output."""
 
     config: ModelConfig
 
@@ -106,13 +107,13 @@ class Decoder(nn.Module):
         target_mask: Bool[Array, "#B 1 T T"],
         source_mask: Bool[Array, "#B 1 #T S"],
     ) -> Float[Array, "B T D"]:
-        """Embedded target prefix and memory -> features that predict the next token at every position."""
+        """Return features that predict the next token at every position of the embedded target."""
         for block in self.blocks:
             x = block(x, memory, target_mask, source_mask)
         return x if self.normalization is None else self.normalization(x)
 
     def init_cache(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
-        """The cache before the first step."""
+        """Return the cache of every block before the first decoding step."""
         return tuple(block.init_cache(memory, beams, length) for block in self.blocks)
 
     def decode_step(
@@ -123,9 +124,9 @@ class Decoder(nn.Module):
         prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W D"], tuple[BlockCache, ...]]:
-        """One target position of every hypothesis, and the cache that the next step needs."""
-        after = []
+        """Process one target position of every hypothesis, and return the caches for the next step."""
+        new_caches = []
         for block, cache in zip(self.blocks, caches, strict=True):
             x, cache = block.decode_step(x, cache, position, prefix_mask, source_mask)
-            after.append(cache)
-        return (x if self.normalization is None else self.normalization(x)), tuple(after)
+            new_caches.append(cache)
+        return (x if self.normalization is None else self.normalization(x)), tuple(new_caches)

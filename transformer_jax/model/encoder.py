@@ -30,14 +30,14 @@ class EncoderBlock(nn.Module):
         self.feed_forward_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
 
     def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"]) -> Float[Array, "B S D"]:
-        """Let every source position look at those the mask allows."""
+        """Attend from every source position to the positions that the mask allows."""
         attention = self.self_attention
         x = self.attention_residual(x, lambda y: attention(y, attention.keys_values(y), mask))
         return self.feed_forward_residual(x, self.feed_forward)
 
 
 class Encoder(nn.Module):
-    """A stack of blocks; pre-norm adds one normalization at the end, since no block then normalizes its own output."""
+    """A stack of blocks. Pre-norm adds a final normalization, because pre-norm blocks do not normalize their output."""
 
     config: ModelConfig
 
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         self.normalization = LayerNormalization(config.norm_epsilon) if config.norm == "pre" else None
 
     def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"]) -> Float[Array, "B S D"]:
-        """Embedded source -> memory."""
+        """Encode the embedded source into the memory that the decoder attends to."""
         for block in self.blocks:
             x = block(x, mask)
         return x if self.normalization is None else self.normalization(x)

@@ -1,6 +1,6 @@
-"""Floating-point operations of the matrix products: what a model costs, whatever computes it.
+"""Number of floating-point operations (FLOPs) in the matrix products of a model, independent of the implementation.
 
-Axes: S source positions, T target positions, D model width, F inner width of the feed-forward layer, V target
+Sizes: S source positions, T target positions, D model width, F inner width of the feed-forward layer, V target
 vocabulary.
 """
 
@@ -12,19 +12,21 @@ from transformer_jax.config import ModelConfig
 
 
 def forward_flops(config: ModelConfig, target_vocab_size: int, source: Any, target: Any) -> Any:
-    """One pass over a row of S source and T target positions; numbers, or arrays with one length for each row.
+    """Return the FLOPs of a forward pass over one row of S source and T target positions.
 
-    The product of an m x k and a k x n matrix takes 2mkn. Attention counts all pairs of positions, masked or not.
+    source, target: S and T as numbers, or arrays with one length per row.
+
+    The product of an m x k and a k x n matrix takes 2mkn operations. Attention counts all pairs of positions, including
+    masked ones.
     """
     width, inner = config.d_model, config.d_ff
-    feed_forward = 4 * width * inner  # for each position: D x F, F x D
-    projections = 8 * width**2  # for each position: W^Q, W^K, W^V, W^O
-    attention = 4 * width  # for each pair of positions: Q K^T, and the weights times V
+    feed_forward = 4 * width * inner  # per position: D x F, F x D
+    projections = 8 * width**2  # per position: W^Q, W^K, W^V, W^O
+    attention = 4 * width  # per pair of positions: Q K^T, and the weights times V
     encoder = (projections + feed_forward) * source + attention * source * source
     decoder = (projections + feed_forward) * target + attention * target * target
-    cross = (
-        projections // 2 * (source + target) + attention * source * target
-    )  # queries and outputs T, keys and values S
+    # Cross-attention projects queries and outputs at T positions, keys and values at S positions.
+    cross = projections // 2 * (source + target) + attention * source * target
     return (
         config.encoder_layers * encoder
         + config.decoder_layers * (decoder + cross)
@@ -33,5 +35,8 @@ def forward_flops(config: ModelConfig, target_vocab_size: int, source: Any, targ
 
 
 def training_flops(config: ModelConfig, target_vocab_size: int, source: Any, target: Any) -> Any:
-    """Forward and backward: the gradients of a product by its two factors are two more products of its size."""
+    """Return the FLOPs of a forward and a backward pass.
+
+    The gradients of a product with respect to its two factors are two more products of the same size.
+    """
     return 3 * forward_flops(config, target_vocab_size, source, target)

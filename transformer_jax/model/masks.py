@@ -1,6 +1,6 @@
-"""Which key positions a query may attend to: True = may.
+"""Attention masks: True where a query may attend to a key.
 
-Axes: B batch, T queries, S keys. The axis of length 1 after B is broadcast over the heads.
+Axes: B batch, T queries, S keys. The second axis has length 1 and is broadcast over the heads.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 
 def causal_mask(length: int) -> Bool[Array, "1 1 T T"]:
-    """Position t sees positions 0 to t, so that a prediction depends only on known outputs.
+    """Return a mask that lets position t attend to positions 0 to t. A prediction then depends only on known outputs.
 
     Source: Vaswani et al. 2017, section 3.2.3.
     """
@@ -18,14 +18,14 @@ def causal_mask(length: int) -> Bool[Array, "1 1 T T"]:
 
 
 def padding_mask(tokens: Int[Array, "B S"], pad_id: int) -> Bool[Array, "B 1 1 S"]:
-    """Every position of the row but its padding."""
+    """Return a mask that excludes padding."""
     return (tokens != pad_id)[:, None, None, :]
 
 
 def segment_mask(queries: Int[Array, "B T"], keys: Int[Array, "B S"]) -> Bool[Array, "B 1 T S"]:
-    """The same sentence of a row that holds several.
+    """Return a mask that allows attention only within each sentence of a packed row.
 
-    queries, keys: each position's sentence number within its row, from 1; 0 is padding, which nothing sees.
+    queries, keys: number of the sentence at each position, from 1 in each row. 0 is padding, to which nothing attends.
     """
-    same = queries[:, :, None] == keys[:, None, :]
-    return (same & (keys != 0)[:, None, :])[:, None]
+    same_sentence = queries[:, :, None] == keys[:, None, :]
+    return (same_sentence & (keys != 0)[:, None, :])[:, None]

@@ -1,7 +1,7 @@
-"""The whole network.
+"""The complete network.
 
-Axes: B batch, S source positions, T target positions, W hypotheses a sentence (beams), P places in a sentence's cache,
-D model width, V target vocabulary, E factors of a logit (D, and 1 for a bias).
+Axes: B batch, S source positions, T target positions, W hypotheses per sentence (beam size), P slots in the cache of a
+sentence, D model width, V target vocabulary, E features per logit (D, or D + 1 with a bias).
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from transformer_jax.model.masks import causal_mask, segment_mask
 
 
 class ProjectionLayer(nn.Module):
-    """Features -> logits: x W^T, where W is the layer's own table or that of the shared embeddings.
+    """The projection of features to logits: x W^T, where W is the layer's own table or the shared embedding table.
 
-    With biases "all", which the paper does not have, each word also has a bias. Logits are float32: the loss sums
-    exponentials of thousands of them.
+    Logits are float32, because the loss sums exponentials of thousands of them.
+
+    biases: "all" adds a bias per token, which the paper does not have.
     Source: Vaswani et al. 2017, section 3.4.
     """
 
@@ -35,20 +36,22 @@ class ProjectionLayer(nn.Module):
     def setup(self) -> None:
         self.bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,)) if self.biases == "all" else None
         if self.shared is None:
-            self.own = self.param("table", nn.initializers.xavier_uniform(), (self.vocab_size, self.d_model))
+            self.own_table = self.param("table", nn.initializers.xavier_uniform(), (self.vocab_size, self.d_model))
 
     def table(self) -> Float[Array, "V D"]:
-        """The matrix W, one row for each word."""
-        return self.own if self.shared is None else self.shared.table
+        """Return the matrix W, with one row per token."""
+        return self.own_table if self.shared is None else self.shared.table
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
-        """Score every word at every position."""
+        """Return the logit of every token of the vocabulary at every position."""
         logits = jnp.einsum("BTD,VD->BTV", x, self.table().astype(x.dtype), preferred_element_type=jnp.float32)
         return logits if self.bias is None else logits + self.bias[None, None]
 
     def factors(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T E"], Float[Array, "V E"]]:
-        """Features and a table whose product is the logits: a bias is one more column, of a feature that is 1. Where
-        the product is in bfloat16 the bias is rounded, as the table is; ``__call__`` adds it in float32.
+        """Return features and a table whose product is the logits.
+
+        A bias becomes an additional column of the table, and an additional feature is 1. If the product is computed in
+        bfloat16, the bias is rounded like the table, whereas ``__call__`` adds it in float32.
         """
         if self.bias is None:
             return x, self.table()
@@ -57,10 +60,10 @@ class ProjectionLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder, decoder, embeddings and projection.
+    """The encoder, the decoder, their embeddings and the projection.
 
-    Dropout is on when the caller passes ``rngs={"dropout": key}``; attention weights come back when it passes
-    ``mutable=["intermediates"]``.
+    Dropout is active if the caller passes ``rngs={"dropout": key}``. Attention weights are returned if the caller
+    passes ``mutable=["intermediates"]``.
     Source: Vaswani et al. 2017, figure 1.
     """
 
@@ -89,7 +92,10 @@ class Transformer(nn.Module):
         mask: Bool[Array, "#B 1 #S S"],
         positions: Int[Array, "#B S"] | None = None,
     ) -> Float[Array, "B S D"]:
-        """Source tokens -> memory. Positions count from 0 unless given."""
+        """Encode source tokens into memory.
+
+        positions: position of each token within its sentence. Default: from 0 in each row.
+        """
         positions = jnp.arange(source.shape[1])[None] if positions is None else positions
         return self.encoder(self.source_positions(self.source_embeddings(source), positions), mask)
 
@@ -101,13 +107,16 @@ class Transformer(nn.Module):
         source_mask: Bool[Array, "#B 1 #T S"],
         positions: Int[Array, "#B T"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Target tokens so far, from [SOS] on, and memory -> features at every position."""
+        """Return the features at every position of the target tokens, which start with [SOS].
+
+        positions: as in ``encode``.
+        """
         positions = jnp.arange(target.shape[1])[None] if positions is None else positions
         embedded = self.target_positions(self.target_embeddings(target), positions)
         return self.decoder(embedded, memory, target_mask, source_mask)
 
     def project(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
-        """Features -> logits of the next token."""
+        """Project features to the logits of the next token."""
         return self.projection(x)
 
     def features(
@@ -119,9 +128,10 @@ class Transformer(nn.Module):
         source_positions: Int[Array, "#B S"] | None = None,
         target_positions: Int[Array, "#B T"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Encode and decode with the masks of training: what is projected to the logits of every next token.
+        """Encode and decode with the masks of training, and return the features that predict the next tokens.
 
-        Segments number the sentences of a row from 1; 0 is padding. Rows of one sentence each need no positions.
+        source_segments, target_segments: number of the sentence at each position, from 1 in each row. 0 is padding.
+        source_positions, target_positions: as in ``encode``.
         """
         memory = self.encode(source, segment_mask(source_segments, source_segments), source_positions)
         target_mask = causal_mask(target.shape[1]) & segment_mask(target_segments, target_segments)
@@ -129,8 +139,9 @@ class Transformer(nn.Module):
         return self.decode(target, memory, target_mask, source_mask, target_positions)
 
     def features_and_table(self, *inputs: Any) -> tuple[Float[Array, "B T E"], Float[Array, "V E"]]:
-        """Features, from the arguments of ``features``, and the projection's table, as ``ProjectionLayer.factors``:
-        for a loss that never holds all logits at once.
+        """Return ``ProjectionLayer.factors`` of the features, for a loss that never materializes all logits.
+
+        inputs: the arguments of ``features``.
         """
         return self.projection.factors(self.features(*inputs))
 
@@ -143,13 +154,13 @@ class Transformer(nn.Module):
         source_positions: Int[Array, "#B S"] | None = None,
         target_positions: Int[Array, "#B T"] | None = None,
     ) -> Float[Array, "B T V"]:
-        """Logits of every next target token at once. Arguments as in ``features``."""
+        """Return the logits of the next token at every position. Arguments: see ``features``."""
         return self.project(
             self.features(source, target, source_segments, target_segments, source_positions, target_positions)
         )
 
     def init_cache(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
-        """The decoder's cache before the first step, for ``beams`` hypotheses of at most ``length`` tokens."""
+        """Return the decoder's caches before the first step, for ``beams`` hypotheses of up to ``length`` tokens."""
         return self.decoder.init_cache(memory, beams, length)
 
     def decode_step(
@@ -160,11 +171,12 @@ class Transformer(nn.Module):
         prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W V"], tuple[BlockCache, ...]]:
-        """Logits that follow one more token of every hypothesis, at ``position`` from 0.
+        """Feed one token per hypothesis, and return the logits of the next token and the new caches.
 
-        prefix_mask: which of the cached tokens stand before each hypothesis, itself included; see ``BlockCache``.
+        position: position of ``tokens`` in the target, from 0.
+        prefix_mask: the cache slots that each hypothesis attends to, including its own new one; see ``BlockCache``.
         """
-        positions = jnp.full((1, tokens.shape[1]), position)  # W hypotheses stand side by side at the same position
+        positions = jnp.full((1, tokens.shape[1]), position)
         embedded = self.target_positions(self.target_embeddings(tokens), positions)
         features, caches = self.decoder.decode_step(embedded, caches, position, prefix_mask, source_mask)
         return self.project(features), caches
