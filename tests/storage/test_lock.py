@@ -1,4 +1,4 @@
-"""A lock is held by one; where there are none, that is said."""
+"""A lock has one holder; on a file system without locks a warning is logged."""
 
 import errno
 import fcntl
@@ -10,7 +10,7 @@ from filelock import Timeout
 from transformer_jax.storage.lock import locked
 
 
-def test_a_lock_is_held_by_one_and_free_again(tmp_path):
+def test_a_lock_excludes_others_until_it_is_released(tmp_path):
     for _ in range(2):
         with locked(tmp_path / "lock"), pytest.raises(Timeout), locked(tmp_path / "lock", blocking=False):
             pass
@@ -18,17 +18,17 @@ def test_a_lock_is_held_by_one_and_free_again(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 @pytest.mark.parametrize("blocking", [False, True])
-def test_a_file_system_without_locks_is_said(number, blocking, tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_a_warning(number, blocking, tmp_path, monkeypatch, caplog):
     def fail(*_):
         raise OSError(number, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", fail)
     with caplog.at_level(logging.WARNING), locked(tmp_path / "lock", blocking):
         pass
-    assert f"{tmp_path} lies on a file system without locks" in caplog.text
+    assert f"{tmp_path} is on a file system without locks" in caplog.text
 
 
-def test_a_lock_that_cannot_be_written_is_an_error(tmp_path):
+def test_an_unwritable_lock_file_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"Not a directory|File exists"), locked(tmp_path / "file" / "lock"):
         pass

@@ -1,4 +1,4 @@
-"""A run folder from a stranger: nothing in it is executed, leads elsewhere, or takes more memory than it should."""
+"""Loading an untrusted run directory executes nothing, follows no link out of it and takes no extra memory."""
 
 import json
 import os
@@ -22,15 +22,15 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def run(tiny_run, tmp_path):  # noqa: F811
-    """A copy of a finished run, to be damaged."""
+    """A copy of a finished run for a test to damage."""
     return Path(shutil.copytree(tiny_run, tmp_path / "run"))
 
 
-def refusal(folder):
-    """The message with which the run is refused; no more memory is taken for it than for a good one."""
+def refusal(workdir):
+    """Return the message with which the run is refused; check that this takes little memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError) as caught:
-        Translator.load(folder)
+        Translator.load(workdir)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17, "128 MiB"
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -39,10 +39,10 @@ def refusal(folder):
 def change(path, *keys, to):
     """Set one value of a JSON file."""
     content = json.loads(path.read_text())
-    place = content
+    section = content
     for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = to
+        section = section[key]
+    section[keys[-1]] = to
     path.write_text(json.dumps(content))
 
 
@@ -52,55 +52,55 @@ def change(path, *keys, to):
 @pytest.mark.parametrize(
     "name", ["config.json", "tokenizer.json", "checkpoints", "checkpoints/1/state/d", "metrics.jsonl"]
 )
-def test_a_link_that_leads_out_of_the_folder_is_refused(run, tmp_path, name):
+def test_a_link_out_of_the_run_directory_is_refused(run, tmp_path, name):
     path = run / name
     if path.exists():
         shutil.move(path, tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    assert f"{path} leads out of the run folder." in refusal(run)
+    assert f"{path} is a link to a path outside the run directory." in refusal(run)
     path.unlink()
     path.symlink_to(os.path.relpath(tmp_path / "elsewhere", path.parent))
-    assert f"{path} leads out of the run folder." in refusal(run)
+    assert f"{path} is a link to a path outside the run directory." in refusal(run)
 
 
-def test_links_within_the_folder_and_to_it_are_followed(run, tmp_path):
-    shutil.move(run / "checkpoints", run / "kept")
-    (run / "checkpoints").symlink_to("kept")
+def test_links_to_and_within_the_run_directory_are_followed(run, tmp_path):
+    shutil.move(run / "checkpoints", run / "moved")
+    (run / "checkpoints").symlink_to("moved")
     (tmp_path / "link").symlink_to(run)
     assert Translator.load(tmp_path / "link").translate(["Where is the dog?"])
 
 
-def test_a_pipe_in_the_folder_is_refused_rather_than_read_for_ever(run):
+def test_a_pipe_is_refused_without_reading_it(run):
     (run / "tokenizer.json").unlink()
     os.mkfifo(run / "tokenizer.json")
-    assert "tokenizer.json is neither a file nor a folder." in refusal(run)
+    assert "tokenizer.json is neither a file nor a directory." in refusal(run)
 
 
-def test_a_link_in_a_circle_is_refused(run):
+def test_a_circular_link_is_refused(run):
     (run / "loop").symlink_to("loop")
-    assert "loop is neither a file nor a folder." in refusal(run)
+    assert "loop is neither a file nor a directory." in refusal(run)
 
 
 @pytest.mark.parametrize("step", ["../../../other/checkpoints/1", -1, 2, None, [], 10**30])
-def test_whatever_step_is_called_the_best_one_of_this_run_is_read(run, tiny_run, tmp_path, step, monkeypatch, caplog):  # noqa: F811
+def test_only_checkpoints_of_this_run_are_read(run, tiny_run, tmp_path, step, monkeypatch, caplog):  # noqa: F811
     shutil.copytree(tiny_run, tmp_path / "other")
     change(run / "checkpoints/1/progress.json", "best_step", to=step)
-    seal(run / "checkpoints/1")  # A stranger can do that, too.
+    seal(run / "checkpoints/1")  # An attacker can also write matching checksums.
     read = []
-    monkeypatch.setattr(checkpoints, "find_damage", lambda folder, *part: read.append(folder))
+    monkeypatch.setattr(checkpoints, "find_damage", lambda directory, *prefix: read.append(directory))
     Translator.load(run)
     assert {*read} == {run / "checkpoints/1"}
-    assert "Step 1 is used." in caplog.text
+    assert "Using step 1." in caplog.text
 
 
 @pytest.mark.parametrize("content", ["[]", "7", '{"best_step": 1, "run": "rm"}', "{", ""])
-def test_a_progress_that_is_none_is_refused(run, content):
+def test_an_invalid_progress_file_is_refused(run, content):
     (run / "checkpoints/1/progress.json").write_text(content)
     seal(run / "checkpoints/1")
     assert "progress.json cannot be read" in refusal(run)
 
 
-def test_a_folder_of_format_3_is_read_as_the_model_that_it_is(run):
+def test_a_run_directory_of_format_3_is_read(run):
     content = json.loads((run / "config.json").read_text())
     for name in ("activation", "positions", "scale_embeddings", "biases", "norm_epsilon"):
         del content["model"][name]
@@ -134,7 +134,7 @@ def test_a_folder_of_format_3_is_read_as_the_model_that_it_is(run):
         ("optimizer", "beta1", float("inf")),
     ],
 )
-def test_a_config_that_does_not_describe_the_checkpoint_is_refused(run, section, name, value):
+def test_a_config_that_does_not_match_the_checkpoint_is_refused(run, section, name, value):
     change(run / "config.json", section, name, to=value)
     refusal(run)
 
@@ -145,7 +145,7 @@ def test_a_config_that_does_not_describe_the_checkpoint_is_refused(run, section,
     [{("decoding", "beam"): 10**9}, {("data", "max_length"): 10**9, ("data", "batch_tokens"): 10**9}],
     ids=["beam", "max_length"],
 )
-def test_a_search_that_does_not_fit_the_memory_is_refused_before_it_begins(run, changes, text, monkeypatch):
+def test_a_search_that_exceeds_the_memory_is_refused(run, changes, text, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda: 2**30)
     for keys, value in changes.items():
         change(run / "config.json", *keys, to=value)
@@ -161,29 +161,29 @@ def test_a_search_that_does_not_fit_the_memory_is_refused_before_it_begins(run, 
         assert len(translator.translate([text])) == 1
 
 
-def test_a_row_length_that_is_absurd_is_no_matter_for_translation(run):
+def test_translation_ignores_an_absurd_row_length(run):
     change(run / "config.json", "data", "row_length", to=10**9)
     assert len(Translator.load(run).translate(["Where is the dog?"])) == 1
 
 
-def test_parameters_that_do_not_fit_the_memory_are_refused_before_they_are_read(run, monkeypatch):
+def test_parameters_that_exceed_the_memory_are_not_read(run, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda: 10_000)
     assert f"the parameters of {run}: 0.00 GiB needed per device, 0.00 GiB available." in refusal(run)
 
 
 @pytest.mark.parametrize("content", ["[" * 10**6, "1" * 10**6, "[]", "7", "\ud83d".encode("utf-8", "surrogatepass")])
-def test_a_config_that_is_none_is_refused(run, content):
+def test_an_invalid_config_is_refused(run, content):
     (run / "config.json").write_bytes(content.encode() if isinstance(content, str) else content)
     assert "config.json is not the config of a run" in refusal(run)
 
 
-def test_a_tokenizer_larger_than_any_is_not_read(run):
+def test_an_oversized_tokenizer_file_is_not_read(run):
     with (run / "tokenizer.json").open("ab") as file:
         file.truncate(untrusted.MAX_JSON_BYTES + 1)
-    assert "tokenizer.json has over 64 MiB." in refusal(run)
+    assert "tokenizer.json is larger than 64 MiB." in refusal(run)
 
 
-def test_a_tokenizer_of_more_words_than_the_checkpoint_is_refused(run):
+def test_a_tokenizer_larger_than_the_checkpoint_is_refused(run):
     content = json.loads((run / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
     vocabulary |= {f"word{n}": len(vocabulary) + n for n in range(100_000)}
@@ -204,7 +204,7 @@ def test_a_tokenizer_of_more_words_than_the_checkpoint_is_refused(run):
         (["model", "dropout"], 0.5),
     ],
 )
-def test_a_tokenizer_may_bring_words_but_no_rules_of_its_own(run, keys, value):
+def test_a_tokenizer_with_foreign_rules_is_refused(run, keys, value):
     change(run / "tokenizer.json", *keys, to=value)
     assert "tokenizer.json has other rules than this program's bpe." in refusal(run)
 
@@ -225,7 +225,7 @@ def refuse(event, arguments):
 
 LIBRARIES = (
     *("jax", "flax.linen", "optax", "orbax.checkpoint", "grain", "tensorstore", "sacrebleu", "tqdm", "tyro"),
-    "tensorboardX",  # It imports PyTorch where there is one, which may look for libraries of CUDA.
+    "tensorboardX",  # It imports PyTorch if that is installed, which may search for CUDA libraries.
 )
 
 for name in LIBRARIES:
@@ -235,7 +235,7 @@ sys.argv = sys.argv[1:]
 sys.path.insert(0, "")
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Runs a program in which Python tells of every socket, pickle and process before there is one."""
+"""Runs a program under an audit hook that refuses sockets, pickles and other programs."""
 
 TINY = """
 from transformer_jax.config import *
@@ -249,17 +249,17 @@ config = Config(
 """
 
 
-def test_training_and_translating_use_no_network_no_pickle_and_no_other_program(tmp_path):
-    # The test set of the phrasebook would take a minute to translate with a model that knows nothing.
+def test_no_network_no_pickle_and_no_other_program_is_used(tmp_path):
+    # An untrained model would take a minute to translate the test set of the phrasebook.
     (tmp_path / "test.tsv").write_text("Good morning.\tGuten Morgen.\n")
     (tmp_path / "recipe.py").write_text(TINY)
     settings = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | settings
-    folder = ["--workdir", str(tmp_path / "run")]
+    workdir = ["--workdir", str(tmp_path / "run")]
     data = ["--data.valid", str(tmp_path / "test.tsv"), "--data.test", str(tmp_path / "test.tsv")]
     for command in (
-        ["train.py", "--config", str(tmp_path / "recipe.py"), *folder, *data],
-        ["translate.py", "Where is the dog?", *folder],
+        ["train.py", "--config", str(tmp_path / "recipe.py"), *workdir, *data],
+        ["translate.py", "Where is the dog?", *workdir],
     ):
         program = [sys.executable, "-c", WATCHED, *command]
         ended = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)

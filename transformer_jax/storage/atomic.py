@@ -1,6 +1,7 @@
-"""Files and folders that are whole or not there, whenever the process is killed or the power fails.
+"""Atomic writes: after a kill or a power failure, a file or directory is either complete or absent.
 
-Each is written under another name, brought to the disk, and then renamed: the name alone must not survive a power cut.
+Each is written under a temporary name, flushed to the disk and then renamed. Without the flush, a power failure could
+keep the new name but lose the content.
 """
 
 from __future__ import annotations
@@ -15,36 +16,40 @@ from transformer_jax.errors import RunError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file; it takes the place of an earlier one when it is whole."""
+    """Write a text file in UTF-8 and replace an earlier one only when the new one is complete."""
     with new_file(path, path.with_name(f".{path.name}.unfinished")) as file:
         file.write(text)
 
 
 def partial_path(path: Path) -> Path:
-    """A name to write a file under: of two processes that write it the one that ends last leaves it, and whole."""
+    """Return a temporary name for ``path`` that no other process uses.
+
+    If several processes write the same file, the one that finishes last replaces it.
+    """
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager
-def new_file(path: Path, unfinished: Path, content: Literal["text", "bytes"] = "text") -> Iterator[Any]:
-    """A file to be written under the name ``unfinished``; as ``path`` once it is whole, gone if it never is."""
+def new_file(path: Path, temporary: Path, content: Literal["text", "bytes"] = "text") -> Iterator[Any]:
+    """Open the file ``temporary`` for writing; rename it to ``path`` at the end, or delete it after an error."""
     try:
         with (
-            unfinished.open("wb") if content == "bytes" else unfinished.open("w", encoding="utf-8", newline="\n")
+            temporary.open("wb") if content == "bytes" else temporary.open("w", encoding="utf-8", newline="\n")
         ) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        os.replace(temporary, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing(name: Path | str, remedy: str) -> Iterator[None]:
-    """Turn an OSError in the block into a RunError that gives ``name``, the reason and ``remedy``.
+    """Turn an OSError in the block into a RunError that names what was written, the reason and the remedy.
 
-    name: the path of the file or directory, or the name of a stream.
+    name: path of the file or directory, or a name such as "standard output".
+    remedy: a sentence for the user.
     """
     try:
         yield
@@ -53,13 +58,13 @@ def writing(name: Path | str, remedy: str) -> Iterator[None]:
 
 
 def write_error(name: Path | str, error: OSError, remedy: str) -> RunError:
-    """Return the RunError that says that writing ``name`` failed with ``error``."""
+    """Return the error of ``writing``, for callers that must handle some OSErrors differently."""
     return RunError(f"cannot write {name}: {error.strerror or error}. {remedy}")
 
 
-def sync(folder: Path) -> None:
-    """Bring all files of a folder to the disk, so that it can be given its name."""
-    for path in folder.rglob("*"):
+def sync(directory: Path) -> None:
+    """Flush all files of a directory to the disk, so that the directory can be renamed."""
+    for path in directory.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())

@@ -1,7 +1,7 @@
-"""Saving and restoring a run: its state through orbax, and beside it all else that it goes on from.
+"""Checkpoints of a run: the training state, saved with orbax, and the progress of the run.
 
-A checkpoint is a folder named by its step that holds ``state``, ``progress.json``, and the checksums of their files. It
-is put together under another name and takes its own when it is whole, so it is whole or not there.
+A checkpoint is a directory named after its step. It holds ``state``, ``progress.json`` and the checksums of all files.
+It is written under a temporary name and renamed when it is complete, so a checkpoint is either complete or absent.
 """
 
 from __future__ import annotations
@@ -29,17 +29,21 @@ State = TypeVar("State")
 """A NamedTuple of arrays with a field `step`, such as `TrainState`."""
 
 UNFINISHED = ".unfinished"
-"""Ends the names of folders that are being written or removed; one that is left over was cut off, and is removed."""
+"""Suffix of directories that are being written or removed. The next start deletes those that a kill left behind."""
 
 
 class Progress(NamedTuple):
-    """What a run remembers beside its state.
+    """What a run needs to resume, apart from its training state.
 
-    best_step, best_score: of validation so far, 0 and -1 before the first; stale: validations since the best one;
-    validated: the step of the last validation; seconds: wall time spent on the run, over all its interruptions;
-    window: metrics since the last report (``MetricAccumulator.saved``); data: the position in the batches, as grain gives it;
-    divisor: what the rows of these batches are a multiple of, on whatever devices the run goes on; corpus: the size of
-    the training text.
+    best_step: step of the best validation; 0 before the first.
+    best_score: score of the best validation; -1 before the first.
+    stale: number of validations since the best one.
+    validated: step of the last validation.
+    seconds: wall time of the run up to this checkpoint, over all its starts.
+    window: metrics since the last report (``MetricAccumulator.snapshot``).
+    data: position in the training batches, as grain returns it.
+    divisor: batch multiple of the training batches, which stays the same when the run resumes on other devices.
+    corpus: pairs, source tokens and target tokens of the training text.
     """
 
     best_step: int = 0
@@ -53,55 +57,56 @@ class Progress(NamedTuple):
     corpus: list[int] | None = None
 
     def after(self, step: int, score: float) -> Progress:
-        """The progress once ``score``, larger is better, is known for ``step``."""
+        """Return the progress after the validation of ``step``. A larger ``score`` is better."""
         if score > self.best_score:
             return self._replace(best_step=step, best_score=score, stale=0, validated=step)
         return self._replace(stale=self.stale + 1, validated=step)
 
     def is_stale(self, patience: int) -> bool:
-        """Whether to stop early: ``patience`` validations in a row without a better one; 0 never stops."""
+        """Return whether the last ``patience`` validations brought no improvement; False if ``patience`` is 0."""
         return 0 < patience <= self.stale
 
 
 class Checkpoints:
-    """The checkpoints of one run, the last two and the best; saved in the background.
+    """The checkpoints of one run, saved in the background: the last two and the best are kept.
 
-    To be entered. Leaving waits until everything is on disk, on every process.
+    As a context manager, it waits at the end until everything is on disk, on every process.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
         self.orbax = ocp.StandardCheckpointer()
         self.background = ThreadPoolExecutor(1)
         self.saving: Future[None] | None = None
         self.writes = jax.process_index() == 0
         if self.writes:
-            _tidy(self.folder)
-        sync_global_devices("checkpoints are tidy")
+            _clean_up(self.directory)
+        sync_global_devices("checkpoints are cleaned up")
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        if failure is None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
             self.wait()
             sync_global_devices("checkpoints are saved")
-        if failure is None or jax.process_count() == 1:  # Others may be gone, and not be waited for.
+        if error is None or jax.process_count() == 1:  # Closing would wait for other processes, which may be gone.
             self.background.shutdown()
             self.orbax.close()
 
     def latest_step(self) -> int | None:
-        """The step of the newest checkpoint, None if there is none."""
-        return max(_steps(self.folder), default=None)
+        """Return the step of the newest checkpoint, or None if there is none."""
+        return max(_steps(self.directory), default=None)
 
     def save(self, state: Any, progress: Progress) -> None:
-        """Start saving; returns as soon as the state is copied. An earlier checkpoint of the same step is replaced.
+        """Start saving a checkpoint, and return as soon as the state is copied.
 
-        Raises RunError if a checkpoint, this one or the one before, cannot be saved.
+        It replaces an earlier checkpoint of the same step.
+        Raises RunError if saving the previous checkpoint failed.
         """
         self.wait()
         step = int(state.step)
-        unfinished = self.folder / f"{step}{UNFINISHED}"
+        unfinished = self.directory / f"{step}{UNFINISHED}"
         if self.writes:
             unfinished.mkdir()
             (unfinished / "progress.json").write_text(json.dumps(progress._asdict()))
@@ -109,105 +114,112 @@ class Checkpoints:
         self.saving = self.background.submit(self._finish, unfinished)
 
     def _finish(self, unfinished: Path) -> None:
-        """What follows when orbax has written all; in the background."""
+        """Wait for orbax, then seal and rename the checkpoint. Runs in the background."""
         self.orbax.wait_until_finished()
         if self.writes:
             seal(unfinished)
             atomic.sync(unfinished)
             finished = unfinished.with_suffix("")
-            # A kill between the two leaves neither name: the next start then takes the sealed one, see ``_tidy``.
-            earlier = _set_aside(finished) if finished.exists() else None
+            # After a kill between the two renames neither name exists; ``_clean_up`` then restores the sealed one.
+            earlier = _mark_for_removal(finished) if finished.exists() else None
             unfinished.rename(finished)
             if earlier:
                 shutil.rmtree(earlier)
-            _prune(self.folder)
+            _prune(self.directory)
 
     def check(self) -> None:
-        """Raise RunError if saving has failed in the meantime."""
+        """Raise RunError if saving in the background has failed."""
         if self.saving is not None and self.saving.done():
             self.wait()
 
     def wait(self) -> None:
-        """Until what is being saved is on disk. Raises RunError if it cannot be saved."""
+        """Wait until the current checkpoint is on disk. Raise RunError if saving it failed."""
         saving, self.saving = self.saving, None
         try:
             if saving is not None:
                 saving.result()
         except jax.errors.JaxRuntimeError:
             raise
-        except Exception as error:  # Of many kinds, by the layer of orbax or tensorstore that met it.
+        except Exception as error:  # The layers of orbax and tensorstore raise many types.
             reason = str(error).partition("\n")[0]
             raise RunError(
-                f"{self.folder}: a checkpoint cannot be saved ({reason}). Mend that and give the same command again: "
-                f"the run goes on after step {self.latest_step() or 0}."
+                f"{self.directory}: saving a checkpoint failed ({reason}). Fix that and run the same command again. "
+                f"It resumes after step {self.latest_step() or 0}."
             ) from error
 
     def progress(self) -> Progress:
-        """That of the newest checkpoint, or of a run that has none."""
+        """Return the progress at the newest checkpoint, or that of a new run if there is none."""
         step = self.latest_step()
-        progress = Progress() if step is None else _progress(self.folder / str(step))
-        if progress.best_step in _steps(self.folder):
+        progress = Progress() if step is None else _read_progress(self.directory / str(step))
+        if progress.best_step in _steps(self.directory):
             return progress
-        return progress._replace(best_step=0, best_score=-1.0)  # It was damaged: the best is sought anew.
+        # The best checkpoint was damaged: the next validation becomes the best.
+        return progress._replace(best_step=0, best_score=-1.0)
 
     def restore(self, template: State) -> State:
-        """The state of the newest checkpoint, which must be there; on the shardings of ``template``, of which no more
-        than shapes is needed.
+        """Return the state of the newest checkpoint, which must exist.
+
+        template: the state as arrays or shapes, with the shardings to restore to.
         """
         fields: dict[str, Any] = template._asdict()  # type: ignore[attr-defined]
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, fields)
-        return type(template)(**self.orbax.restore(self.folder / str(self.latest_step()) / "state", abstract))
+        return type(template)(**self.orbax.restore(self.directory / str(self.latest_step()) / "state", abstract))
 
 
-def best_step(folder: Path) -> int:
-    """The step to translate with: the best of the run, or else the newest that is whole, which is then said.
+def best_step(directory: Path) -> int:
+    """Return the step to translate with: the best validated, otherwise the newest undamaged one (with a warning).
 
     Raises InputError if there is none.
     """
-    for step in reversed(_steps(folder)):
-        checkpoint = folder / str(step)
+    for step in reversed(_steps(directory)):
+        checkpoint = directory / str(step)
         if reason := find_damage(checkpoint, "progress.json"):
-            logging.warning(f"{checkpoint} is damaged: {reason}. It is not used.")
+            logging.warning(f"{checkpoint} is damaged and ignored: {reason}.")
             continue
-        best = _progress(checkpoint).best_step
-        # Among them: a stranger's could be "../../elsewhere".
-        if best in _steps(folder) and not (reason := find_damage(folder / str(best))):
+        best = _read_progress(checkpoint).best_step
+        # The best step must be in the directory: an untrusted progress.json could name "../../elsewhere".
+        if best in _steps(directory) and not (reason := find_damage(directory / str(best))):
             return best
         if not find_damage(checkpoint):
-            why = reason or "it is missing"
-            missing = f"the best checkpoint, {best}, is damaged: {why}" if best else "no step is validated yet"
-            logging.warning(f"{folder}: {missing}. Step {step} is used.")
+            damage = f"the best checkpoint, step {best}, is damaged: {reason or 'it is missing'}"
+            logging.warning(f"{directory}: {damage if best else 'no validation yet'}. Using step {step}.")
             return step
-    none = "only damaged checkpoints. Copy the run again" if _steps(folder) else "no checkpoint. Train the model first"
-    raise InputError(f"{folder} holds {none}, or name another --workdir.")
+    if _steps(directory):
+        raise InputError(f"{directory}: all checkpoints are damaged. Copy the run again, or name another --workdir.")
+    raise InputError(f"{directory} has no checkpoint. Train the model first, or name another --workdir.")
 
 
-def load_params(folder: Path, step: int | None = None, require: Callable[[Any], None] = lambda shapes: None) -> Any:
-    """The parameters of a step, as numpy arrays; ``best_step`` unless given. Optimizer and random state are not read.
+def load_params(
+    directory: Path, step: int | None = None, check_shapes: Callable[[Any], None] = lambda shapes: None
+) -> Any:
+    """Return the parameters of a checkpoint as numpy arrays, without reading the optimizer state.
 
-    require: is shown the shapes, as a tree, before anything of that size is read, and may raise.
-    Raises InputError if there is no checkpoint, or if it cannot be read.
+    If the run keeps a moving average of the parameters, return the average.
+
+    step: step of the checkpoint; default: ``best_step``.
+    check_shapes: called with the tree of shapes before any array is read; may raise.
+    Raises InputError if there is no checkpoint or if it cannot be read.
     """
-    state = folder.absolute() / str(step or best_step(folder)) / "state"
+    state = directory.absolute() / str(step or best_step(directory)) / "state"
     with ocp.PyTreeCheckpointer() as reader:
         try:
             saved = reader.metadata(state).item_metadata.tree
-            part = "average" if saved.get("average") is not None else "params"
-            require(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved[part]))
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved[part])
+            field = "average" if saved.get("average") is not None else "params"
+            check_shapes(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), saved[field]))
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved[field])
             restore = ocp.args.PyTreeRestore(
-                item={part: saved[part]}, restore_args={part: as_numpy}, partial_restore=True
+                item={field: saved[field]}, restore_args={field: as_numpy}, partial_restore=True
             )
-            return reader.restore(state, args=restore)[part]
+            return reader.restore(state, args=restore)[field]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{state} cannot be read ({type(error).__name__}). Copy the run again.") from error
 
 
-def _steps(folder: Path) -> list[int]:
-    return sorted(int(path.name) for path in folder.glob("*") if re.fullmatch("[1-9][0-9]*", path.name))
+def _steps(directory: Path) -> list[int]:
+    return sorted(int(path.name) for path in directory.glob("*") if re.fullmatch("[1-9][0-9]*", path.name))
 
 
-def _progress(checkpoint: Path) -> Progress:
+def _read_progress(checkpoint: Path) -> Progress:
     path = checkpoint / "progress.json"
     try:
         return Progress(**json.loads(path.read_text()))
@@ -215,31 +227,31 @@ def _progress(checkpoint: Path) -> Progress:
         raise InputError(f"{path} cannot be read ({type(error).__name__}). Copy the run again.") from error
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what a kill cut off, and set aside what is damaged."""
-    folder.mkdir(exist_ok=True)
-    for left_over in folder.glob(f"*{UNFINISHED}"):
-        finished = left_over.with_suffix("")
-        if finished.name.isdecimal() and not finished.exists() and not find_damage(left_over):
-            left_over.rename(finished)
+def _clean_up(directory: Path) -> None:
+    """Delete what a killed process left unfinished, and rename damaged checkpoints."""
+    directory.mkdir(exist_ok=True)
+    for unfinished in directory.glob(f"*{UNFINISHED}"):
+        finished = unfinished.with_suffix("")
+        if finished.name.isdecimal() and not finished.exists() and not find_damage(unfinished):
+            unfinished.rename(finished)
         else:
-            shutil.rmtree(left_over)
-    for checkpoint in [folder / str(step) for step in _steps(folder)]:
+            shutil.rmtree(unfinished)
+    for checkpoint in [directory / str(step) for step in _steps(directory)]:
         if reason := find_damage(checkpoint):
             names = (checkpoint.with_name(f"{checkpoint.name}.damaged-{number}") for number in itertools.count(1))
-            aside = next(name for name in names if not name.exists())
-            checkpoint.rename(aside)
-            logging.warning(f"{checkpoint} is damaged: {reason}. It is kept as {aside.name}, and not used.")
+            damaged = next(name for name in names if not name.exists())
+            checkpoint.rename(damaged)
+            logging.warning(f"{checkpoint} is damaged: {reason}. Renamed it to {damaged.name}; it will not be used.")
 
 
-def _prune(folder: Path) -> None:
-    """Remove all checkpoints but the last two and the best."""
-    steps = _steps(folder)
-    kept = {*steps[-2:], _progress(folder / str(steps[-1])).best_step}
-    for step in set(steps) - kept:
-        shutil.rmtree(_set_aside(folder / str(step)))
+def _prune(directory: Path) -> None:
+    """Delete all checkpoints except the last two and the best."""
+    steps = _steps(directory)
+    retained = {*steps[-2:], _read_progress(directory / str(steps[-1])).best_step}
+    for step in set(steps) - retained:
+        shutil.rmtree(_mark_for_removal(directory / str(step)))
 
 
-def _set_aside(checkpoint: Path) -> Path:
-    """A checkpoint loses its name before it is removed: half removed, it must not be taken for a damaged one."""
+def _mark_for_removal(checkpoint: Path) -> Path:
+    """Rename a checkpoint before its removal, so that a partly removed one does not count as damaged."""
     return checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.removed{UNFINISHED}"))

@@ -1,4 +1,4 @@
-"""A folder with checksums of all its files: what was cut short, changed or lost since is found out."""
+"""Checksums of a directory, which reveal files that were truncated, changed or lost."""
 
 from __future__ import annotations
 
@@ -6,36 +6,39 @@ import hashlib
 import json
 from pathlib import Path
 
-NAME = "checksums.json"
-"""In the folder: path of each file, relative to it -> SHA-256."""
+CHECKSUMS_FILE = "checksums.json"
+"""File in the directory that maps the relative path of each file to its SHA-256."""
 
 
-def seal(folder: Path) -> None:
-    """Write the checksums of the files that are in the folder."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    sums = {path.relative_to(folder).as_posix(): _checksum(path) for path in paths}
-    (folder / NAME).write_text(json.dumps(sums, indent=2) + "\n")
+def seal(directory: Path) -> None:
+    """Write the checksums of all files in the directory."""
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    checksums = {path.relative_to(directory).as_posix(): _checksum(path) for path in paths}
+    (directory / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2) + "\n")
 
 
-def find_damage(folder: Path, part: str = "") -> str | None:
-    """What is wrong with a sealed folder, None if nothing is. part: look only at paths that begin with it."""
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    if NAME not in files:
-        return f"{NAME} is missing"
+def find_damage(directory: Path, prefix: str = "") -> str | None:
+    """Return a description of the first damage in a sealed directory, or None if there is none.
+
+    prefix: check only the paths that start with it.
+    """
+    files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+    if CHECKSUMS_FILE not in files:
+        return f"{CHECKSUMS_FILE} is missing"
     try:
-        sums = json.loads(files[NAME].read_text())
+        checksums = json.loads(files[CHECKSUMS_FILE].read_text())
     except (OSError, ValueError, RecursionError):
-        return f"{NAME} cannot be read"
-    if not isinstance(sums, dict):
-        return f"{NAME} cannot be read"
-    for name, expected in sums.items():
-        if name.startswith(part):
+        return f"{CHECKSUMS_FILE} cannot be read"
+    if not isinstance(checksums, dict):
+        return f"{CHECKSUMS_FILE} cannot be read"
+    for name, expected in checksums.items():
+        if name.startswith(prefix):
             if name not in files:
                 return f"{name} is missing"
             try:
                 if _checksum(files[name]) != expected:
-                    return f"{name} is not as it was written"
-            except OSError:  # A disk that fails; or a run under way has removed it meanwhile.
+                    return f"{name} does not match its checksum"
+            except OSError:  # The disk fails, or a running training has just removed the file.
                 return f"{name} cannot be read"
     return None
 

@@ -1,4 +1,4 @@
-"""A lock file, which the system frees when the process that holds it dies."""
+"""Lock files that the operating system releases when their process dies."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ from pathlib import Path
 
 from filelock import FileLock
 
-WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""What file systems that have no locks answer, such as some network ones."""
+NO_LOCKS_ERRNOS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Error numbers of file systems without locks, such as some network file systems."""
 
 
 @contextmanager
 def locked(path: Path, blocking: bool = True) -> Iterator[None]:
-    """Hold the lock file ``path``, which stays. A file system without locks is said, and nothing is held.
+    """Hold a lock on the file ``path``. The file is not deleted afterwards.
 
-    Raises filelock.Timeout if another process holds it and is not to be waited for, OSError if it cannot be written.
+    On a file system without locks, log a warning and continue without a lock.
+    blocking: whether to wait for another process that holds the lock.
+    Raises filelock.Timeout if another process holds the lock and ``blocking`` is False.
+    Raises OSError if the file cannot be written.
     """
     lock = FileLock(path, fallback_to_soft=False)  # A soft lock outlives a killed process.
     try:
         lock.acquire(blocking=blocking)
     except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:  # Timeout is among them.
+        if error.errno not in NO_LOCKS_ERRNOS:  # Timeout is an OSError without such a number.
             raise
-        logging.warning(f"{path.parent} lies on a file system without locks: see to it that no other run uses it.")
+        logging.warning(
+            f"{path.parent} is on a file system without locks. Make sure that no other run uses it meanwhile."
+        )
     try:
         yield
     finally:
