@@ -1,7 +1,8 @@
 """Result tables in README.md and docs/results/, built from recorded runs: python -m benchmarks.results.
 
 A recorded run is the results.json that train.py wrote, kept as benchmarks/results/runs/NAME.json. The README shows the
-recipes without changed options. docs/results/X.md shows all runs of the recipes whose names start with X, unless a page
+scores of the recipes without changed options, and docs/results/README.md also their commands and signatures.
+docs/results/X.md shows all runs of the recipes whose names start with X, unless a page
 with a longer name matches too. A page may also hold the tables of ``benchmarks/ablation.py`` and
 ``benchmarks/search_settings.py``.
 """
@@ -86,7 +87,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     pages = [
         path for path in sorted((root / "docs/results").glob("*.md")) if any(root.glob(f"configs/{path.stem}*.py"))
     ]
-    for document in [root / "README.md", *pages]:
+    for document in [root / "README.md", root / "docs/results/README.md", *pages]:
         text = document.read_text(encoding="utf-8")
         rebuilt = replace_block(text, BEGIN_MARKER, END_MARKER, results_block(document, runs, root), document)
         for begin, end, block in (
@@ -172,8 +173,8 @@ def page_of(run: RecordedRun, root: Path) -> str:
 
 def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> str:
     """Return the content between the markers of a document."""
-    is_readme = document.parent == root
-    if is_readme:
+    is_overview = document.name == "README.md"
+    if is_overview:
         of_page = [run for run in runs if run.changes.keys() <= OTHER_TEXT | NO_OTHER_RESULT]
         shown = [run for run in of_page if run.changes.keys() <= OTHER_TEXT]
     else:
@@ -182,8 +183,10 @@ def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> st
         return "No run is recorded yet.\n"
     link = os.path.relpath(root / RECORDS, document.parent)
     names = {run.name: f"[{run.name}]({link}/{run.name}.json)" for run in shown}
+    if document.parent == root:
+        return markdown_table({name: SUMMARY[name] for name in README_COLUMNS}, shown, names)
     parts = [markdown_table(SUMMARY, shown, names)]
-    if not is_readme:
+    if not is_overview:
         parts.append(markdown_table(DETAILS, shown, names))
     commands = "".join(f"{run.command}\n" for run in shown)
     parts.append(f"```bash\n{commands}```\n")
@@ -296,6 +299,8 @@ SUMMARY: dict[str, Callable[[RecordedRun], str]] = {
     "hardware": _hardware,
 }
 """Column -> cell: the summary of a run."""
+
+README_COLUMNS = ("test set", "sacreBLEU", "wall time", "hardware")
 
 DETAILS: dict[str, Callable[[RecordedRun], str]] = {
     "training pairs": lambda run: f"{run.values['training_pairs']:,}",

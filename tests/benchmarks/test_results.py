@@ -26,7 +26,7 @@ def root(tmp_path):
     for name in ("phrasebook", "multi30k_tiny"):
         shutil.copy(ROOT / "configs" / f"{name}.py", tmp_path / "configs")
     (tmp_path / "docs/results").mkdir(parents=True)
-    for name in ("README.md", "docs/results/multi30k.md"):
+    for name in ("README.md", "docs/results/README.md", "docs/results/multi30k.md"):
         (tmp_path / name).write_text(f"before\n{BEGIN_MARKER}\n{END_MARKER}\nafter\n")
     return tmp_path
 
