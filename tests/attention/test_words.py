@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.testing import assert_allclose
 
 from transformer_jax.attention.words import merge_words, source_words, target_words, word_axis
-from transformer_jax.data.tokenizers import SPECIAL, Tokenizer
+from transformer_jax.data.tokenizers import SPECIAL_TOKENS, Tokenizer
 
 TEXTS = [
     "Where is the old station?",
@@ -58,7 +58,7 @@ def test_arbitrary_token_ids_are_assigned_to_words(data, tokenizer):
     [text] = tokenizer.decode([ids])
     words = target_words(tokenizer, text, ids)
     assert len(words) == len(ids)
-    assert all(word == -1 for word, token_id in zip(words, ids, strict=True) if token_id < len(SPECIAL))
+    assert all(word == -1 for word, token_id in zip(words, ids, strict=True) if token_id < len(SPECIAL_TOKENS))
     in_words = [word for word in words if word != -1]
     assert in_words == sorted(in_words)
     assert sorted(set(in_words)) == list(range(len(text.split())))

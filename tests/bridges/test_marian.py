@@ -14,9 +14,8 @@ import pytest
 from marian_models import SHAPES, make_marian, torch
 from numpy.testing import assert_allclose
 
-from transformer_jax.bridges import tensors
 from transformer_jax.bridges.marian import import_marian
-from transformer_jax.commands.cli import run as run_command
+from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.import_model import main
 from transformer_jax.commands.train import parse_train
 from transformer_jax.commands.translate import TranslateCommand, translate
@@ -25,6 +24,7 @@ from transformer_jax.data.tokenizers import Tokenizer, train_tokenizers
 from transformer_jax.decoding.search import max_target_length
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
+from transformer_jax.runtime import memory
 from transformer_jax.storage import untrusted
 from transformer_jax.storage.checkpoints import load_params
 from transformer_jax.training.loop import fit
@@ -361,8 +361,8 @@ def test_a_file_cut_short_is_named(copy, tmp_path):
 
 
 def test_files_that_are_too_large_are_refused_before_they_are_read(copy, tmp_path, monkeypatch):
-    monkeypatch.setattr(tensors, "device_memory", lambda: 10_000)
-    assert "model.safetensors has 0.0 GiB, and 0.0 GiB are free." in refusal(copy, tmp_path)
+    monkeypatch.setattr(memory, "device_memory", lambda: 10_000)
+    assert "model.safetensors: 0.00 GiB needed per device, 0.00 GiB available." in refusal(copy, tmp_path)
     with (copy / "source.spm").open("ab") as file:
         file.truncate(untrusted.MAX_JSON_BYTES + 1)
     assert "source.spm has over 64 MiB." in refusal(copy, tmp_path)
@@ -423,9 +423,9 @@ def test_a_tokenizer_that_is_damaged_is_refused(run, tmp_path, change):
 def test_a_copy_of_a_tokenizer_and_half_a_surrogate_pair(run):
     tokenizer = Translator.load(run).tokenizers.target
     assert pickle.loads(pickle.dumps(tokenizer)).encode(DIFFICULT) == tokenizer.encode(DIFFICULT)
-    with pytest.raises(InputError, match=r"^Text 2 holds half a surrogate pair"):
+    with pytest.raises(InputError, match=r"^Text 2 contains an unpaired surrogate"):
         tokenizer.encode(["fine", "\ud83d"])
-    with pytest.raises(InputError, match="sentencepiece is not trained here"):
+    with pytest.raises(InputError, match="sentencepiece is only available in imported models"):
         train_tokenizers(TokenizerConfig("sentencepiece"), ["a"], ["b"])
 
 

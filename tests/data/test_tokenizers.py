@@ -1,4 +1,4 @@
-"""What each kind of tokenizer restores and what it loses, and that ids survive saving."""
+"""Tokenizers of each kind restore what they promise, and keep their ids when saved."""
 
 import copy
 import json
@@ -10,11 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transformer_jax.config import TokenizerConfig
+from transformer_jax.data.detokenization import join_wordpieces, join_words
 from transformer_jax.data.tokenizers import (
-    SPECIAL,
+    SPECIAL_TOKENS,
     Tokenizer,
-    join_pieces,
-    join_words,
     load_tokenizers,
     save_tokenizers,
     train_tokenizers,
@@ -22,7 +21,7 @@ from transformer_jax.data.tokenizers import (
 from transformer_jax.errors import InputError
 
 KINDS = ("word", "bpe", "wordpiece", "unigram")
-# Each sentence twice: what is seen once is not learnt.
+# Each sentence occurs twice, because words seen once are not learned.
 ENGLISH = 2 * [
     "The house is red, isn't it?",
     "The old man reads a book.",
@@ -44,7 +43,7 @@ BYTE_ALPHABET = 256
 
 @pytest.fixture(scope="module")
 def trained():
-    """One tokenizer of each kind, from the English sentences."""
+    """Return one tokenizer per kind, trained on the English sentences."""
     return {kind: Tokenizer.train(kind, ENGLISH, 300) for kind in KINDS}
 
 
@@ -54,22 +53,22 @@ def restored(tokenizer, text):
     return decoded
 
 
-# Every kind.
+# All kinds.
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_special_ids_are_the_first_four(trained, kind):
     tokenizer = trained[kind]
     assert (tokenizer.pad_id, tokenizer.unk_id, tokenizer.sos_id, tokenizer.eos_id) == (0, 1, 2, 3)
-    assert tokenizer.tokens(range(4)) == list(SPECIAL)
+    assert tokenizer.tokens(range(4)) == list(SPECIAL_TOKENS)
     assert tokenizer.kind == kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_size_is_an_upper_bound_and_ids_lie_below_it(trained, kind):
+def test_ids_are_below_the_vocabulary_size(trained, kind):
     tokenizer = trained[kind]
     assert len(tokenizer) <= 300
-    ids = [one for row in tokenizer.encode(ENGLISH + GERMAN) for one in row]
+    ids = [token_id for row in tokenizer.encode(ENGLISH + GERMAN) for token_id in row]
     assert max(ids) < len(tokenizer)
     with pytest.raises(IndexError, match="not below the vocabulary size"):
         tokenizer.tokens([len(tokenizer)])
@@ -83,7 +82,7 @@ def test_encoding_adds_no_special_token(trained, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_decoding_skips_special_tokens_wherever_they_stand(trained, kind):
+def test_decoding_skips_special_tokens_at_any_position(trained, kind):
     tokenizer = trained[kind]
     the, house = (tokenizer.encode([text])[0] for text in ("The house", " is red"))
     marked = [tokenizer.sos_id, *the, tokenizer.unk_id, *house, tokenizer.eos_id, tokenizer.pad_id]
@@ -91,7 +90,7 @@ def test_decoding_skips_special_tokens_wherever_they_stand(trained, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_arrays_are_rows_of_ids(trained, kind):
+def test_arrays_are_decoded_row_by_row(trained, kind):
     tokenizer = trained[kind]
     ids = np.array(tokenizer.encode(["The house", "The house"]), np.int32)
     assert tokenizer.decode(ids) == ["The house", "The house"]
@@ -99,29 +98,29 @@ def test_arrays_are_rows_of_ids(trained, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("special", SPECIAL)
-def test_special_token_in_a_text_is_text(kind, special, tmp_path):
-    """Also when it was in the training text, and after loading."""
+@pytest.mark.parametrize("special", SPECIAL_TOKENS)
+def test_typed_special_token_is_ordinary_text(kind, special, tmp_path):
+    """This also holds after loading, and if the training text contains the token."""
     tokenizer = Tokenizer.train(kind, [*ENGLISH, *(9 * [f"a {special} b", special])], 400)
     tokenizer.save(tmp_path / "tokenizer.json")
-    for one in (tokenizer, Tokenizer.load(tmp_path / "tokenizer.json")):
-        [ids] = one.encode([f"a {special} b {special}"])
+    for same_tokenizer in (tokenizer, Tokenizer.load(tmp_path / "tokenizer.json")):
+        [ids] = same_tokenizer.encode([f"a {special} b {special}"])
         assert not set(ids) & {0, 1, 2, 3}
         if kind in ("bpe", "unigram"):
-            assert one.decode([ids]) == [f"a {special} b {special}"]
+            assert same_tokenizer.decode([ids]) == [f"a {special} b {special}"]
         else:
-            assert one.decode([ids]) == [f"a {special} b {special}".replace(" ]", "]")]
+            assert same_tokenizer.decode([ids]) == [f"a {special} b {special}".replace(" ]", "]")]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_text_is_encoded_by_itself(trained, kind):
+def test_texts_are_encoded_independently(trained, kind):
     texts = [*ENGLISH, "", "new 日本"]
     assert trained[kind].encode(texts) == [trained[kind].encode([text])[0] for text in texts]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_half_a_surrogate_pair_is_refused(trained, kind):
-    with pytest.raises(InputError, match=r"^Text 2 holds half a surrogate pair"):
+def test_unpaired_surrogate_is_refused(trained, kind):
+    with pytest.raises(InputError, match=r"^Text 2 contains an unpaired surrogate"):
         trained[kind].encode(["fine", "\ud83d"])
 
 
@@ -133,11 +132,12 @@ def test_same_text_gives_the_same_vocabulary(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(SPECIAL), max_size=7))
-def test_any_text_is_known_ids_alone_together_and_after_loading(trained, tmp_path_factory, kind, texts):
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(SPECIAL_TOKENS), max_size=7))
+def test_any_text_has_the_same_ids_in_a_batch_and_after_loading(trained, tmp_path_factory, kind, texts):
     tokenizer = trained[kind]
     encoded = tokenizer.encode(texts)
-    assert all(one == tokenizer.unk_id or len(SPECIAL) <= one < len(tokenizer) for row in encoded for one in row)
+    ids = [token_id for row in encoded for token_id in row]
+    assert all(token_id == tokenizer.unk_id or len(SPECIAL_TOKENS) <= token_id < len(tokenizer) for token_id in ids)
     assert encoded == [tokenizer.encode([text])[0] for text in texts]
     assert len(tokenizer.decode(encoded)) == len(texts)
     path = tmp_path_factory.mktemp("any") / "tokenizer.json"
@@ -145,10 +145,10 @@ def test_any_text_is_known_ids_alone_together_and_after_loading(trained, tmp_pat
     assert Tokenizer.load(path).encode(texts) == encoded
 
 
-# Byte-level BPE restores everything.
+# Byte-level BPE restores any text.
 
 
-@given(text=st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(SPECIAL)).map("".join))
+@given(text=st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(SPECIAL_TOKENS)).map("".join))
 @example(text=" leading, trailing and  double spaces ")
 @example(text="\r\n\t\u2028\x85\x00\ufeff")
 @example(text="e\u0301 \u1100\u1161 ﬁ Ⅳ ß ẞ İ ▁ Ġ ## <0xE3>")
@@ -163,11 +163,11 @@ def test_bpe_never_needs_unk(trained):
     assert trained["bpe"].unk_id not in ids
 
 
-def test_bpe_merges_what_is_frequent(trained):
+def test_bpe_merges_frequent_sequences(trained):
     assert trained["bpe"].tokens(trained["bpe"].encode(["in the house"])[0])[-1] == "▁house"
 
 
-def test_bpe_pieces_are_shown_readably(trained):
+def test_bpe_pieces_are_shown_as_readable_text(trained):
     def shown(text):
         return trained["bpe"].tokens(trained["bpe"].encode([text])[0])
 
@@ -179,28 +179,28 @@ def test_bpe_pieces_are_shown_readably(trained):
     assert trained["bpe"].tokens(ids) == ["[SOS]", "▁a"]
 
 
-def test_bpe_piece_of_a_learnt_character_is_that_character():
+def test_bpe_piece_of_a_learned_character_is_that_character():
     tokenizer = Tokenizer.train("bpe", ["ö ö ö"], 300)
     assert tokenizer.tokens(tokenizer.encode(["ö ö"])[0]) == ["ö", "▁ö"]
 
 
-# Words: spacing by rule, unknown words lost.
+# The kind word restores spacing by rule and loses unknown words.
 
 
 @pytest.mark.parametrize("text", [*ENGLISH, 'He said "yes" and "no".', "and/or", "100% [sic]"])
-def test_words_are_joined_as_people_write(text):
+def test_words_are_joined_with_natural_spacing(text):
     tokenizer = Tokenizer.train("word", [*ENGLISH, *(2 * [text])], 100)
     assert restored(tokenizer, text) == text
 
 
 @pytest.mark.parametrize("text", [text for text in GERMAN if text.isascii()])
 @pytest.mark.parametrize("kind", ["word", "wordpiece"])
-def test_german_punctuation(text, kind):
+def test_german_punctuation_is_restored(text, kind):
     assert restored(Tokenizer.train(kind, GERMAN, 300), text) == text
 
 
 @pytest.mark.parametrize(
-    ("text", "instead"),
+    ("text", "decoded"),
     [
         ("a  b\tc", "a b c"),
         (" a ", "a"),
@@ -211,8 +211,8 @@ def test_german_punctuation(text, kind):
     ],
 )
 @pytest.mark.parametrize("kind", ["word", "wordpiece"])
-def test_spacing_that_words_lose(kind, text, instead):
-    assert restored(Tokenizer.train(kind, [text, text], 300), text) == instead
+def test_unusual_spacing_is_lost(kind, text, decoded):
+    assert restored(Tokenizer.train(kind, [text, text], 300), text) == decoded
 
 
 def test_unknown_words_are_lost():
@@ -222,7 +222,7 @@ def test_unknown_words_are_lost():
     assert tokenizer.decode([ids]) == ["The is red."]
 
 
-def test_words_seen_once_are_not_learnt():
+def test_words_seen_once_are_not_learned():
     tokenizer = Tokenizer.train("word", ["rare common", "common"], 300)
     assert tokenizer.encode(["rare common"]) == [[tokenizer.unk_id, 4]]
 
@@ -249,9 +249,9 @@ def test_wordpiece_loses_words_with_unknown_characters(trained):
     assert restored(trained["wordpiece"], "The " + "a" * 101 + " house") == "The house"
 
 
-def test_wordpiece_pieces_are_joined_at_the_marks():
-    assert join_pieces(["a", "##b", "##c", "d"]) == ["abc", "d"]
-    assert join_pieces(["##b", "c"]) == ["b", "c"]
+def test_wordpiece_pieces_are_joined_at_their_prefix():
+    assert join_wordpieces(["a", "##b", "##c", "d"]) == ["abc", "d"]
+    assert join_wordpieces(["##b", "c"]) == ["b", "c"]
 
 
 @pytest.mark.parametrize("text", [*ENGLISH, "a  b ", "a - b", "the men' book"])
@@ -259,42 +259,42 @@ def test_unigram_restores_text_in_its_alphabet(trained, text):
     assert restored(trained["unigram"], text) == text
 
 
-@pytest.mark.parametrize(("text", "instead"), [(" red", "red"), ("red 日 book", "red  book"), ("a▁b", "a b")])
-def test_what_unigram_loses(trained, text, instead):
-    assert restored(trained["unigram"], text) == instead
+@pytest.mark.parametrize(("text", "decoded"), [(" red", "red"), ("red 日 book", "red  book"), ("a▁b", "a b")])
+def test_unigram_loses_some_spacing_and_characters(trained, text, decoded):
+    assert restored(trained["unigram"], text) == decoded
 
 
-# Size.
+# Vocabulary size.
 
 
 def test_bpe_needs_every_byte():
     assert len(Tokenizer.train("bpe", ENGLISH, 4 + BYTE_ALPHABET)) == 260
-    with pytest.raises(InputError, match=r"tokenizer\.size 259 is too small for bpe: .* Give at least 260\.$"):
+    with pytest.raises(InputError, match=r"tokenizer\.size 259 is too small for bpe: .* at least 260\.$"):
         Tokenizer.train("bpe", ENGLISH, 259)
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
-def test_the_named_least_size_is_enough_and_one_less_is_not(kind):
-    with pytest.raises(InputError, match="too small") as caught:
+def test_named_minimum_size_is_the_smallest_that_works(kind):
+    with pytest.raises(InputError, match="too small") as raised:
         Tokenizer.train(kind, ENGLISH, 5)
-    least = int(str(caught.value).removesuffix(".").rsplit(" ", 1)[1])
-    assert len(Tokenizer.train(kind, ENGLISH, least)) <= least
+    min_size = int(str(raised.value).removesuffix(".").rsplit(" ", 1)[1])
+    assert len(Tokenizer.train(kind, ENGLISH, min_size)) <= min_size
     with pytest.raises(InputError, match="too small"):
-        Tokenizer.train(kind, ENGLISH, least - 1)
+        Tokenizer.train(kind, ENGLISH, min_size - 1)
 
 
 # Two languages.
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_joint_vocabulary_is_one_object_that_knows_both_sides(kind):
-    both = train_tokenizers(TokenizerConfig(kind, "joint", 500), ENGLISH, iter(GERMAN))
-    assert both.source is both.target
-    ids = both.source.encode(["The house", "Das Haus"])
-    assert all(both.source.unk_id not in row for row in ids)
+def test_joint_vocabulary_is_one_object_for_both_languages(kind):
+    joint = train_tokenizers(TokenizerConfig(kind, "joint", 500), ENGLISH, iter(GERMAN))
+    assert joint.source is joint.target
+    ids = joint.source.encode(["The house", "Das Haus"])
+    assert all(joint.source.unk_id not in row for row in ids)
 
 
-def test_separate_vocabularies_know_one_side_each():
+def test_separate_vocabularies_cover_one_language_each():
     source, target = train_tokenizers(TokenizerConfig("word", "separate", 500), ENGLISH, GERMAN)
     assert source.encode(["house Haus"]) != target.encode(["house Haus"])
     assert source.tokens(source.encode(["house Haus"])[0]) == ["house", "[UNK]"]
@@ -306,7 +306,7 @@ def test_separate_vocabularies_know_one_side_each():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("vocabulary", ["joint", "separate"])
-def test_saving_and_loading_keeps_everything(tmp_path, kind, vocabulary):
+def test_saving_and_loading_preserves_the_tokenizers(tmp_path, kind, vocabulary):
     saved = train_tokenizers(TokenizerConfig(kind, vocabulary, 500), ENGLISH, GERMAN)
     save_tokenizers(saved, tmp_path)
     names = {"joint": ["tokenizer.json"], "separate": ["tokenizer.source.json", "tokenizer.target.json"]}[vocabulary]
@@ -322,7 +322,7 @@ def test_saving_and_loading_keeps_everything(tmp_path, kind, vocabulary):
         assert after.decode(after.encode(texts)) == before.decode(before.encode(texts))
 
 
-def test_saving_over_the_other_vocabulary_leaves_no_stale_file(tmp_path):
+def test_saving_removes_files_of_the_other_vocabulary(tmp_path):
     for vocabulary in ("separate", "joint", "separate"):
         save_tokenizers(train_tokenizers(TokenizerConfig("word", vocabulary, 500), ENGLISH, GERMAN), tmp_path)
         source, target = load_tokenizers(tmp_path)
@@ -331,7 +331,7 @@ def test_saving_over_the_other_vocabulary_leaves_no_stale_file(tmp_path):
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda tokenizer: pickle.loads(pickle.dumps(tokenizer))])
 def test_a_copy_encodes_the_same(trained, duplicate):
-    """Worker processes get copies."""
+    """Worker processes receive copies."""
     assert duplicate(trained["bpe"]).encode(["a [EOS]"]) == trained["bpe"].encode(["a [EOS]"])
 
 
@@ -358,20 +358,20 @@ def damaged(text, change):
     ],
 )
 @pytest.mark.parametrize("kind", ["bpe", "word"])
-def test_damaged_file_is_one_line(tmp_path, kind, damage):
+def test_damaged_file_is_reported_in_one_line(tmp_path, kind, damage):
     path = tmp_path / "tokenizer.json"
     Tokenizer.train(kind, ENGLISH, 300).save(path)
     path.write_bytes(damage(path.read_text(encoding="utf-8")).encode("utf-8", "surrogateescape"))
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as raised:
         load_tokenizers(tmp_path)
-    assert str(caught.value).startswith(str(path))
-    assert str(caught.value).endswith("Restore the file or train again.")
-    assert "\n" not in str(caught.value)
+    assert str(raised.value).startswith(str(path))
+    assert str(raised.value).endswith("Restore the file or train again.")
+    assert "\n" not in str(raised.value)
 
 
-def test_missing_file_is_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"tokenizer\.json cannot be read .*Restore the file or train again\.$"):
+def test_missing_file_is_reported_with_the_remedy(tmp_path):
+    with pytest.raises(InputError, match=r"tokenizer\.json is not readable .*Restore the file or train again\.$"):
         load_tokenizers(tmp_path)
     Tokenizer.train("bpe", ENGLISH, 300).save(tmp_path / "tokenizer.source.json")
-    with pytest.raises(InputError, match=r"tokenizer\.target\.json cannot be read"):
+    with pytest.raises(InputError, match=r"tokenizer\.target\.json is not readable"):
         load_tokenizers(tmp_path)

@@ -206,7 +206,7 @@ def test_a_tokenizer_larger_than_the_checkpoint_is_refused(run):
 )
 def test_a_tokenizer_with_foreign_rules_is_refused(run, keys, value):
     change(run / "tokenizer.json", *keys, to=value)
-    assert "tokenizer.json has other rules than this program's bpe." in refusal(run)
+    assert "tokenizer.json differs in its rules from the bpe tokenizer of this version." in refusal(run)
 
 
 # Code and network.

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from transformer_jax.data.tokenizers import BYTES, Tokenizer
+from transformer_jax.data.detokenization import BYTE_OF_CHARACTER
+from transformer_jax.data.tokenizers import Tokenizer
 
 NO_WORD = -1
 """Word number of special tokens, and of white space that is not directly followed by a word."""
@@ -116,7 +117,7 @@ def _byte_level_spans(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, li
 
     Invalid bytes become surrogates in this text, not U+FFFD; the words are the same.
     """
-    pieces = [bytes(BYTES[character] for character in piece) for piece in tokenizer.pieces(ids)]
+    pieces = [bytes(BYTE_OF_CHARACTER[character] for character in piece) for piece in tokenizer.pieces(ids)]
     text = b"".join(pieces).decode("utf-8", "surrogateescape")
     # The index of the character that each byte belongs to, and of the end of the text.
     character_at = [

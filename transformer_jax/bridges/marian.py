@@ -20,13 +20,13 @@ import numpy as np
 
 from transformer_jax.bridges.tensors import WEIGHTS, Tensors, read_tensors
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig, save_config
-from transformer_jax.data.sentencepieces import SentencePieces
+from transformer_jax.data.sentencepieces import SentencePieceTokenizer
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers, save_tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.storage import atomic
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
-from transformer_jax.storage.untrusted import LARGEST_JSON
+from transformer_jax.storage.untrusted import MAX_JSON_BYTES
 from transformer_jax.training.state import TrainState
 
 NEEDED = ("config.json", "source.spm", "target.spm", "vocab.json")
@@ -115,7 +115,7 @@ def import_marian(model: str, workdir: Path) -> None:
             size=max(map(len, tokenizers)),
         ),
     )
-    unfinished = atomic.own_name(workdir)
+    unfinished = atomic.partial_path(workdir)
     try:
         unfinished.mkdir(parents=True)
         write_run(unfinished, config, tokenizers, params)
@@ -148,8 +148,8 @@ def read_bytes(path: Path) -> bytes:
     """A file that is not a file of weights. Raises InputError if it is missing or larger than any real one."""
     if not path.is_file():
         raise InputError(f"{path} is missing. Copy it there from the same model.")
-    if path.stat().st_size > LARGEST_JSON:
-        raise InputError(f"{path} has over {LARGEST_JSON // 2**20} MiB. Copy it again.")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise InputError(f"{path} has over {MAX_JSON_BYTES // 2**20} MiB. Copy it again.")
     return path.read_bytes()
 
 
@@ -238,7 +238,7 @@ def read_tokenizer(model: Path, vocabulary: Path, size: int, values: dict[str, A
             "Copy both again from the same model."
         )
     try:
-        tokenizer = Tokenizer(SentencePieces(read_bytes(model), sorted(ids, key=lambda piece: ids[piece])))
+        tokenizer = Tokenizer(SentencePieceTokenizer(read_bytes(model), sorted(ids, key=lambda piece: ids[piece])))
     except (ValueError, TypeError) as error:
         raise InputError(f"{model} and {vocabulary} cannot be used: {error}. Copy them again.") from error
     for name, there in (("pad_token_id", tokenizer.pad_id), ("eos_token_id", tokenizer.eos_id)):

@@ -1,0 +1,66 @@
+"""Readable text from the pieces of a vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+QUOTES = frozenset('"„“”«»')
+OPENING = frozenset("([{")
+CLOSING = frozenset(".,!?;:%)]}…")
+BINDING = frozenset("'’-/")
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return a sentence, with a space between words except around some punctuation.
+
+    No space precedes a closing mark, follows an opening mark, or surrounds an apostrophe, hyphen or slash. Quotation
+    marks alternate between opening and closing. This loses, for example, the spaces of "a - b", "« oui »" and
+    "the dogs' bowl".
+    """
+    text, no_space, in_quotes = "", True, False
+    for word in words:
+        is_quote = word in QUOTES
+        text += word if no_space or word in CLOSING or word in BINDING or (is_quote and in_quotes) else f" {word}"
+        no_space = word in OPENING or word in BINDING or (is_quote and not in_quotes)
+        in_quotes ^= is_quote
+    return text
+
+
+def join_wordpieces(pieces: Iterable[str]) -> list[str]:
+    """Return words from WordPiece pieces; a piece that starts with ``##`` continues the previous word."""
+    words: list[str] = []
+    for piece in pieces:
+        if piece.startswith("##"):
+            words[-1:] = ["".join(words[-1:]) + piece.removeprefix("##")]
+        else:
+            words.append(piece)
+    return words
+
+
+def byte_of_character() -> dict[str, int]:
+    """Return the byte that each character of a byte-level piece represents.
+
+    As in GPT-2, a printable byte is its own character. The others are numbered from U+0100.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+BYTE_OF_CHARACTER = byte_of_character()
+
+
+def readable_piece(piece: str) -> str:
+    """Return a byte-level piece as readable text."""
+    # surrogateescape turns each byte of an incomplete character into U+DC00 + byte.
+    text = bytes(BYTE_OF_CHARACTER[character] for character in piece).decode("utf-8", "surrogateescape")
+    return "".join(readable_character(character) for character in text)
+
+
+def readable_character(character: str) -> str:
+    """Return a visible representation of a character: itself if it is printable."""
+    if character == " ":
+        return "▁"
+    if "\udc80" <= character <= "\udcff":
+        return f"<0x{ord(character) - 0xDC00:02X}>"
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
