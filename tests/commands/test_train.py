@@ -1,4 +1,4 @@
-"""Recipes load and describe models that can be built; the command line changes them, and says clearly why it cannot."""
+"""Recipes describe models that can be built. Options change them, and an invalid option is one clear error line."""
 
 import ast
 import dataclasses
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import jax
 import pytest
-from tiny_run import TINY_CONFIG, tiny_run  # noqa: F401
+from tiny_run import TINY_CONFIG
 
-from transformer_jax.commands.recipe import RECIPES, find_recipe, load_recipe
+from transformer_jax.commands.recipe import RECIPE_DIRECTORY, find_recipe, load_recipe
 from transformer_jax.commands.train import parse_train
 from transformer_jax.config import Config, load_config, save_config
 from transformer_jax.errors import InputError
@@ -27,33 +27,33 @@ EVERY_RECIPE = pytest.mark.parametrize("recipe", FILES, ids=lambda path: path.st
 
 
 def state_shapes(config):
-    """The shapes of the training state, with vocabularies as large as the tokenizer may make them."""
+    """Return the shapes of the training state, with the largest vocabularies that the config allows."""
     model = Transformer(config.model, config.tokenizer.size, config.tokenizer.size)
     optimizer = make_optimizer(config.optimizer, config.model.d_model, config.training.steps)
     training = config.training
     return jax.eval_shape(partial(initial_state, model, optimizer, training.seed, bool(training.ema)))
 
 
-def parameters(config):
+def parameter_count(config):
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state_shapes(config).params))
 
 
-# Recipes.
+# Recipes
 
 
-def test_there_is_a_recipe_for_every_data_set_promised():
+def test_every_promised_recipe_exists():
     promised = {"phrasebook", "multi30k", "tatoeba", "opus_books", "wmt14_base", "wmt14_big"}
     assert promised <= {path.stem for path in FILES}
 
 
 @EVERY_RECIPE
-def test_a_recipe_loads_and_says_what_it_is(recipe):
+def test_recipe_loads_and_has_a_docstring(recipe):
     assert isinstance(load_recipe(recipe), Config)
     assert ast.get_docstring(ast.parse(recipe.read_text()))
 
 
 @EVERY_RECIPE
-def test_the_state_of_a_recipe_can_be_built(recipe):
+def test_training_state_of_a_recipe_can_be_built(recipe):
     config = load_recipe(recipe)
     shapes = state_shapes(config)
     assert (shapes.average is None) == (config.training.ema == 0)
@@ -61,35 +61,35 @@ def test_the_state_of_a_recipe_can_be_built(recipe):
 
 
 @EVERY_RECIPE
-def test_a_recipe_survives_its_run_folder(recipe, tmp_path):
+def test_recipe_is_unchanged_by_saving_and_loading(recipe, tmp_path):
     config = load_recipe(recipe)
     save_config(config, tmp_path / "config.json")
     assert load_config(tmp_path / "config.json") == config
 
 
 @pytest.mark.parametrize(("name", "millions"), [("wmt14_base", 65), ("wmt14_big", 213)])
-def test_the_models_of_the_paper_have_its_number_of_parameters(name, millions):
+def test_models_of_the_paper_have_its_parameter_count(name, millions):
     # Vaswani et al. 2017, table 3, which rounds and has a slightly different vocabulary.
-    assert parameters(load_recipe(ROOT / "configs" / f"{name}.py")) == pytest.approx(millions * 1e6, rel=0.04)
+    assert parameter_count(load_recipe(ROOT / "configs" / f"{name}.py")) == pytest.approx(millions * 1e6, rel=0.04)
 
 
-# The command line.
+# Options
 
 
-def test_without_arguments_the_phrasebook_is_trained():
+def test_phrasebook_is_the_default_recipe():
     command = parse_train([])
     assert command.config == load_recipe(ROOT / "configs" / "phrasebook.py")
     assert command.workdir == Path("runs/phrasebook")
 
 
-def test_a_recipe_names_its_run_folder():
+def test_default_workdir_has_the_name_of_the_recipe():
     command = parse_train(["--config", str(ROOT / "configs" / "tatoeba.py")])
     assert command.config == load_recipe(ROOT / "configs" / "tatoeba.py")
     assert command.workdir == Path("runs/tatoeba")
     assert parse_train(["--workdir", "elsewhere"]).workdir == Path("elsewhere")
 
 
-def test_arguments_change_fields_and_leave_the_others():
+def test_options_change_their_fields_and_no_others():
     recipe = load_recipe(ROOT / "configs" / "phrasebook.py")
     changed = dataclasses.replace(
         recipe,
@@ -104,7 +104,7 @@ def test_arguments_change_fields_and_leave_the_others():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "fragment"),
     [
         (["--model.d-modle", "96"], "Did you mean --model.d-model?"),
         (["--model.heads", "many"], "--model.heads"),
@@ -128,20 +128,20 @@ def test_arguments_change_fields_and_leave_the_others():
         (["surplus"], "surplus"),
     ],
 )
-def test_a_wrong_argument_is_one_line_that_names_it(arguments, named):
+def test_wrong_option_is_one_line_that_names_it(arguments, fragment):
     with pytest.raises(InputError) as error:
         parse_train(arguments)
-    assert named in str(error.value)
+    assert fragment in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_recipe_names_those_that_are_there():
-    with pytest.raises(InputError, match=r"nothing\.py is not a recipe: there is no such file.*multi30k, .*phrasebook"):
+def test_unknown_recipe_error_lists_the_known_recipes():
+    with pytest.raises(InputError, match=r"nothing\.py does not exist\. .*multi30k, .*phrasebook"):
         parse_train(["--config", str(ROOT / "configs" / "nothing.py")])
 
 
 @pytest.mark.parametrize("name", ["multi30k", "multi30k.py"])
-def test_a_recipe_is_found_by_name_anywhere(name, tmp_path, monkeypatch):
+def test_recipe_is_found_by_name_in_any_directory(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = parse_train(["--config", name])
     assert command.config == load_recipe(ROOT / "configs" / "multi30k.py")
@@ -149,23 +149,23 @@ def test_a_recipe_is_found_by_name_anywhere(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["multi3k", "configs/multi30k.py", "/no/such/folder/multi30k.py"])
-def test_a_misspelt_recipe_names_the_nearest(name, tmp_path, monkeypatch):
+def test_misspelt_recipe_error_suggests_the_nearest(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"Did you mean --config multi30k\?$"):
         parse_train(["--config", name])
 
 
-def test_a_file_of_ones_own_is_preferred_to_a_recipe_of_that_name(tmp_path, monkeypatch):
+def test_local_file_takes_precedence_over_a_recipe_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "multi30k").write_text(
         "from transformer_jax.config import Config, DataConfig\nconfig = Config(data=DataConfig(max_length=29))\n"
     )
     assert parse_train(["--config", "multi30k"]).config.data.max_length == 29
-    assert find_recipe("multi30k.py") == RECIPES / "multi30k.py"
+    assert find_recipe("multi30k.py") == RECIPE_DIRECTORY / "multi30k.py"
 
 
 @pytest.mark.parametrize("content", ["", "settings = 1\n", "config = 'phrasebook'\n"])
-def test_a_recipe_must_set_a_config(content, tmp_path):
+def test_recipe_must_set_a_config(content, tmp_path):
     (tmp_path / "mine.py").write_text(content)
     with pytest.raises(InputError, match="does not set `config` to a Config"):
         parse_train(["--config", str(tmp_path / "mine.py")])
@@ -179,16 +179,16 @@ def test_a_recipe_must_set_a_config(content, tmp_path):
         "from transformer_jax.config import Config, ModelConfig\nconfig = Config(model=ModelConfig(width=1))",
     ],
 )
-def test_a_recipe_that_cannot_be_run_is_named(line, tmp_path):
+def test_error_in_a_recipe_names_its_file(line, tmp_path):
     (tmp_path / "mine.py").write_text(line + "\n")
     with pytest.raises(InputError, match=r"mine\.py fails: "):
         parse_train(["--config", str(tmp_path / "mine.py")])
 
 
-def test_fresh_refuses_a_run_and_names_an_unused_folder(tmp_path, monkeypatch):
+def test_fresh_refuses_a_run_and_suggests_an_unused_path(tmp_path, monkeypatch):
     for name in ("run", "run-2"):
         (tmp_path / name).mkdir()
-    assert parse_train(["--fresh", "--workdir", str(tmp_path / "run")]).fresh  # an empty folder holds no run
+    assert parse_train(["--fresh", "--workdir", str(tmp_path / "run")]).fresh  # An empty directory is not a run.
     (tmp_path / "run" / "config.json").touch()
     monkeypatch.chdir(tmp_path / "run")
     with pytest.raises(InputError, match=re.escape(f"--workdir {tmp_path / 'run-3'}")):
@@ -199,7 +199,7 @@ def test_fresh_refuses_a_run_and_names_an_unused_folder(tmp_path, monkeypatch):
 
 
 def documented_fields():
-    """Option and first words of the sentence for every setting, read from the source of the config."""
+    """Yield the option and the first words of the description of every setting, read from the source of config.py."""
     classes = {
         node.name: node
         for node in ast.parse((ROOT / "transformer_jax" / "config.py").read_text()).body
@@ -213,7 +213,7 @@ def documented_fields():
                 yield option, sentence.value.value.split()[:3]
 
 
-def test_help_shows_every_setting_with_its_value_and_a_sentence(capsys, monkeypatch):
+def test_help_lists_every_setting_and_its_description(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as end:
         parse_train(["--config", str(ROOT / "configs" / "tatoeba.py"), "--help"])
@@ -224,10 +224,10 @@ def test_help_shows_every_setting_with_its_value_and_a_sentence(capsys, monkeypa
     for option, words in fields:
         assert option in shown
         assert " ".join(words) in shown
-    assert "(default: 192)" in shown  # the recipe's own d_model, not the paper's
+    assert "(default: 192)" in shown  # The d_model of the recipe, not of the paper.
 
 
-def test_training_that_starts_from_a_run_has_its_model(tiny_run, tmp_path, monkeypatch):  # noqa: F811
+def test_training_init_takes_the_model_of_that_run(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = parse_train(["--training.init", str(tiny_run), "--model.dropout", "0.3"]).config
     assert config.model == dataclasses.replace(TINY_CONFIG.model, dropout=0.3)
@@ -236,15 +236,15 @@ def test_training_that_starts_from_a_run_has_its_model(tiny_run, tmp_path, monke
     assert config.training.init == str(tiny_run)
 
 
-def test_a_run_that_has_begun_no_longer_needs_the_run_it_started_from(tiny_run, tmp_path):  # noqa: F811
-    begun = shutil.copytree(tiny_run, tmp_path / "begun")
-    config = parse_train(["--training.init", "gone", "--workdir", str(begun)]).config
+def test_resumed_run_does_not_need_its_initial_run(tiny_run, tmp_path):
+    workdir = shutil.copytree(tiny_run, tmp_path / "resumed")
+    config = parse_train(["--training.init", "gone", "--workdir", str(workdir)]).config
     assert (config.model, config.tokenizer, config.training.init) == (TINY_CONFIG.model, TINY_CONFIG.tokenizer, "gone")
 
 
-def test_weights_of_another_model_are_refused(tiny_run, tmp_path, monkeypatch):  # noqa: F811
+def test_training_init_refuses_options_of_another_model(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"has --model\.d-model 14, not 16\. Leave it out\.$"):
+    with pytest.raises(InputError, match=r"has --model\.d-model 14, not 16\. Remove --model\.d-model\.$"):
         parse_train(["--training.init", str(tiny_run), "--model.d-model", "16"])
-    with pytest.raises(InputError, match="is not the folder of a run"):
+    with pytest.raises(InputError, match="is not a run directory"):
         parse_train([f"--training.init={tmp_path}"])

@@ -1,4 +1,4 @@
-"""The run that a command uses if none is named."""
+"""The run that a command uses without --workdir."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from pathlib import Path
 from transformer_jax.errors import InputError
 
 
-def newest_run(runs: Path = Path("runs"), doing: str = "translating") -> Path:
-    """The run that was finished last, and say which. Raises InputError if there is none."""
+def newest_run(runs: Path = Path("runs"), activity: str = "translating") -> Path:
+    """Return the directory of the run that finished last, and log its name.
+
+    runs: the directory that contains the run directories.
+    activity: what the command does with the run, for the log line.
+    Raises InputError if there is no finished run.
+    """
     finished = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     if not finished:
         raise InputError(f"there is no finished run under {runs}/. Train one with python train.py, or give --workdir.")
-    logging.info(f"{doing} with {finished[-1].parent}")
+    logging.info(f"{activity} with {finished[-1].parent}")
     return finished[-1].parent

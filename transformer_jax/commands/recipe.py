@@ -1,4 +1,4 @@
-"""Recipes: Python files that set `config`, found by path or by name."""
+"""Recipes: Python files that set ``config``, found by path or name."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from transformer_jax.config import Config
 from transformer_jax.errors import InputError
 
 PACKAGE = Path(__file__).parent.parent
-RECIPES = next(folder for folder in (PACKAGE / "configs", PACKAGE.parent / "configs") if folder.is_dir())
-"""The recipes that come with the package: in it where it is installed, next to it in a checkout."""
+RECIPE_DIRECTORY = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
+"""The recipes of this project: inside the installed package, or next to the package in a checkout."""
 
 
 def find_recipe(recipe: str) -> Path:
-    """Return the file of a recipe, given by its path or by its name in ``RECIPES``.
+    """Return the file of a recipe.
 
-    Raises InputError if there is none.
+    recipe: its path, or its name in ``RECIPE_DIRECTORY``.
+    Raises InputError if there is no such recipe.
     """
     path = Path(recipe)
     if path.is_file():
         return path
-    known = sorted(file.stem for file in RECIPES.glob("*.py"))
-    if path.name == recipe and path.stem in known:
-        return RECIPES / f"{path.stem}.py"
-    nearest = difflib.get_close_matches(path.stem, known, 1)
-    remedy = f"Did you mean --config {nearest[0]}?" if nearest else f"Recipes are {', '.join(known)}."
-    raise InputError(f"{recipe} is not a recipe: there is no such file. {remedy}")
+    names = sorted(file.stem for file in RECIPE_DIRECTORY.glob("*.py"))
+    if path.name == recipe and path.stem in names:
+        return RECIPE_DIRECTORY / f"{path.stem}.py"
+    suggestions = difflib.get_close_matches(path.stem, names, 1)
+    remedy = f"Did you mean --config {suggestions[0]}?" if suggestions else f"The recipes are {', '.join(names)}."
+    raise InputError(f"the recipe {recipe} does not exist. {remedy}")
 
 
 def load_recipe(path: Path) -> Config:
-    """Run a recipe file and return its ``config``. Raises InputError if it fails or sets none."""
+    """Run a recipe file and return its ``config``. Raises InputError if it fails or does not set one."""
     try:
         config = runpy.run_path(str(path)).get("config")
     except InputError:
         raise
-    except Exception as error:  # Whatever a recipe may raise.
+    except Exception as error:  # A recipe is Python code and can raise anything.
         raise InputError(f"{path} fails: {error}. Fix the recipe.") from error
     if not isinstance(config, Config):
-        raise InputError(f"{path} does not set `config` to a Config. See {RECIPES / 'phrasebook.py'} for an example.")
+        raise InputError(f"{path} does not set `config` to a Config. See {RECIPE_DIRECTORY / 'phrasebook.py'}.")
     return config
