@@ -1,4 +1,4 @@
-"""A real server on a free port, in a thread of its own."""
+"""A real server on a free port, in its own thread."""
 
 import contextlib
 import json
@@ -16,11 +16,11 @@ from transformer_jax.serve.site import Site, make_server
 
 TEXTS = ["Where is the dog?", "The old dog is here.", "Is it 3.5?"]
 LONG = "Where is the old station? The old dog is here. Where is the old dog?"
-"""More tokens than the tiny run was trained on."""
+"""A text with more tokens than ``data.max_length`` of the tiny run."""
 
 
 class Answer(NamedTuple):
-    """What came back; text: the body."""
+    """The status and the body of a response."""
 
     status: int
     text: str
@@ -31,7 +31,12 @@ class Answer(NamedTuple):
 
 
 class Server(NamedTuple):
-    """Where it is, and what it is made of; calls: the texts of each call of the model."""
+    """A running server.
+
+    url: its address without a trailing slash.
+    translator: its translator.
+    calls: the texts of each call of the model.
+    """
 
     url: str
     translator: Translator
@@ -41,7 +46,7 @@ class Server(NamedTuple):
         return self._open(self.url + path)
 
     def post(self, body):
-        """To /translate: bytes as they are, everything else as JSON."""
+        """Post to /translate: bytes unchanged, everything else as JSON."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self._open(urllib.request.Request(f"{self.url}/translate", data))
 
@@ -56,14 +61,14 @@ class Server(NamedTuple):
 
 @contextlib.contextmanager
 def serving(translator):
-    """The server as the command runs it."""
+    """Run the server as the command does."""
     calls = []
 
-    def counted(texts, *arguments):
+    def record_call(texts, *arguments):
         calls.append(list(texts))
         return Translator.translate_n_best(translator, texts, *arguments)
 
-    translator.translate_n_best = counted
+    translator.translate_n_best = record_call
     with listen("127.0.0.1", 0) as listening, Site(translator) as site:
         server = make_server(site)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -78,6 +83,6 @@ def serving(translator):
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """Of a run of three hypotheses a sentence, at most 17 tokens long."""
+    """Return the server of the tiny run: beam size 3, at most 17 tokens."""
     with serving(Translator.load(make_run(tmp_path_factory.mktemp("served") / "<tiny>"))) as server:
         yield server

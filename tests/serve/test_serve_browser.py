@@ -1,4 +1,4 @@
-"""The page in a browser: typed, clicked and read as a visitor would; it asks for nothing but what the server has."""
+"""The page in a browser, used with keyboard and mouse. It requests nothing from other servers."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ HOSTILE = "<img src=//x>"
 
 @pytest.fixture
 def page(browser, server) -> Iterator:
-    """The page, opened."""
+    """Open the page; after the test, fail if the browser logged messages or requested anything from elsewhere."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(20_000)  # Programs are compiled.
+    page.set_default_timeout(20_000)  # The first translations compile programs.
     complaints: list[str] = []
     page.complaints = complaints
     page.on("console", lambda message: complaints.append(message.text))
@@ -44,22 +44,22 @@ def explorer(page):
     return page.frame_locator("iframe[title='Attention explorer']")
 
 
-def test_a_sentence_is_translated_and_every_head_shown(page, server) -> None:
+def test_sentence_is_translated_and_every_head_is_shown(page, server) -> None:
     [expected] = Translator.translate_n_best(server.translator, [TEXTS[0]], 3)
     assert page.get_by_role("heading").inner_text() == "Translate English to German"
-    page.keyboard.type(TEXTS[0])  # The caret is there already.
+    page.keyboard.type(TEXTS[0])  # The text field has the focus.
     page.keyboard.press("Control+Enter")
     page.locator("article").wait_for()
     assert page.locator(".translation").inner_text() == expected[0].text
-    shown = page.locator(".others li").all_inner_texts()
-    assert [one.split("\n") for one in shown] == [[f"{one.score:.3f}", one.text] for one in expected]
+    items = page.locator(".n-best li").all_inner_texts()
+    assert [item.split("\n") for item in items] == [[f"{best.score:.3f}", best.text] for best in expected]
     explorer(page).locator(".head").first.wait_for()
-    assert explorer(page).locator(".head").count() == (1 + 2 + 2) * 2, "layers of encoder, decoder, cross; two heads"
+    assert explorer(page).locator(".head").count() == (1 + 2 + 2) * 2, "layers of encoder, decoder and cross-attention, two heads each"
     assert explorer(page).locator("#source").inner_text() == TEXTS[0]
     assert explorer(page).locator("#translation").inner_text() == expected[0].text
 
 
-def test_the_explorer_works_in_its_frame_and_in_a_tab_of_its_own(page) -> None:
+def test_explorer_works_in_its_frame_and_in_a_new_tab(page) -> None:
     translate(page, "\n".join(TEXTS[:2]))
     frame = explorer(page)
     frame.locator('.head[data-kind="decoder"][data-layer="1"][data-head="1"]').click()
@@ -70,12 +70,12 @@ def test_the_explorer_works_in_its_frame_and_in_a_tab_of_its_own(page) -> None:
         frame.get_by_role("button", name="CSV").first.click()
     assert download.value.suggested_filename.endswith(".csv")
     with page.context.expect_page() as opened:
-        page.get_by_role("link", name="in a tab of its own").click()
+        page.get_by_role("link", name="Open in a new tab").click()
     opened.value.locator(".head").first.wait_for()
     assert opened.value.locator("#source").inner_text() == TEXTS[0]
 
 
-def test_each_line_has_its_translation_and_one_in_parts_says_so(page) -> None:
+def test_each_line_is_translated_and_split_lines_are_marked(page) -> None:
     translate(page, f"{TEXTS[0]}\n{LONG}\n")
     page.locator("article").nth(1).wait_for()
     assert page.locator("article").count() == 2
@@ -87,31 +87,32 @@ def test_each_line_has_its_translation_and_one_in_parts_says_so(page) -> None:
     assert page.locator("iframe").count() == 0
 
 
-def test_what_is_refused_is_one_line_in_place_of_a_translation(page) -> None:
+def test_error_message_replaces_the_translation(page) -> None:
     translate(page, TEXTS[0])
     page.locator("article").wait_for()
     translate(page, "a" * 2_001)
     page.get_by_role("alert").wait_for()
     assert page.get_by_role("alert").text_content() == (
-        "the text is longer than 2,000 characters or 20 lines. Translate less at once."
+        "the text exceeds 2,000 characters or 20 lines. Send a shorter text."
     )
     assert page.locator("article, iframe").count() == 0
-    assert [text for text in page.complaints if "400 (Bad Request)" not in text] == []  # Chromium notes it by itself.
+    # Chromium itself logs failed requests.
+    assert [text for text in page.complaints if "400 (Bad Request)" not in text] == []
     page.complaints.clear()
     translate(page, TEXTS[0])
     page.locator("article").wait_for()
     assert page.get_by_role("alert").count() == 0
 
 
-def test_a_server_that_has_ended_is_said(page) -> None:
+def test_unreachable_server_is_reported(page) -> None:
     page.route("**/translate", lambda route: route.abort())
     translate(page, TEXTS[0])
     page.get_by_role("alert").wait_for()
-    assert page.get_by_role("alert").text_content() == "The server does not answer. Start it again."
-    page.complaints.clear()  # Chromium's own note.
+    assert page.get_by_role("alert").text_content() == "The server does not respond. Restart it."
+    page.complaints.clear()  # Chromium itself logs failed requests.
 
 
-def test_what_a_text_says_is_shown_and_not_done(page) -> None:
+def test_hostile_text_is_shown_as_text(page) -> None:
     translate(page, HOSTILE)
     page.locator("article").wait_for()
     assert page.locator("article .note").first.inner_text() == HOSTILE

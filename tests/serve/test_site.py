@@ -1,4 +1,4 @@
-"""Plain HTTP, asked as any program would: translations, attention, and what is refused."""
+"""The HTTP interface: translations, attention and errors."""
 
 import itertools
 import json
@@ -15,66 +15,68 @@ from site_cases import LONG, TEXTS, server  # noqa: F401
 from transformer_jax import Translator
 from transformer_jax.errors import RunError
 from transformer_jax.serve import site
-from transformer_jax.serve.site import BODY, CHARACTERS, LINES
+from transformer_jax.serve.site import MAX_BODY_BYTES, MAX_CHARACTERS, MAX_LINES
 
-# Fixtures are arguments of the names that they are imported by.
+# Imported fixtures share the names of test arguments.
 # ruff: noqa: F811
 
 
-def test_each_line_comes_back_with_its_n_best_list(server):
+def test_each_line_is_answered_with_its_n_best_list(server):
     answer = server.post({"text": "\n".join([TEXTS[0], "", LONG, TEXTS[1]])})
     assert answer.status == 200
     expected = Translator.translate_n_best(server.translator, [TEXTS[0], "", LONG, TEXTS[1]], 3)
     assert [line["text"] for line in answer.json["lines"]] == [TEXTS[0], "", LONG, TEXTS[1]]
     assert [line["parts"] for line in answer.json["lines"]] == [0, 0, len(expected[2][0].parts), 0]
     assert len(expected[2][0].parts) > 1
-    for line, found in zip(answer.json["lines"], expected, strict=True):
-        assert [one["text"] for one in line["translations"]] == [one.text for one in found]
-        assert [one["tokens"] for one in line["translations"]] == [list(one.tokens) for one in found]
-        np.testing.assert_allclose([one["score"] for one in line["translations"]], [one.score for one in found], 1e-4)
+    for line, n_best in zip(answer.json["lines"], expected, strict=True):
+        texts, tokens, scores = ([item[key] for item in line["translations"]] for key in ("text", "tokens", "score"))
+        assert texts == [translation.text for translation in n_best]
+        assert tokens == [list(translation.tokens) for translation in n_best]
+        np.testing.assert_allclose(scores, [translation.score for translation in n_best], 1e-4)
     assert [len(line["translations"]) for line in answer.json["lines"]] == [3, 1, 3, 3]
 
 
-def test_the_attention_is_that_of_the_lines_that_have_one(server):
+def test_explorer_shows_the_lines_that_have_attention(server):
     answer = server.post({"text": "\n".join([TEXTS[0], LONG, TEXTS[1]])}).json
-    shown = server.get(answer["attention"])
-    assert shown.status == 200
-    sentences = re.findall(r'<script type="application/json" id="sentence-\d">(.*?)</script>', shown.text)
-    assert [(one["number"], one["source"], one["translation"]) for one in map(json.loads, sentences)] == [
+    explorer = server.get(answer["attention"])
+    assert explorer.status == 200
+    scripts = re.findall(r'<script type="application/json" id="sentence-\d">(.*?)</script>', explorer.text)
+    sentences = map(json.loads, scripts)
+    assert [(sentence["number"], sentence["source"], sentence["translation"]) for sentence in sentences] == [
         (number, answer["lines"][number - 1]["text"], answer["lines"][number - 1]["translations"][0]["text"])
         for number in (1, 3)
     ]
     assert server.post({"text": LONG}).json["attention"] is None
 
 
-def test_of_the_last_answers_alone_the_attention_can_be_seen(server, monkeypatch):
-    monkeypatch.setattr(site, "KEPT", 2)
+def test_only_the_attention_of_recent_answers_is_kept(server, monkeypatch):
+    monkeypatch.setattr(site, "MAX_KEPT_ANSWERS", 2)
     first, *others = [server.post({"text": TEXTS[0]}).json["attention"] for _ in range(3)]
-    assert server.get(first).json == {"error": "this translation is no longer kept. Translate it again."}
+    assert server.get(first).json == {"error": "this translation is no longer stored. Translate the text again."}
     assert server.get(first).status == 404
     assert [server.get(other).status for other in others] == [200, 200]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", ""])
-def test_line_ends_are_those_of_a_file(server, end):
+def test_line_endings_are_treated_as_in_a_file(server, end):
     lines = server.post({"text": f"{TEXTS[0]}\r\n{TEXTS[1]}{end}"}).json["lines"]
     assert [line["text"] for line in lines] == TEXTS[:2]
 
 
-@pytest.mark.parametrize("text", ["a" * (CHARACTERS + 1), "a\n" * (LINES + 1), "😀" * 10 * CHARACTERS])
-def test_too_much_is_refused_whatever_is_sent(server, text):
+@pytest.mark.parametrize("text", ["a" * (MAX_CHARACTERS + 1), "a\n" * (MAX_LINES + 1), "😀" * 10 * MAX_CHARACTERS])
+def test_too_long_texts_are_refused(server, text):
     answer = server.post({"text": text})
     assert answer.status == 400
     assert answer.json == {
-        "error": "the text is longer than 2,000 characters or 20 lines. Translate less at once.",
+        "error": "the text exceeds 2,000 characters or 20 lines. Send a shorter text.",
     }
 
 
-def test_the_most_that_may_be_sent_is_translated(server):
-    assert server.post({"text": "\n".join(["dog"] * LINES)}).status == 200
-    longest = json.dumps({"text": "😀" * CHARACTERS}).encode()
-    assert len(longest) <= BODY
-    assert server.post(longest).json["lines"][0]["translations"][0]["text"] == "😀" * CHARACTERS
+def test_texts_at_the_limit_are_translated(server):
+    assert server.post({"text": "\n".join(["dog"] * MAX_LINES)}).status == 200
+    longest = json.dumps({"text": "😀" * MAX_CHARACTERS}).encode()
+    assert len(longest) <= MAX_BODY_BYTES
+    assert server.post(longest).json["lines"][0]["translations"][0]["text"] == "😀" * MAX_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -89,24 +91,24 @@ def test_the_most_that_may_be_sent_is_translated(server):
         b'{"text": 1}',
         b'{"text": null}',
         rb'{"text": "\ud800"}',
-        b"[" * BODY,
+        b"[" * MAX_BODY_BYTES,
     ],
 )
-def test_what_is_no_text_is_refused_with_an_example(server, body):
+def test_invalid_requests_are_refused_with_an_example(server, body):
     answer = server.post(body)
     assert answer.status == 400
-    assert answer.json == {"error": 'the request cannot be read. Send JSON such as {"text": "Good morning."}.'}
+    assert answer.json == {"error": 'the request is invalid. Send JSON such as {"text": "Good morning."}.'}
 
 
 @pytest.mark.parametrize("text", ["", " \n\t\n"])
-def test_nothing_to_translate_is_said(server, text):
-    assert server.post({"text": text}).json == {"error": "there is no text. Type some."}
+def test_empty_texts_are_refused(server, text):
+    assert server.post({"text": text}).json == {"error": "the text is empty. Send some text."}
 
 
-def test_fifty_clients_at_once_each_get_their_own_translation_in_fewer_calls(server):
+def test_fifty_clients_get_their_own_translations_in_fewer_calls(server):
     texts = [f"Where is the {word} {number}?" for number in range(25) for word in ("dog", "station")]
     expected = [best.text for best, *_ in Translator.translate_n_best(server.translator, texts, 3)]
-    assert len(set(expected)) > 20, "answers that are mixed up could not be told"
+    assert len(set(expected)) > 20, "different texts must have different translations, or swapped answers would pass"
     start = threading.Barrier(len(texts))
     server.calls.clear()
 
@@ -123,26 +125,29 @@ def test_fifty_clients_at_once_each_get_their_own_translation_in_fewer_calls(ser
     assert len(server.calls) < len(texts) / 2
 
 
-def test_a_fault_of_ours_is_one_line_and_a_traceback_on_the_terminal(server, monkeypatch, caplog):
-    whole = server.translator.translate_n_best
+def test_unexpected_error_is_one_line_and_logs_a_traceback(server, monkeypatch, caplog):
+    translate_n_best = server.translator.translate_n_best
 
     def fail(texts, *arguments):
         if "bad" in texts:
             raise ZeroDivisionError("a fault")
-        return whole(texts, *arguments)
+        return translate_n_best(texts, *arguments)
 
     monkeypatch.setattr(server.translator, "translate_n_best", fail)
     with caplog.at_level(logging.ERROR), ThreadPoolExecutor(2) as threads:
         bad, good = threads.map(server.post, [{"text": "bad"}, {"text": "dog"}])
-        end = time.monotonic() + 60  # the server answers first and says why afterwards
+        end = time.monotonic() + 60  # The server answers first and logs the traceback afterwards.
         while "ZeroDivisionError: a fault" not in caplog.text and time.monotonic() < end:
             time.sleep(0.01)
-    assert (bad.status, bad.json) == (500, {"error": "the server has failed at this. Its terminal says why."})
+    assert (bad.status, bad.json) == (
+        500,
+        {"error": "the request failed unexpectedly. See the traceback in the server's terminal."},
+    )
     assert good.status == 200
     assert "ZeroDivisionError: a fault" in caplog.text
 
 
-def test_what_the_model_refuses_is_said(server, monkeypatch):
+def test_errors_of_the_model_are_reported(server, monkeypatch):
     def refuse(texts, *arguments):
         raise RunError("the model has diverged. Train again.")
 
@@ -151,7 +156,7 @@ def test_what_the_model_refuses_is_said(server, monkeypatch):
     assert (answer.status, answer.json) == (503, {"error": "the model has diverged. Train again."})
 
 
-def test_only_the_page_s_own_files_are_served(server):
+def test_only_files_of_the_page_are_served(server):
     assert "<title>Translate en to de</title>" in server.get("/").text
     assert server.get("/page/page.js").status == server.get("/page/page.css").status == 200
     for path in ("/page/../site.py", "/page/%2e%2e/site.py", "/site.py", "/attention/x", "/page/"):

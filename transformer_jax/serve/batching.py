@@ -1,7 +1,7 @@
-"""One call for the requests that come at about the same time.
+"""Dynamic batching: requests that arrive within a few milliseconds are processed with one call.
 
-A thread takes the first request that waits, gives others a few milliseconds to come, and answers all of them with one
-call. What comes meanwhile is the next batch, so the more is asked, the larger the batches are.
+A worker thread takes the first waiting item, waits briefly for others and processes all of them together. Items that
+arrive during a call form the next batch, so batches grow with the load.
 """
 
 from __future__ import annotations
@@ -14,90 +14,95 @@ from typing import Generic, TypeVar
 from transformer_jax.errors import RunError
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-class Batcher(Generic[Item, Answer]):
-    """Answers the items of any number of threads, in batches; a context, at whose end nothing waits any more.
+class Batcher(Generic[Item, Result]):
+    """A context manager that processes the items of any number of threads in batches; on exit, it refuses the rest.
 
-    answer_all: one answer for each item, in order; it is called by one thread only. seconds: how long the first item
-    of a batch waits for others; most: items in a batch; room: items that may wait, beyond which they are refused.
+    process_batch: returns one result per item, in order. Only the worker thread calls it.
+    max_delay: seconds that the first item of a batch waits for others.
+    max_batch_size: number of items in a batch.
+    max_waiting: number of items that may wait; more are refused.
     """
 
     def __init__(
         self,
-        answer_all: Callable[[Sequence[Item]], Sequence[Answer]],
-        seconds: float = 0.005,
-        most: int = 64,
-        room: int = 256,
+        process_batch: Callable[[Sequence[Item]], Sequence[Result]],
+        max_delay: float = 0.005,
+        max_batch_size: int = 64,
+        max_waiting: int = 256,
     ) -> None:
-        self._answer_all = answer_all
-        self._seconds, self._most, self._room = seconds, most, room
-        self._waiting: list[tuple[Item, Future[Answer]]] = []
+        self._process_batch = process_batch
+        self._max_delay = max_delay
+        self._max_batch_size = max_batch_size
+        self._max_waiting = max_waiting
+        self._changed = threading.Condition()  # Guards the two attributes below.
+        self._waiting: list[tuple[Item, Future[Result]]] = []
         self._closed = False
-        self._changed = threading.Condition()  # Guards the two above.
         self._thread = threading.Thread(target=self._work, name="batches")
 
-    def __enter__(self) -> Batcher[Item, Answer]:
+    def __enter__(self) -> Batcher[Item, Result]:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the call at hand end, and refuse what still waits."""
+        """Refuse waiting items and wait for the current call to finish."""
         with self._changed:
             self._closed = True
             refused, self._waiting = self._waiting, []
             self._changed.notify_all()
         for _item, future in refused:
             if future.set_running_or_notify_cancel():
-                future.set_exception(ending())
+                future.set_exception(shutdown_error())
         self._thread.join()
 
-    def submit(self, item: Item) -> Future[Answer]:
-        """Its answer, or what ``answer_all`` raised for it; if it is cancelled in time, nothing is done for it.
+    def submit(self, item: Item) -> Future[Result]:
+        """Return a future with the item's result or exception; an item cancelled while it waits is not processed.
 
-        Raises RunError if too many wait already, or after the end.
+        Raises RunError if too many items are waiting or the batcher is closed.
         """
-        future: Future[Answer] = Future()
+        future: Future[Result] = Future()
         with self._changed:
             if self._closed:
-                raise ending()
-            if len(self._waiting) >= self._room:
-                raise RunError(f"{self._room} requests are waiting already. Try again in a moment.")
+                raise shutdown_error()
+            if len(self._waiting) >= self._max_waiting:
+                raise RunError(f"{self._max_waiting} requests are already waiting. Try again in a moment.")
             self._waiting.append((item, future))
             self._changed.notify_all()
         return future
 
     def _work(self) -> None:
         while not self._closed:
-            batch = self._collect()
-            self._answer([(item, future) for item, future in batch if future.set_running_or_notify_cancel()])
+            batch = self._next_batch()
+            self._process([(item, future) for item, future in batch if future.set_running_or_notify_cancel()])
 
-    def _collect(self) -> list[tuple[Item, Future[Answer]]]:
-        """The next batch, as soon as it is full or its first item has waited long enough; at the end it is empty."""
+    def _next_batch(self) -> list[tuple[Item, Future[Result]]]:
+        """Wait until a batch is full or its first item has waited long enough; return no items on shutdown."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._waiting)
-            self._changed.wait_for(lambda: self._closed or len(self._waiting) >= self._most, self._seconds)
-            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            self._changed.wait_for(lambda: self._closed or len(self._waiting) >= self._max_batch_size, self._max_delay)
+            batch = self._waiting[: self._max_batch_size]
+            self._waiting = self._waiting[self._max_batch_size :]
             return batch
 
-    def _answer(self, batch: list[tuple[Item, Future[Answer]]]) -> None:
+    def _process(self, batch: list[tuple[Item, Future[Result]]]) -> None:
         if not batch:
             return
         try:
-            answered = list(zip(batch, self._answer_all([item for item, _ in batch]), strict=True))
+            processed = list(zip(batch, self._process_batch([item for item, _ in batch]), strict=True))
         except Exception as error:
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
                 return
-            # One of them may be at fault: alone, each gets its own answer or its own error.
-            for one in batch:
-                self._answer([one])
+            # One item may have caused the error, so process each alone.
+            for entry in batch:
+                self._process([entry])
         else:
-            for (_, future), answer in answered:
-                future.set_result(answer)
+            for (_, future), result in processed:
+                future.set_result(result)
 
 
-def ending() -> RunError:
-    """What is answered when no more can be."""
-    return RunError("the server is ending. Try again when it has been started anew.")
+def shutdown_error() -> RunError:
+    """Return the error for requests that arrive or wait while the server shuts down."""
+    return RunError("the server is shutting down. Try again after it has restarted.")

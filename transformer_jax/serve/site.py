@@ -1,10 +1,10 @@
-"""The page, and the same as plain HTTP: text in; out come translations, and the explorer of their attention.
+"""The web page for trying a model, and the same service over HTTP.
 
     GET  /               the page
-    POST /translate      {"text": "..."}  ->  {"lines": [...], "attention": "/attention/KEY"}; see docs/serve.md
-    GET  /attention/KEY  the explorer (docs/attention.md) of that answer, as long as it is among the last ones
+    POST /translate      {"text": "..."} -> {"lines": [...], "attention": "/attention/KEY"}; see docs/serve.md
+    GET  /attention/KEY  the attention explorer (docs/attention.md) of a recent answer
 
-What is refused or fails is {"error": "one line"}, with status 400, 404, 500 or 503.
+Errors are {"error": "one line"}, with status 400, 404, 405, 500 or 503.
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from transformer_jax.attention.explorer import Html, to_html
+from transformer_jax.attention.explorer import Html, render_page
 from transformer_jax.decoding.translator import Translation, Translator
 from transformer_jax.errors import InputError, RunError
-from transformer_jax.serve.batching import Batcher, ending
+from transformer_jax.serve.batching import Batcher, shutdown_error
 
-CHARACTERS, LINES = 2_000, 20
-"""The most text in one request; it also bounds the parts that long lines are split into."""
-BODY = 100 + 12 * CHARACTERS
-"""Bytes of a request that are looked at: JSON may spell a character as two escapes of six."""
-KEPT = 256
-"""Answers whose attention can be asked for."""
-PATIENCE = 5
-"""Seconds that requests have left to be answered once the server is asked to end."""
-PAGE = Path(__file__).parent / "page"
+MAX_CHARACTERS, MAX_LINES = 2_000, 20
+"""Limits of the text in one request; they also bound the number of parts that long lines are split into."""
+MAX_BODY_BYTES = 100 + 12 * MAX_CHARACTERS
+"""Limit of a request body: JSON may write one character as two escapes of six bytes."""
+MAX_KEPT_ANSWERS = 256
+"""Number of recent answers whose attention can be requested."""
+SHUTDOWN_TIMEOUT = 5
+"""Seconds that running requests have to finish when the server shuts down."""
+PAGE_DIRECTORY = Path(__file__).parent / "page"
 
 
 class Site:
-    """What answers requests; beam: hypotheses kept a sentence, each of which is shown.
+    """The web application; a context manager, inside which it answers requests.
 
-    A context, in which it can be asked.
+    beam: beam size; all hypotheses are returned. Default: the beam size of the run.
     """
 
     def __init__(self, translator: Translator, beam: int | None = None) -> None:
         self._translator = translator
         self._beam = translator.config.decoding.beam if beam is None else beam
-        self._batcher = Batcher(self.translate_all)
-        self._drawing = ThreadPoolExecutor(1)  # Many at once would take memory, not less time.
-        self._kept: dict[str, list[Translation]] = {}
+        self._batcher = Batcher(self.translate_requests)
+        self._render_executor = ThreadPoolExecutor(1)  # Parallel renderings would cost memory and save no time.
+        self._kept_answers: dict[str, list[Translation]] = {}
         self.app = Starlette(
             routes=[
                 Route("/", self._show_page),
                 Route("/translate", self._translate, methods=["POST"]),
                 Route("/attention/{key}", self._show_attention),
-                Mount("/page", StaticFiles(directory=PAGE)),
+                Mount("/page", StaticFiles(directory=PAGE_DIRECTORY)),
             ],
-            middleware=[Middleware(_Ending)],
+            middleware=[Middleware(_AnswerOnShutdown)],
             exception_handlers={
-                InputError: _error(400),
-                RunError: _error(503),
-                ClientDisconnect: _error(400),  # Which nobody reads.
-                HTTPException: _refusal,
-                Exception: _failure,
+                InputError: _error_handler(400),
+                RunError: _error_handler(503),
+                ClientDisconnect: _error_handler(400),  # No one reads this answer.
+                HTTPException: _handle_http_exception,
+                Exception: _handle_unexpected_error,
             },
         )
 
@@ -79,50 +79,50 @@ class Site:
 
     def __exit__(self, *raised: object) -> None:
         self._batcher.__exit__(*raised)
-        self._drawing.shutdown(cancel_futures=True)
+        self._render_executor.shutdown(cancel_futures=True)
 
-    def translate_all(self, requests: Sequence[Sequence[str]]) -> list[list[list[Translation]]]:
-        """For each request, and each of its lines, the translations, best first: one call for all."""
+    def translate_requests(self, requests: Sequence[Sequence[str]]) -> list[list[list[Translation]]]:
+        """Translate the lines of all requests with one call; return the n-best list of each line of each request."""
         lines = [line for request in requests for line in request]
-        found = iter(self._translator.translate_n_best(lines, self._beam, self._beam))
-        return [[next(found) for _ in request] for request in requests]
+        n_best_lists = iter(self._translator.translate_n_best(lines, self._beam, self._beam))
+        return [[next(n_best_lists) for _ in request] for request in requests]
 
     async def _show_page(self, request: Request) -> Response:
         data = self._translator.config.data
-        page = (PAGE / "page.html").read_text(encoding="utf-8")
+        page = (PAGE_DIRECTORY / "page.html").read_text(encoding="utf-8")
         for name, value in (("source", data.source), ("target", data.target)):
             page = page.replace("{{" + name + "}}", html.escape(value))
         return HTMLResponse(page)
 
     async def _translate(self, request: Request) -> Response:
-        lines = _lines(await _body(request))
-        found = await asyncio.wrap_future(self._batcher.submit(lines))
+        lines = _parse_lines(await _read_body(request))
+        n_best_lists = await asyncio.wrap_future(self._batcher.submit(lines))
         return JSONResponse(
             {
-                "lines": [_as_json(line, several) for line, several in zip(lines, found, strict=True)],
-                "attention": self._keep([best for best, *_ in found]),
+                "lines": [_line_data(line, n_best) for line, n_best in zip(lines, n_best_lists, strict=True)],
+                "attention": self._keep_answer([best for best, *_ in n_best_lists]),
             }
         )
 
-    def _keep(self, translations: list[Translation]) -> str | None:
-        """Where the attention of these can be seen, if they have any. Nobody can guess another's."""
-        if not any(one.has_attention for one in translations):
+    def _keep_answer(self, translations: list[Translation]) -> str | None:
+        """Keep an answer and return the path of its attention, which cannot be guessed; None without attention."""
+        if not any(translation.has_attention for translation in translations):
             return None
         key = secrets.token_urlsafe(16)
-        self._kept[key] = translations
-        if len(self._kept) > KEPT:
-            del self._kept[next(iter(self._kept))]
+        self._kept_answers[key] = translations
+        if len(self._kept_answers) > MAX_KEPT_ANSWERS:
+            del self._kept_answers[next(iter(self._kept_answers))]
         return f"/attention/{key}"
 
     async def _show_attention(self, request: Request) -> Response:
-        translations = self._kept.get(request.path_params["key"])
+        translations = self._kept_answers.get(request.path_params["key"])
         if translations is None:
-            return JSONResponse({"error": "this translation is no longer kept. Translate it again."}, 404)
+            return JSONResponse({"error": "this translation is no longer stored. Translate the text again."}, 404)
         loop = asyncio.get_running_loop()
-        return HTMLResponse(await loop.run_in_executor(self._drawing, self._explorer, translations))
+        return HTMLResponse(await loop.run_in_executor(self._render_executor, self._render_explorer, translations))
 
-    def _explorer(self, translations: Sequence[Translation]) -> Html:
-        return to_html(
+    def _render_explorer(self, translations: Sequence[Translation]) -> Html:
+        return render_page(
             (number, self._translator.attention(translation.source, translation))
             for number, translation in enumerate(translations, start=1)
             if translation.has_attention
@@ -130,7 +130,7 @@ class Site:
 
 
 def make_server(site: Site) -> uvicorn.Server:
-    """What carries requests to the site; it is heard only when something goes wrong."""
+    """Return the HTTP server of a site, which logs only warnings and errors."""
     config = uvicorn.Config(
         site.app,
         lifespan="off",
@@ -138,13 +138,13 @@ def make_server(site: Site) -> uvicorn.Server:
         log_config=None,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=PATIENCE,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
     )
     return uvicorn.Server(config)
 
 
-class _Ending:
-    """Tells those who still wait when the server ends."""
+class _AnswerOnShutdown:
+    """Middleware that answers cancelled requests when the server shuts down."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -153,60 +153,67 @@ class _Ending:
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            await JSONResponse({"error": str(ending())}, 503)(scope, receive, send)
+            await JSONResponse({"error": str(shutdown_error())}, 503)(scope, receive, send)
 
 
-async def _body(request: Request) -> bytes:
-    """All of it that is looked at. It is read to its end, so that who sends too much is there to be told."""
+async def _read_body(request: Request) -> bytes:
+    """Return the body, or just over ``MAX_BODY_BYTES`` of it.
+
+    The rest is also read, because a client that is still sending does not read the error.
+    """
     body = b""
     async for chunk in request.stream():
-        if len(body) <= BODY:
+        if len(body) <= MAX_BODY_BYTES:
             body += chunk
     return body
 
 
-def _lines(body: bytes) -> list[str]:
-    """The lines to translate. Raises InputError for what is too long, or is no text."""
-    too_long = InputError(
-        f"the text is longer than {CHARACTERS:,} characters or {LINES} lines. Translate less at once."
-    )
-    if len(body) > BODY:
+def _parse_lines(body: bytes) -> list[str]:
+    """Return the lines to translate. Raises InputError if the text is too long, empty or not text."""
+    too_long = InputError(f"the text exceeds {MAX_CHARACTERS:,} characters or {MAX_LINES} lines. Send a shorter text.")
+    if len(body) > MAX_BODY_BYTES:
         raise too_long
     try:
         text = json.loads(body)["text"]
-        text.encode()  # A lone half of a surrogate pair cannot be.
+        text.encode()  # Raises UnicodeEncodeError for half of a surrogate pair.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError('the request cannot be read. Send JSON such as {"text": "Good morning."}.') from error
-    # As in a file: a line has an end, and another program's end may be "\r\n".
+        raise InputError('the request is invalid. Send JSON such as {"text": "Good morning."}.') from error
+    # As in a file, the last line may end with "\n", and lines may end with "\r\n".
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    if len(text) > CHARACTERS or len(lines) > LINES:
+    if len(text) > MAX_CHARACTERS or len(lines) > MAX_LINES:
         raise too_long
     if not text.strip():
-        raise InputError("there is no text. Type some.")
+        raise InputError("the text is empty. Send some text.")
     return lines
 
 
-def _as_json(line: str, translations: Sequence[Translation]) -> dict[str, Any]:
+def _line_data(line: str, n_best: Sequence[Translation]) -> dict[str, Any]:
+    """Return the JSON data of one line."""
     return {
         "text": line,
-        "parts": len(translations[0].parts),
-        "translations": [{"text": one.text, "score": one.score, "tokens": one.tokens} for one in translations],
+        "parts": len(n_best[0].parts),
+        "translations": [
+            {"text": translation.text, "score": translation.score, "tokens": translation.tokens}
+            for translation in n_best
+        ],
     }
 
 
-def _error(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def answer(request: Request, error: Exception) -> Response:
+def _error_handler(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Return a handler that answers with the error's message and this status."""
+
+    async def handle(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": str(error)}, status)
 
-    return answer
+    return handle
 
 
-async def _refusal(request: Request, error: Exception) -> Response:
-    """Addresses and methods that there are not."""
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
+    """Answer requests for unknown paths and methods."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-async def _failure(request: Request, error: Exception) -> Response:
-    """A fault of ours; the traceback goes to the server's terminal."""
-    return JSONResponse({"error": "the server has failed at this. Its terminal says why."}, 500)
+async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
+    """Answer after a bug; Starlette re-raises the error, so the traceback is printed in the terminal."""
+    return JSONResponse({"error": "the request failed unexpectedly. See the traceback in the server's terminal."}, 500)

@@ -1,9 +1,10 @@
 "use strict";
-// Sends the text, shows what comes back. Texts go in through textContent alone.
+// The page for trying a model: sends the text and shows the answer. All texts are inserted with textContent, never as
+// HTML.
 
 const element = (id) => document.getElementById(id);
 
-/** The name of a language, or what its code is if it is none. */
+/** The English name of a language code, or the code itself if it is unknown. */
 function languageName(code) {
   try {
     return new Intl.DisplayNames("en", { type: "language" }).of(code);
@@ -12,61 +13,67 @@ function languageName(code) {
   }
 }
 
-/** A new element with a class and a text, in the direction that the text is written in. */
-function made(tag, name, text = "") {
-  const one = document.createElement(tag);
-  one.className = name;
-  one.textContent = text;
-  one.dir = "auto";
-  return one;
+/** A new element with a class and a text, in the text's own direction. */
+function makeElement(tag, className, text = "") {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  made.dir = "auto";
+  return made;
 }
 
-/** What was asked for, or an error whose message is one line for the reader. */
-async function translated(text) {
-  const answer = await fetch("translate", { method: "POST", body: JSON.stringify({ text }) }).catch(() => {
-    throw new Error("The server does not answer. Start it again.");
+/** The server's answer to a text. Throws an Error with a one-line message for the user. */
+async function requestTranslation(text) {
+  const response = await fetch("translate", { method: "POST", body: JSON.stringify({ text }) }).catch(() => {
+    throw new Error("The server does not respond. Restart it.");
   });
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error);
-  return found;
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
 }
 
-/** A line of the text, its best translation, and all that were found, with their scores. */
-function shownLine({ text, parts, translations }) {
+/** One line of the text with its best translation, and its n-best list with scores. */
+function makeLine({ text, parts, translations }) {
   const line = document.createElement("article");
-  line.append(made("p", "note", text), made("p", "translation", translations[0].text));
-  if (parts) line.append(made("p", "note", `Longer than the model was trained on: in ${parts} parts, without attention.`));
-  const others = made("ol", "others");
-  for (const one of translations.length > 1 ? translations : []) {
-    const item = document.createElement("li");
-    item.append(made("span", "score", one.score.toFixed(3)), made("span", "", one.text));
-    others.append(item);
+  line.append(makeElement("p", "note", text), makeElement("p", "translation", translations[0].text));
+  if (parts) {
+    const note = `Longer than the sentences in training, so translated in ${parts} parts, without attention.`;
+    line.append(makeElement("p", "note", note));
   }
-  if (others.children.length) line.append(others);
+  if (translations.length > 1) {
+    const list = makeElement("ol", "n-best");
+    list.setAttribute("aria-label", "All hypotheses with their scores");
+    for (const { score, text: hypothesis } of translations) {
+      const item = document.createElement("li");
+      item.append(makeElement("span", "score", score.toFixed(3)), makeElement("span", "", hypothesis));
+      list.append(item);
+    }
+    line.append(list);
+  }
   return line;
 }
 
-/** The explorer, in a frame that can touch nothing of this page; without an address, none. */
-function showAttention(address) {
+/** Show the explorer at a URL in a sandboxed frame, which cannot access this page; hide it if the URL is null. */
+function showAttention(url) {
   element("attention").querySelector("iframe")?.remove();
-  element("attention").hidden = !address;
-  if (!address) return;
-  element("alone").href = address;
+  element("attention").hidden = !url;
+  if (!url) return;
+  element("open-explorer").href = url;
   const frame = document.createElement("iframe");
   frame.title = "Attention explorer";
   frame.setAttribute("sandbox", "allow-scripts allow-downloads");
-  frame.src = address;
+  frame.src = url;
   element("attention").append(frame);
 }
 
 async function translate(event) {
   event.preventDefault();
-  if (element("translate").disabled) return; // Ctrl-Enter does not ask the button.
+  if (element("translate").disabled) return; // Ctrl+Enter also works while the button is disabled.
   element("error").hidden = element("translate").disabled = true;
   element("translate").textContent = "Translating …";
   try {
-    const { lines, attention } = await translated(element("text").value.trimEnd());
-    element("lines").replaceChildren(...lines.map(shownLine));
+    const { lines, attention } = await requestTranslation(element("text").value.trimEnd());
+    element("lines").replaceChildren(...lines.map(makeLine));
     showAttention(attention);
   } catch (error) {
     element("lines").replaceChildren();
@@ -78,7 +85,7 @@ async function translate(event) {
   element("translate").disabled = false;
 }
 
-for (const one of document.querySelectorAll(".language")) one.textContent = languageName(one.textContent);
+for (const code of document.querySelectorAll(".language")) code.textContent = languageName(code.textContent);
 element("form").addEventListener("submit", translate);
 element("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element("form").requestSubmit();
