@@ -1,10 +1,9 @@
 """Result tables in README.md and docs/results/, built from recorded runs: python -m benchmarks.results.
 
 A recorded run is the results.json that train.py wrote, kept as benchmarks/results/runs/NAME.json. The README shows the
-scores of the recipes without changed options, and docs/results/README.md also their commands and signatures.
-docs/results/X.md shows all runs of the recipes whose names start with X, unless a page
-with a longer name matches too. A page may also hold the tables of ``benchmarks/ablation.py`` and
-``benchmarks/search_settings.py``.
+scores of recipes without changed options. docs/results/README.md also shows their commands and signatures.
+docs/results/X.md shows all runs of recipes whose names start with X, unless a page with a longer name also matches. A
+page may also hold the tables of ``benchmarks/ablation.py`` and ``benchmarks/search_settings.py``.
 """
 
 from __future__ import annotations
@@ -175,8 +174,8 @@ def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> st
     """Return the content between the markers of a document."""
     is_overview = document.name == "README.md"
     if is_overview:
-        of_page = [run for run in runs if run.changes.keys() <= OTHER_TEXT | NO_OTHER_RESULT]
-        shown = [run for run in of_page if run.changes.keys() <= OTHER_TEXT]
+        of_page = [run for run in runs if run.changes.keys() <= DATA_OPTIONS | NEUTRAL_OPTIONS]
+        shown = [run for run in of_page if run.changes.keys() <= DATA_OPTIONS]
     else:
         of_page = shown = [run for run in runs if page_of(run, root) == document.stem]
     if not shown:
@@ -202,10 +201,10 @@ def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> st
     return "\n".join(parts)
 
 
-OTHER_TEXT = {f"--data.{name}" for name in ("train", "valid", "test", "source", "target")}
+DATA_OPTIONS = {f"--data.{name}" for name in ("train", "valid", "test", "source", "target")}
 """Options that change only the text of a recipe."""
 
-NO_OTHER_RESULT = {"--training.seed", "--training.save-every", "--training.log-every"}
+NEUTRAL_OPTIONS = {"--training.seed", "--training.save-every", "--training.log-every"}
 """Options that do not change what a recipe stands for."""
 
 
@@ -213,7 +212,7 @@ def seed_summaries(runs: Sequence[RecordedRun]) -> Iterator[str]:
     """Yield mean and range of every score for runs on one machine that differ only in their seeds."""
     scores_by_seed: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for run in runs:
-        options = (word for change in run.changes.items() if change[0] not in NO_OTHER_RESULT for word in change)
+        options = (word for change in run.changes.items() if change[0] not in NEUTRAL_OPTIONS for word in change)
         variant = shlex.join([run.recipe, *options])
         scores_by_seed.setdefault((variant, _hardware(run)), {})[DETAILS["seed"](run)] = run.values["scores"]
     for (variant, hardware), seeds in scores_by_seed.items():

@@ -73,7 +73,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         scores = score(translations, references, data.target)
         bleu = scores.get("BLEU-tokenized", scores["BLEU"])
         rows.append({**dataclasses.asdict(setting), "BLEU": bleu.value, "signature": bleu.signature})
-    checksum_file = command.run / "checkpoints" / str(translator.step) / checksums.NAME
+    checksum_file = command.run / "checkpoints" / str(translator.step) / checksums.CHECKSUMS_FILE
     weights = {
         "run": command.run.resolve().name,
         "step": translator.step,

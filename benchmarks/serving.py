@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from benchmarks.record import machine, require_packages
 from transformer_jax import Translator
 from transformer_jax.bridges.ctranslate2 import export_ctranslate2
-from transformer_jax.bridges.exported import Quantization
+from transformer_jax.bridges.export_directory import Quantization
 from transformer_jax.commands.cli import use_compilation_cache
 from transformer_jax.data.sources import read_lines
 from transformer_jax.evaluation import score

@@ -130,7 +130,9 @@ class Runner:
         with tempfile.TemporaryDirectory() as folder:
             corpus = load_corpus(config, Path(folder))
         batches = TrainingBatches(corpus.train, config.data, config.training.seed, len(jax.devices()))
-        print(f"{system}: {len(batches.shapes)} shapes, {batches.padding():.1%} of the target positions are padding")
+        print(
+            f"{system}: {len(batches.shapes)} shapes, {batches.padding_fraction():.1%} of the target positions are padding"
+        )
         indices = range(min(size.batches, batches.batches_per_epoch))
         self.batches = [batches[index] for index in indices]
         pairs = np.concatenate([batches.plans(0)[index].rows.values for index in indices])

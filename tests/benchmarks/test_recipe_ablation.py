@@ -36,7 +36,8 @@ def root(tmp_path, monkeypatch):
         for language in ("en", "de"):
             (tmp_path / f"{name}.{language}").write_text(f"a {name} b .\nb a .\n" * 13)
     empty = f"{results.BEGIN_MARKER}\n{results.END_MARKER}\n"
-    (tmp_path / "README.md").write_text(empty)
+    for name in ("README.md", "docs/results/README.md"):
+        (tmp_path / name).write_text(empty)
     (tmp_path / "docs/results/multi30k.md").write_text(
         f"{empty}before\n{ablation.BEGIN_MARKER}\n{ablation.END_MARKER}\nafter\n"
     )
