@@ -1,4 +1,4 @@
-"""The commands that a document names, as their arguments."""
+"""The arguments of the commands in a Markdown document."""
 
 import re
 import shlex
@@ -9,8 +9,11 @@ FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def documented_commands(script, document):
-    """The arguments of every `python SCRIPT` in a document's blocks; -m MODULE counts as a script."""
-    found = []
+    """Return the arguments of every `python SCRIPT` in the code blocks of a document.
+
+    With -m MODULE, the option -m counts as the script.
+    """
+    calls = []
     for language, block in FENCED.findall(document):
         if language not in ("bash", "text"):
             continue
@@ -19,18 +22,21 @@ def documented_commands(script, document):
                 continue
             words = shlex.shlex(line.lstrip("!"), posix=True, punctuation_chars=True)
             words.whitespace_split = True
-            found += [arguments for program, arguments in simple_commands(list(words)) if program == script]
-    return found
+            calls += [arguments for program, arguments in simple_commands(list(words)) if program == script]
+    return calls
 
 
 def simple_commands(words):
-    """Each `python SCRIPT ARGUMENTS` between &&, | and the like; assignments before it are dropped."""
-    part = []
+    """Yield script and arguments of each `python` call between operators such as && and |.
+
+    Variable assignments before the call are dropped.
+    """
+    command = []
     for word in [*words, ";"]:
         if set(word) <= set("();<>|&"):
-            if "python" in part:
-                _, script, *arguments = part[part.index("python") :]
+            if "python" in command:
+                _, script, *arguments = command[command.index("python") :]
                 yield script, arguments
-            part = []
+            command = []
         else:
-            part.append(word)
+            command.append(word)

@@ -1,4 +1,4 @@
-"""A run folder as train.py leaves it, with random parameters: all that translation needs, made in a second."""
+"""A finished run directory with random parameters, which is created in a second and can translate."""
 
 import json
 
@@ -17,7 +17,7 @@ from transformer_jax.training.state import TrainState
 SOURCES = ["Where is the old station?", "The old dog is here.", "Where is the dog?", "Is it 3.5?"] * 3
 TARGETS = ["Wo ist der alte Bahnhof?", "Der alte Hund ist hier.", "Wo ist der Hund?", "Ist es 3,5?"] * 3
 TINY_CONFIG = Config(
-    # Sizes that all differ: 1 and 2 layers, 2 heads, width 14.
+    # All sizes differ, so that swapped axes are detected.
     model=ModelConfig(d_model=14, d_ff=19, heads=2, encoder_layers=1, decoder_layers=2, dropout=0.1),
     data=DataConfig(max_length=17),
     tokenizer=TokenizerConfig(kind="bpe", vocabulary="joint", size=311),
@@ -25,37 +25,37 @@ TINY_CONFIG = Config(
 )
 
 
-def make_run(folder, config=TINY_CONFIG, seed=0):
-    """Write config, tokenizers and one checkpoint into the folder, and the results that mark a run as finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_config(config, folder / "config.json")
+def make_run(workdir, config=TINY_CONFIG, seed=0):
+    """Write config, tokenizers, one checkpoint and the results that mark a run as finished, and return ``workdir``."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    save_config(config, workdir / "config.json")
     tokenizers = train_tokenizers(config.tokenizer, SOURCES, TARGETS)
-    save_tokenizers(tokenizers, folder)
+    save_tokenizers(tokenizers, workdir)
     model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
     params = random_params(model, seed)
     optimizer = make_optimizer(config.optimizer, config.model.d_model, config.training.steps)
-    one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
-    state = TrainState(one, params, optimizer.init(params), None, jax.random.key(0), none)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    step, skipped = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
+    state = TrainState(step, params, optimizer.init(params), None, jax.random.key(0), skipped)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
         checkpoints.save(state, Progress(best_step=1, best_score=50.0))
-    (folder / "results.json").write_text(json.dumps({"scores": {}}))
-    return folder
+    (workdir / "results.json").write_text(json.dumps({"scores": {}}))
+    return workdir
 
 
 def random_params(model, seed):
-    """Parameters drawn by numpy: nothing is compiled."""
+    """Draw parameters with numpy, without compilation."""
     tokens = jnp.ones((1, 1), jnp.int32)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, tokens, tokens, tokens))["params"]
     generator = np.random.default_rng(seed)
 
     def fill(path, leaf):
-        around = 1.0 if path[-1].key == "gamma" else 0.0
-        return jnp.asarray(around + 0.3 * generator.standard_normal(leaf.shape), jnp.float32)
+        mean = 1.0 if path[-1].key == "gamma" else 0.0
+        return jnp.asarray(mean + 0.3 * generator.standard_normal(leaf.shape), jnp.float32)
 
     return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    """The folder of a finished run. Tests that change it work on a copy."""
+    """Return the directory of a finished run. Tests that change it must work on a copy."""
     return make_run(tmp_path_factory.mktemp("runs") / "tiny")

@@ -22,7 +22,7 @@ LAYER = MultiHeadAttention(D, H)
 
 
 def attention_of(module, queries, memory, mask):
-    """From memory to output in one call, as a block does."""
+    """Project the memory and attend to it in one call, as a block does."""
     return module(queries, module.keys_values(memory), mask)
 
 
@@ -32,12 +32,12 @@ def apply(layer, variables, queries, memory, mask, mutable=()):
 
 
 def fused(layer, *arguments):
-    """The output of a call that asks for no weights."""
+    """Return the output of a call that does not request the weights."""
     return jax.device_get(apply(layer, *arguments)[0])
 
 
 def captured(layer, *arguments):
-    """The output and the sown weights of a call that asks for them."""
+    """Return the output and the sown weights of a call that requests them."""
     output, sown = jax.device_get(apply(layer, *arguments, mutable=("intermediates",)))
     [weights] = sown["intermediates"]["attention"]
     return output, weights
@@ -48,7 +48,7 @@ def inputs():
     generator = np.random.default_rng(0)
     queries, memory = generator.standard_normal((B, T, D)), generator.standard_normal((B, S, D))
     mask = generator.random((B, 1, T, S)) < 0.6
-    mask[..., 3] = True  # nobody is left without anything to attend to
+    mask[..., 3] = True  # every query may attend to a key
     return jnp.asarray(queries, jnp.float32), jnp.asarray(memory, jnp.float32), jnp.asarray(mask)
 
 
@@ -58,21 +58,21 @@ def variables(inputs, random_parameters):
 
 
 def three_to_one_to_four():
-    """A query of width K = 4 and three keys whose scores q k / sqrt(4) are ln 3, 0 and ln 4."""
+    """Return a query of width K = 4 and three keys with scores q k / sqrt(4) of ln 3, 0 and ln 4."""
     query, keys = np.zeros((1, 1, 1, 4), np.float32), np.zeros((1, 3, 1, 4), np.float32)
     query[..., 0] = 1
     keys[0, :, 0, 0] = 2 * np.log([3, 1, 4])
     return jnp.asarray(query), jnp.asarray(keys)
 
 
-def test_attention_weights_by_hand():
+def test_attention_weights_match_hand_computed_values():
     query, keys = three_to_one_to_four()
     for allowed, expected in (([1, 1, 1], [3 / 8, 1 / 8, 4 / 8]), ([1, 1, 0], [3 / 4, 1 / 4, 0])):
         mask = jnp.asarray(np.array(allowed, bool).reshape(1, 1, 1, 3))
         assert_allclose(attention_weights(query, keys, mask), [[[expected]]], rtol=1e-6)
 
 
-def test_attend_is_the_weighted_mean_of_the_allowed_values_by_hand():
+def test_attend_matches_a_hand_computed_weighted_mean():
     query, keys = three_to_one_to_four()
     values = np.broadcast_to(np.float32([8, 4, 1e6]).reshape(1, 3, 1, 1), (1, 3, 1, 4))
     mask = jnp.asarray(np.array([True, True, False]).reshape(1, 1, 1, 3))
@@ -81,9 +81,10 @@ def test_attend_is_the_weighted_mean_of_the_allowed_values_by_hand():
 
 
 @pytest.mark.parametrize("mutable", [(), ("intermediates",)])
-def test_whole_layer_by_hand(mutable):
-    # Two heads of width 1, identities but for W^O, which swaps the heads and doubles. With query [ln 3, 0] and memory
-    # [1, 5], [0, 9] the first head weighs 3/4 and 1/4, which gives 3/4; the second cannot tell 5 from 9: their mean, 7.
+def test_multi_head_attention_matches_hand_computed_values(mutable):
+    # Two heads of width 1. All projections are identities except W^O, which swaps and doubles the heads. With query
+    # [ln 3, 0] and memory [1, 5], [0, 9] the weights of the first head are 3/4 and 1/4, so its output is 3/4. The
+    # weights of the second head are equal, so its output is 7, the mean of 5 and 9.
     identity, swap = {"kernel": np.eye(2)}, {"kernel": 2 * np.eye(2)[::-1]}
     parameters = {"w_query": identity, "w_key": identity, "w_value": identity, "w_output": swap}
     queries, memory = jnp.array([[[math.log(3), 0.0]]]), jnp.array([[[1.0, 5.0], [0.0, 9.0]]])
@@ -100,7 +101,7 @@ def test_weights_are_a_distribution_over_allowed_positions(variables, inputs):
     assert (weights[allowed] > 0).all()
 
 
-def test_forbidden_positions_change_nothing(variables, inputs):
+def test_masked_positions_do_not_affect_the_output(variables, inputs):
     queries, memory, _ = inputs
     allowed = np.arange(S) < 3
     mask = jnp.asarray(np.broadcast_to(allowed, (1, 1, 1, S)))
@@ -111,41 +112,41 @@ def test_forbidden_positions_change_nothing(variables, inputs):
 
 
 @pytest.mark.parametrize("mutable", [(), ("intermediates",)])
-def test_query_with_nothing_allowed_gets_zeros_and_passes_no_gradient(variables, inputs, mutable):
+def test_fully_masked_query_has_zero_output_and_gradient(variables, inputs, mutable):
     queries, memory, mask = inputs
-    mask = mask.at[1, :, 2].set(False).at[2].set(False)  # one query of a row, and a whole row
-    blind = ~np.asarray(mask).any(-1)[:, 0]  # [B, T]
-    assert blind.sum() == 1 + T
+    mask = mask.at[1, :, 2].set(False).at[2].set(False)  # one query of the second row, and the complete third row
+    fully_masked = ~np.asarray(mask).any(-1)[:, 0]  # [B, T]
+    assert fully_masked.sum() == 1 + T
 
     @jax.jit
     def gradients(variables, queries, memory, ones):
         output, pullback = jax.vjp(lambda *a: apply(LAYER, *a, mask, mutable=mutable)[0], variables, queries, memory)
         return output, pullback(jnp.broadcast_to(ones[..., None], output.shape).astype(output.dtype))
 
-    output, from_blind = jax.device_get(gradients(variables, queries, memory, blind))
-    assert (output[blind] == 0).all()
+    output, gradients_of_masked = jax.device_get(gradients(variables, queries, memory, fully_masked))
+    assert (output[fully_masked] == 0).all()
     assert np.isfinite(output).all()
-    for gradient in jax.tree.leaves(from_blind):
+    for gradient in jax.tree.leaves(gradients_of_masked):
         assert (gradient == 0).all()
-    _, from_all = jax.device_get(gradients(variables, queries, memory, np.ones_like(blind)))
-    for gradient in jax.tree.leaves(from_all):
+    _, gradients_of_all = jax.device_get(gradients(variables, queries, memory, np.ones_like(fully_masked)))
+    for gradient in jax.tree.leaves(gradients_of_all):
         assert np.isfinite(gradient).all()
         assert (gradient != 0).any()
 
 
-def test_query_with_nothing_allowed_has_zero_weights(variables, inputs):
+def test_fully_masked_query_has_zero_weights(variables, inputs):
     queries, memory, mask = inputs
     _, weights = captured(LAYER, variables, queries, memory, mask.at[1, :, 2].set(False))
     assert (weights[1, :, 2] == 0).all()
 
 
-def test_heads_split_the_embedding_and_each_sees_all_positions():
+def test_heads_split_features_and_see_all_positions():
     variables = {"params": {name: {"kernel": np.eye(D)} for name in ("w_query", "w_key", "w_value", "w_output")}}
     generator = np.random.default_rng(0)
     queries, memory = jnp.asarray(generator.standard_normal((2, B, S, D)), jnp.float32)
     mask = jnp.ones((1, 1, 1, S), dtype=bool)
     before = fused(LAYER, variables, queries, memory, mask)
-    # The second head's half of one memory position reaches that half of every output, and nothing of the first half.
+    # A change in the second half of the features of one memory position affects only that half of every output.
     after = fused(LAYER, variables, queries, memory.at[:, 4, K:].add(1.0), mask)
     assert_array_equal(after[..., :K], before[..., :K])
     assert (after[..., K:] != before[..., K:]).all()
@@ -170,7 +171,7 @@ def test_order_of_the_memory_does_not_matter(variables, inputs):
     assert_allclose(fused(LAYER, variables, queries, memory[:, order], mask[..., order]), expected, atol=1e-5)
 
 
-def test_sown_weights_reproduce_the_output_of_the_fused_path(variables, inputs):
+def test_sown_weights_reproduce_the_fused_output(variables, inputs):
     expected = fused(LAYER, variables, *inputs)
     output, weights = captured(LAYER, variables, *inputs)
     assert weights.shape == (B, H, T, S)
@@ -181,34 +182,34 @@ def test_sown_weights_reproduce_the_output_of_the_fused_path(variables, inputs):
     assert_allclose(recomputed, expected, atol=1e-5)
 
 
-def test_nothing_is_sown_unless_asked_for(variables, inputs):
+def test_attention_is_sown_only_on_request(variables, inputs):
     assert apply(LAYER, variables, *inputs)[1] == {}
     assert apply(LAYER, variables, *inputs, mutable=("cache",))[1] == {}
     assert set(jax.eval_shape(lambda: LAYER.init(jax.random.key(0), *inputs, method=attention_of))) == {"params"}
 
 
-def test_parameters_are_four_projections_without_bias(variables):
+def test_attention_has_four_projections_without_bias(variables):
     shapes = jax.tree.map(jnp.shape, variables["params"])
     assert shapes == {name: {"kernel": (D, D)} for name in ("w_query", "w_key", "w_value", "w_output")}
 
 
-def test_bfloat16_stays_close_and_keeps_weights_and_parameters_in_float32(variables, inputs):
+def test_bfloat16_attention_is_close_to_float32(variables, inputs):
     layer = MultiHeadAttention(D, H, jnp.bfloat16)
     queries, memory, mask = inputs
-    narrow = (queries.astype(jnp.bfloat16), memory.astype(jnp.bfloat16), mask)
+    in_bfloat16 = (queries.astype(jnp.bfloat16), memory.astype(jnp.bfloat16), mask)
     expected = fused(LAYER, variables, *inputs)
-    output, weights = captured(layer, variables, *narrow)
-    for result in (output, fused(layer, variables, *narrow)):
+    output, weights = captured(layer, variables, *in_bfloat16)
+    for result in (output, fused(layer, variables, *in_bfloat16)):
         assert result.dtype == jnp.bfloat16
-        # 8 significant bits are 0.4% of each of some roundings one after the other.
+        # Each of several consecutive roundings to 8 significant bits has an error of up to 0.4%.
         assert_allclose(result.astype(np.float32), expected, atol=0.02 * np.abs(expected).max())
     assert weights.dtype == jnp.float32
     assert_allclose(weights.sum(-1), np.ones((B, H, T)), rtol=1e-6)
-    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), *narrow, method=attention_of))
+    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), *in_bfloat16, method=attention_of))
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
 
-def test_cache_write_replaces_one_position_of_every_row():
+def test_cache_write_replaces_one_slot_of_every_row():
     old = KVCache(jnp.zeros((B, H, S, K)), jnp.ones((B, H, S, K)))
     new = KeysValues(jnp.full((B, 1, H, K), 2.0), jnp.full((B, 1, H, K), 3.0))
     keys, values = jax.device_get(old.write(new, jnp.array(3)))
@@ -217,7 +218,7 @@ def test_cache_write_replaces_one_position_of_every_row():
 
 
 @pytest.mark.parametrize("hypotheses", [1, 3])
-def test_attending_to_a_cache_is_attending_to_what_was_put_into_it(hypotheses):
+def test_attention_to_a_cache_equals_attention_to_its_content(hypotheses):
     random = np.random.default_rng(0)
     query = jnp.asarray(random.normal(size=(B, hypotheses, H, K)), jnp.float32)
     memory = KeysValues(*(jnp.asarray(random.normal(size=(B, S, H, K)), jnp.float32) for _ in range(2)))

@@ -23,54 +23,53 @@ def test_dropout_is_off_without_a_key():
     assert_array_equal(Dropout(0.9).apply({}, x), x)
 
 
-def test_dropout_of_rate_zero_changes_nothing_even_with_a_key():
+def test_dropout_of_rate_zero_is_the_identity():
     assert_array_equal(dropped_ones(0.0), jnp.ones((101, 991)))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.75])
-def test_dropout_zeroes_its_share_and_scales_the_rest_so_that_the_mean_stays(rate):
+def test_dropout_zeroes_at_its_rate_and_preserves_the_mean(rate):
     y = dropped_ones(rate)
     assert_allclose((y == 0).mean(), rate, atol=4 * math.sqrt(rate * (1 - rate) / y.size))
     assert_allclose(y.mean(), 1, atol=4 * math.sqrt(rate / (1 - rate) / y.size))
-    [kept] = set(y[y != 0].tolist())
-    assert_allclose(kept, 1 / (1 - rate), rtol=1e-6)
+    [scaled] = set(y[y != 0].tolist())
+    assert_allclose(scaled, 1 / (1 - rate), rtol=1e-6)
 
 
-def words(seed, shape=(101, 991)):
+def random_integers(seed, shape=(101, 991)):
     return np.asarray(random_uint32(jax.random.key(seed), shape))
 
 
-def test_every_bit_of_a_random_word_is_set_half_of_the_time():
-    bits = words(0).ravel()[:, None] >> np.arange(32, dtype=np.uint32) & 1
+def test_every_random_bit_is_set_half_of_the_time():
+    bits = random_integers(0).ravel()[:, None] >> np.arange(32, dtype=np.uint32) & 1
     assert_allclose(bits.mean(0), 0.5, atol=5 * 0.5 / math.sqrt(101 * 991))
 
 
-def test_random_words_are_uniform():
-    counts = np.bincount(words(1).ravel() >> 22, minlength=1024)
+def test_random_integers_are_uniform():
+    counts = np.bincount(random_integers(1).ravel() >> 22, minlength=1024)
     expected = 101 * 991 / 1024
     chi_square = ((counts - expected) ** 2 / expected).sum()
     assert abs(chi_square - 1023) < 4 * math.sqrt(2 * 1023)
 
 
 @pytest.mark.parametrize("distance", [(0, 1), (0, 2), (0, 64), (1, 0), (2, 0), (1, 1)])
-def test_random_words_of_neighbours_are_independent(distance):
+def test_random_integers_of_neighbours_are_independent(distance):
     down, right = distance
-    upper = words(2) >= 2**31
-    both = upper[down:, right:] & upper[: 101 - down, : 991 - right]
+    top_bit = random_integers(2) >= 2**31
+    both = top_bit[down:, right:] & top_bit[: 101 - down, : 991 - right]
     assert_allclose(both.mean(), 0.25, atol=5 * math.sqrt(0.25 * 0.75 / both.size))
 
 
-def test_random_words_of_different_keys_are_independent():
+def test_random_integers_of_different_keys_are_independent():
     keys = jax.random.split(jax.random.key(3), 23)
-    upper = np.stack([np.asarray(random_uint32(key, (11, 991))).ravel() >= 2**31 for key in keys]) - 0.5
-    correlation = upper @ upper.T / (0.25 * upper.shape[1]) - np.eye(len(upper))
-    assert np.abs(correlation).max() < 5.5 / math.sqrt(
-        upper.shape[1]
-    )  # 253 pairs: over 5 deviations happens once in 6,000
+    centered_bits = np.stack([np.asarray(random_uint32(key, (11, 991))).ravel() >= 2**31 for key in keys]) - 0.5
+    correlation = centered_bits @ centered_bits.T / (0.25 * centered_bits.shape[1]) - np.eye(len(centered_bits))
+    # Over all 253 pairs, a deviation of more than 5 standard deviations occurs once in 6,000 runs.
+    assert np.abs(correlation).max() < 5.5 / math.sqrt(centered_bits.shape[1])
 
 
-def test_random_words_do_not_depend_on_how_the_shape_is_cut():
-    assert_array_equal(words(4, (7, 11, 13)).ravel(), words(4, (7 * 11 * 13,)))
+def test_random_integers_do_not_depend_on_the_shape():
+    assert_array_equal(random_integers(4, (7, 11, 13)).ravel(), random_integers(4, (7 * 11 * 13,)))
 
 
 def test_dropout_works_up_to_the_highest_rates():
@@ -79,27 +78,27 @@ def test_dropout_works_up_to_the_highest_rates():
     assert np.isfinite(y).all()
 
 
-def test_dropout_masks_depend_on_the_key_alone():
+def test_dropout_masks_depend_only_on_the_key():
     assert_array_equal(dropped_ones(0.5, seed=1), dropped_ones(0.5, seed=1))
     assert not np.array_equal(dropped_ones(0.5, seed=1), dropped_ones(0.5, seed=2))
 
 
 def test_two_dropout_layers_draw_different_masks_from_one_key():
-    two = nn.Sequential([Dropout(0.5), Dropout(0.5)])
-    y = two.apply({}, jnp.ones((101, 991)), rngs={"dropout": jax.random.key(0)})
-    assert_allclose((np.asarray(y) == 0).mean(), 0.75, atol=0.01)  # equal masks would leave half
+    layers = nn.Sequential([Dropout(0.5), Dropout(0.5)])
+    y = layers.apply({}, jnp.ones((101, 991)), rngs={"dropout": jax.random.key(0)})
+    assert_allclose((np.asarray(y) == 0).mean(), 0.75, atol=0.01)  # equal masks would give 0.5
 
 
-def test_dropout_passes_gradients_only_through_what_it_kept():
+def test_dropout_gradient_is_zero_where_values_were_dropped():
     def total(x):
         return Dropout(0.5).apply({}, x, rngs={"dropout": jax.random.key(0)}).sum()
 
     x = jnp.ones((5, 7))
-    kept = Dropout(0.5).apply({}, x, rngs={"dropout": jax.random.key(0)})
-    assert_array_equal(jax.grad(total)(x), kept)
+    expected = Dropout(0.5).apply({}, x, rngs={"dropout": jax.random.key(0)})
+    assert_array_equal(jax.grad(total)(x), expected)
 
 
-def test_dropout_keeps_the_type_of_its_input():
+def test_dropout_keeps_the_input_dtype():
     x = jnp.ones((3, 5), jnp.bfloat16)
     assert Dropout(0.3).apply({}, x, rngs={"dropout": jax.random.key(0)}).dtype == jnp.bfloat16
 
@@ -111,8 +110,8 @@ def normalize(x, gamma=None, beta=None, epsilon=1e-6):
     return LayerNormalization(epsilon).apply({"params": {"gamma": gamma, "beta": beta}}, x)
 
 
-def test_layer_normalization_by_hand():
-    # Mean 1, variance (1 + 1 + 4) / 3 = 2: the population's, not the sample's, which would be 3.
+def test_layer_normalization_matches_hand_computed_values():
+    # The mean is 1 and the population variance is (1 + 1 + 4) / 3 = 2. The sample variance would be 3.
     assert_allclose(normalize([[0.0, 0.0, 3.0]]), [[-(2**-0.5), -(2**-0.5), 2**0.5]], rtol=1e-5)
 
 
@@ -128,31 +127,31 @@ def test_layer_normalization_of_equal_features_is_beta():
     assert_array_equal(normalize([[5.0, 5.0, 5.0]], beta=[1.0, 2.0, 3.0]), [[1, 2, 3]])
 
 
-def test_layer_normalization_survives_a_large_common_offset():
-    # E[x^2] - E[x]^2 would lose the variance of 1 next to 10^8 in float32.
+def test_layer_normalization_is_accurate_with_a_large_offset():
+    # In float32, E[x^2] - E[x]^2 would lose the variance of 1 next to 10^8.
     assert_allclose(normalize([[10_001.0, 10_003.0]]), [[-1, 1]], rtol=1e-5)
 
 
-def test_layer_normalization_treats_every_position_alone():
+def test_layer_normalization_treats_positions_separately():
     x = normal(3, 5, 7)
     changed = x.at[1, 2].add(jnp.arange(7.0))
     same = jnp.ones((3, 5), dtype=bool).at[1, 2].set(False)
     assert_array_equal((normalize(x) == normalize(changed)).all(-1), same)
 
 
-def test_layer_normalization_computes_in_float32_and_returns_the_type_of_its_input():
+def test_layer_normalization_is_float32_and_keeps_input_dtype():
     x = (64 + normal(3, 101)).astype(jnp.bfloat16)
     assert normalize(x).dtype == jnp.bfloat16
     assert_array_equal(normalize(x), normalize(x.astype(jnp.float32)).astype(jnp.bfloat16))
 
 
-def test_layer_normalization_starts_as_the_plain_normalization():
+def test_layer_normalization_starts_with_gain_one_and_bias_zero():
     variables = LayerNormalization().init(jax.random.key(0), jnp.ones((2, 3, 5)))
     assert_array_equal(variables["params"]["gamma"], jnp.ones(5))
     assert_array_equal(variables["params"]["beta"], jnp.zeros(5))
 
 
-def test_feed_forward_by_hand():
+def test_feed_forward_matches_hand_computed_values():
     # x = [2, 1]: x W_1 + b_1 = [2, 1 + 4, 1 - 2 - 1] = [2, 5, -2], rectified [2, 5, 0];
     # times W_2 plus b_2 = [2 + 50 + 7, 4 - 5 + 9].
     widen = {"kernel": jnp.array([[1.0, 0.0, -1.0], [0.0, 1.0, 1.0]]), "bias": jnp.array([0.0, 4.0, -1.0])}
@@ -161,7 +160,7 @@ def test_feed_forward_by_hand():
     assert_array_equal(y, [[[59, 8]]])
 
 
-def test_feed_forward_treats_every_position_alike(random_parameters):
+def test_feed_forward_treats_all_positions_equally(random_parameters):
     layer, x = FeedForward(22, 19), normal(3, 5, 22)
     variables = random_parameters(layer, x)
     order = jnp.array([4, 0, 3, 1, 2])
@@ -178,19 +177,19 @@ def test_post_norm_normalizes_the_sum():
     assert_allclose(residual("post", jnp.array([[[1.0, 3.0]]]), lambda y: 2 * y), [[[-1, 1]]], rtol=1e-5)
 
 
-def test_pre_norm_normalizes_the_input_of_the_sublayer_alone():
+def test_pre_norm_normalizes_only_the_sublayer_input():
     # [1, 3] normalized is [-1, 1]; [1, 3] + 2 [-1, 1] = [-1, 5].
     assert_allclose(residual("pre", jnp.array([[[1.0, 3.0]]]), lambda y: 2 * y), [[[-1, 5]]], rtol=1e-5)
 
 
-def test_residual_dropout_falls_on_the_output_of_the_sublayer_alone():
+def test_residual_dropout_applies_to_the_sublayer_output():
     x = jnp.arange(97 * 22.0).reshape(1, 97, 22)
     y = residual("pre", x, jnp.ones_like, dropout=0.5, rngs={"dropout": jax.random.key(0)})
     assert set((y - np.asarray(x)).ravel().tolist()) == {0, 2}
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_residual_dropout_leaves_the_input_alone(norm):
+def test_residual_dropout_leaves_the_input_unchanged(norm):
     x = jnp.arange(97 * 22.0).reshape(1, 97, 22)
     y = residual(norm, x, jnp.zeros_like, dropout=0.5, rngs={"dropout": jax.random.key(0)})
     assert_array_equal(y, normalize(x) if norm == "post" else x)

@@ -1,4 +1,4 @@
-"""Our layers against those of flax and jax, which other people wrote."""
+"""Our layers agree with the independent implementations in Flax and JAX."""
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,7 @@ def normal(*shape, seed=0):
 @pytest.fixture(scope="module")
 def mask():
     mask = np.random.default_rng(0).random((B, 1, T, S)) < 0.6
-    mask[..., 3] = True  # where nothing is allowed the others give the mean of all values, ours gives zeros
+    mask[..., 3] = True  # for a fully masked row, Flax and JAX return the mean of all values, but ours returns zeros
     return jnp.asarray(mask)
 
 
@@ -42,11 +42,11 @@ def test_multi_head_attention_equals_flax(mask, random_parameters, mutable):
 
     @jax.jit
     def outputs():
-        by_us = ours.apply(variables, queries, memory, method=attention_of, mutable=mutable)
-        by_flax = theirs.apply(
+        our_output = ours.apply(variables, queries, memory, method=attention_of, mutable=mutable)
+        flax_output = theirs.apply(
             {"params": parameters}, queries, memory, mask=mask, sow_weights=True, mutable=["intermediates"]
         )
-        return by_us, by_flax
+        return our_output, flax_output
 
     (output, sown), (expected, expected_sown) = outputs()
     assert_allclose(output, expected, atol=1e-5)

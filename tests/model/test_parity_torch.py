@@ -1,4 +1,4 @@
-"""The whole network against torch.nn's encoder and decoder, which other people wrote: logits and a step of training."""
+"""Logits and a training step of the complete network agree with the independent implementation in torch.nn."""
 
 import os
 
@@ -13,7 +13,7 @@ from transformer_jax.config import ModelConfig
 from transformer_jax.model.transformer import Transformer
 
 if os.environ.get("CI") == "true":
-    import torch  # a missing parity test must not look like a passed one
+    import torch  # fail, rather than skip the test, if torch is missing in CI
 else:
     torch = pytest.importorskip("torch", reason="pip install -r requirements-parity.txt")
 
@@ -25,10 +25,10 @@ RATE = 0.1
 
 
 class TorchTransformer(torch.nn.Module):
-    """One shared table, sinusoids, torch's own encoder and decoder.
+    """A Transformer of torch's encoder and decoder, with one shared embedding table and sinusoids.
 
-    torch.nn.Transformer normalizes the output of each stack even in post-norm, unlike the paper, so the stacks are put
-    together here. Its attentions have biases, unlike the paper's formula: they stay zero and are not trained.
+    Unlike the paper, torch.nn.Transformer normalizes the output of each stack even in post-norm. Therefore the stacks
+    are assembled here. The attention layers of torch have biases, unlike the paper; they stay zero and are not trained.
     """
 
     def __init__(self, norm):
@@ -72,7 +72,7 @@ class TorchTransformer(torch.nn.Module):
 
 
 def by_torch_names(parameters):
-    """Our tree of parameters (or gradients) under the names and in the layouts of TorchTransformer."""
+    """Return our tree of parameters or gradients with the names and layouts of TorchTransformer."""
     named = {"table": parameters["target_embeddings"]["table"]}
 
     def attention(name, ours):
@@ -109,8 +109,8 @@ def by_torch_names(parameters):
 
 
 @pytest.fixture(scope="module", params=["post", "pre"])
-def both(request, random_parameters):
-    """Logits, loss, gradients and parameters after one step of SGD and of Adam, of both implementations."""
+def our_and_torch_results(request, random_parameters):
+    """Return logits, loss, gradients and the parameters after one step of SGD and of Adam, of both implementations."""
     generator = np.random.default_rng(0)
     source, target, labels = (generator.integers(V, size=(B, length)) for length in (S, T, T))
     source_real, target_real = (np.arange(n) < np.reshape(k, (B, 1)) for n, k in ((S, [5, 2, 3]), (T, [3, 7, 5])))
@@ -142,7 +142,7 @@ def both(request, random_parameters):
     for name in optimizers:
         network = TorchTransformer(request.param)
         trained = {key: value for key, value in network.named_parameters() if value.requires_grad}
-        assert trained.keys() == start.keys()  # nothing is compared with itself, nothing left at its initial value
+        assert trained.keys() == start.keys()  # every trained parameter is loaded and compared
         network.load_state_dict(start, strict=False)
         optimizer = (
             torch.optim.SGD(trained.values(), lr=RATE)
@@ -166,21 +166,21 @@ def assert_same(ours, theirs, **tolerance):
         assert_allclose(ours[name], theirs[name], err_msg=name, **tolerance)
 
 
-def test_logits_equal_those_of_torch(both):
-    ours, theirs = both
+def test_logits_equal_torch(our_and_torch_results):
+    ours, theirs = our_and_torch_results
     assert_allclose(ours["logits"], theirs["logits"], atol=1e-5)
     assert theirs["logits"].std() > 0.5
 
 
-def test_loss_and_gradients_equal_those_of_torch(both):
-    ours, theirs = both
+def test_loss_and_gradients_equal_torch(our_and_torch_results):
+    ours, theirs = our_and_torch_results
     assert_allclose(ours["loss"], theirs["loss"], rtol=1e-5)
     assert_same(ours["gradients"], theirs["gradients"], rtol=1e-4, atol=5e-6)
     assert all((gradient != 0).any() for gradient in theirs["gradients"].values())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_parameters_after_one_step_equal_those_of_torch(both, optimizer):
-    # Adam with an epsilon of 1e-3: with the paper's 1e-9 a gradient that is zero but for rounding makes a full step.
-    ours, theirs = both
+def test_parameters_after_one_step_equal_torch(our_and_torch_results, optimizer):
+    # The epsilon of Adam is 1e-3, because with the paper's 1e-9 a gradient of rounding errors would cause a full step.
+    ours, theirs = our_and_torch_results
     assert_same(ours[optimizer], theirs[optimizer], atol=1e-6 if optimizer == "sgd" else 2e-3 * RATE)
