@@ -394,7 +394,7 @@ def test_the_command_says_what_to_try(model, tmp_path, monkeypatch, capsys):
     assert "--workdir runs/opus-mt-en-de" in capsys.readouterr().out
     assert (tmp_path / "runs/opus-mt-en-de/config.json").exists()
     assert run_command(main, []) == 2
-    assert "no model is named." in capsys.readouterr().err
+    assert "no model given." in capsys.readouterr().err
 
 
 # The tokenizer in a run folder.

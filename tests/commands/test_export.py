@@ -1,10 +1,9 @@
-"""What every export refuses, and what it leaves behind."""
+"""The command ``export``: refused input, and the directory that it creates."""
 
 import pytest
-from tiny_run import tiny_run  # noqa: F401
 
-from transformer_jax.bridges.exported import exported
-from transformer_jax.commands.cli import run
+from transformer_jax.bridges.export_directory import new_export_directory
+from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.export_model import main
 from transformer_jax.data.tokenizers import load_tokenizers
 from transformer_jax.errors import InputError, RunError
@@ -13,7 +12,7 @@ FORMATS = ("ctranslate2", "stablehlo")
 
 
 @pytest.fixture
-def tokenizers(tiny_run):  # noqa: F811
+def tokenizers(tiny_run):
     return load_tokenizers(tiny_run)
 
 
@@ -23,18 +22,18 @@ def tokenizers(tiny_run):  # noqa: F811
     [
         ([], "Give RUN --to FORMAT --output DIR."),
         (["{run}"], "Give RUN --to FORMAT --output DIR."),
-        (["{folder}/none", "--output", "{folder}/new"], "none is not the folder of a run"),
-        (["{run}", "--output", "{folder}"], "{folder} exists. Delete it, or name another --output."),
+        (["{folder}/none", "--output", "{folder}/new"], "none is not a run directory"),
+        (["{run}", "--output", "{folder}"], "{folder} already exists. Delete it, or name another --output."),
         (["{run}", "--output", "{folder}/new", "--quantization", "int9"], "--quantization"),
     ],
 )
-def test_wrong_use_is_one_line_and_nothing_is_written(format, arguments, message, tiny_run, tmp_path, capsys):  # noqa: F811
-    places = {"run": tiny_run, "folder": tmp_path}
-    assert run(main, ["--to", format, *(argument.format(**places) for argument in arguments)]) == 2
-    written = capsys.readouterr()
-    assert written.out == ""
-    assert written.err.count("\n") == 1
-    assert message.format(**places) in written.err
+def test_wrong_use_is_one_line_and_writes_nothing(format, arguments, message, tiny_run, tmp_path, capsys):
+    paths = {"run": tiny_run, "folder": tmp_path}
+    assert run_command(main, ["--to", format, *(argument.format(**paths) for argument in arguments)]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert message.format(**paths) in output.err
     assert not list(tmp_path.iterdir())
 
 
@@ -46,16 +45,16 @@ def test_wrong_use_is_one_line_and_nothing_is_written(format, arguments, message
         (["--to", "stablehlo", "--quantization", "int8"], "Remove --quantization."),
     ],
 )
-def test_a_format_must_be_known_and_take_the_options(options, message, tiny_run, tmp_path, capsys):  # noqa: F811
-    assert run(main, [str(tiny_run), "--output", str(tmp_path / "new"), *options]) == 2
-    written = capsys.readouterr()
-    assert written.err.count("\n") == 1
-    assert message in written.err
+def test_format_must_be_known_and_support_the_options(options, message, tiny_run, tmp_path, capsys):
+    assert run_command(main, [str(tiny_run), "--output", str(tmp_path / "new"), *options]) == 2
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert message in output.err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_appears_when_it_is_whole(tokenizers, tmp_path):
-    with exported(tmp_path / "parent/new", tokenizers) as unfinished:
+def test_directory_appears_when_it_is_complete(tokenizers, tmp_path):
+    with new_export_directory(tmp_path / "parent/new", tokenizers) as unfinished:
         (unfinished / "model").write_text("here")
         assert not (tmp_path / "parent/new").exists()
     assert [path.name for path in (tmp_path / "parent").iterdir()] == ["new"]
@@ -63,20 +62,20 @@ def test_a_folder_appears_when_it_is_whole(tokenizers, tmp_path):
     assert sorted(path.name for path in (tmp_path / "parent/new").iterdir()) == names
 
 
-@pytest.mark.parametrize(("raised", "seen"), [(ValueError("bad"), ValueError), (OSError(28, "No space"), RunError)])
-def test_of_one_that_fails_nothing_is_left(raised, seen, tokenizers, tmp_path):
+@pytest.mark.parametrize(("error", "expected"), [(ValueError("bad"), ValueError), (OSError(28, "No space"), RunError)])
+def test_failed_export_leaves_nothing_behind(error, expected, tokenizers, tmp_path):
     def fail():
-        with exported(tmp_path / "new", tokenizers) as unfinished:
+        with new_export_directory(tmp_path / "new", tokenizers) as unfinished:
             (unfinished / "half").write_text("written")
-            raise raised
+            raise error
 
-    with pytest.raises(seen):
+    with pytest.raises(expected):
         fail()
     assert not list(tmp_path.iterdir())
 
 
-def test_an_earlier_folder_is_kept(tokenizers, tmp_path):
+def test_existing_directory_is_kept(tokenizers, tmp_path):
     (tmp_path / "old").mkdir()
-    with pytest.raises(InputError, match="exists"), exported(tmp_path / "old", tokenizers):
+    with pytest.raises(InputError, match="exists"), new_export_directory(tmp_path / "old", tokenizers):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["old"]

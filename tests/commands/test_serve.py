@@ -1,4 +1,4 @@
-"""python -m transformer_jax serve: how it starts, refuses and ends."""
+"""The command ``serve``: start, refused options and end."""
 
 import json
 import os
@@ -12,18 +12,16 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tiny_run import tiny_run  # noqa: F401
 
-from transformer_jax.commands.cli import run
+from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.serve import main
 
-# ruff: noqa: F811
 ROOT = Path(__file__).parent.parent.parent
 
 
 def refusal(capfd, *arguments):
-    """The one line of a command that is refused."""
-    assert run(main, list(map(str, arguments))) == 2
+    """Return the single error line of a refused command."""
+    assert run_command(main, list(map(str, arguments))) == 2
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("error: ")
@@ -31,34 +29,34 @@ def refusal(capfd, *arguments):
     return err
 
 
-def test_a_folder_that_is_no_run_is_refused(capfd, tmp_path):
-    assert f"{tmp_path} is not the folder of a run" in refusal(capfd, "--workdir", tmp_path, "--port", 0)
+def test_directory_without_a_run_is_refused(capfd, tmp_path):
+    assert f"{tmp_path} is not a run directory" in refusal(capfd, "--workdir", tmp_path, "--port", 0)
 
 
-def test_a_beam_that_cannot_be_is_refused_before_the_page_opens(capfd, tiny_run):
+def test_invalid_beam_is_refused_before_the_page_opens(capfd, tiny_run):
     assert "a beam of 0" in refusal(capfd, "--workdir", tiny_run, "--port", 0, "--beam", 0)
 
 
-def test_a_port_that_is_taken_is_refused(capfd, tiny_run):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+def test_port_in_use_is_refused(capfd, tiny_run):
+    with socket.create_server(("127.0.0.1", 0)) as other_server:
+        port = other_server.getsockname()[1]
         message = refusal(capfd, "--workdir", tiny_run, "--port", port)
     assert message == (
-        f"error: 127.0.0.1:{port} cannot be listened at: Address already in use. Name another --port or --host.\n"
+        f"error: cannot listen on 127.0.0.1:{port}: Address already in use. Name another --port or --host.\n"
     )
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_a_port_that_cannot_be_is_refused(capfd, tiny_run, port):
-    assert f"{port} is no port. " in refusal(capfd, "--workdir", tiny_run, f"--port={port}")
+def test_invalid_port_is_refused(capfd, tiny_run, port):
+    assert f"--port {port} is invalid. " in refusal(capfd, "--workdir", tiny_run, f"--port={port}")
 
 
-def test_a_host_that_is_not_this_machine_is_refused(capfd, tiny_run):
+def test_address_of_another_machine_is_refused(capfd, tiny_run):
     assert "Name another --port or --host." in refusal(capfd, "--workdir", tiny_run, "--host", "192.0.2.1")
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
-def test_without_the_extra_the_remedy_is_named(capfd, tiny_run, monkeypatch, missing):
+def test_missing_package_error_names_the_pip_command(capfd, tiny_run, monkeypatch, missing):
     for name in [name for name in sys.modules if name.startswith("transformer_jax.serve.site")]:
         monkeypatch.delitem(sys.modules, name)
     for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
@@ -75,7 +73,7 @@ def test_without_the_extra_the_remedy_is_named(capfd, tiny_run, monkeypatch, mis
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_though_a_request_never_does(tiny_run, number, status):
+def test_signal_ends_the_server_despite_an_open_request(tiny_run, number, status):
     process = subprocess.Popen(
         [sys.executable, "-m", "transformer_jax", "serve", "--workdir", tiny_run, "--port", "0"],
         cwd=ROOT,
@@ -87,16 +85,16 @@ def test_a_signal_ends_it_though_a_request_never_does(tiny_run, number, status):
     guard = threading.Timer(120, process.kill)
     guard.start()
     with process:
-        opened = process.stderr.readline()
-        address = re.fullmatch(r"open (http://127\.0\.0\.1:\d+/)    Ctrl-C ends it\n", opened)
-        assert address, opened + process.stderr.read()
+        first_line = process.stderr.readline()
+        address = re.fullmatch(r"open (http://127\.0\.0\.1:\d+/)    Ctrl-C ends it\n", first_line)
+        assert address, first_line + process.stderr.read()
         body = json.dumps({"text": "Where is the dog?"}).encode()
         with urllib.request.urlopen(urllib.request.Request(address[1] + "translate", body), timeout=60) as response:
             assert json.load(response)["lines"][0]["text"] == "Where is the dog?"
         host, port = address[1].removeprefix("http://").rstrip("/").split(":")
         with socket.create_connection((host, int(port))) as idle:
             idle.sendall(b"POST /translate HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
-            assert idle.recv(99).startswith(b"HTTP/1.1 100"), "it waits for what is not sent"
+            assert idle.recv(99).startswith(b"HTTP/1.1 100"), "the server waits for the body"
             process.send_signal(number)
             out, err = process.communicate()
             assert idle.recv(99).startswith(b"HTTP/1.1 503")

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from transformer_jax.bridges.exported import Quantization, exported
+from transformer_jax.bridges.export_directory import Quantization, new_export_directory
 from transformer_jax.decoding.search import max_target_length
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
@@ -53,7 +53,7 @@ def export_ctranslate2(translator: Translator, folder: Path, quantization: Quant
     spec.register_target_vocabulary(tokenizers.target.pieces(range(len(tokenizers.target))))
     spec.validate()
     spec.optimize(quantization)
-    with exported(folder, tokenizers) as unfinished:
+    with new_export_directory(folder, tokenizers) as unfinished:
         spec.save(str(unfinished))
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
-from transformer_jax.bridges.exported import exported
+from transformer_jax.bridges.export_directory import new_export_directory
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
 from transformer_jax.model.attention import KVCache
@@ -58,7 +58,8 @@ def step(
 ) -> tuple[Float[Array, "b V"], Float[Array, "L 2 b H t K"]]:
     """The token at ``position``, from [SOS] at 0 on -> logits of the next one, and the cache with this one in it."""
     caches = tuple(
-        BlockCache(KVCache(*prefix), KVCache(*source)) for prefix, source in zip(prefix_cache, source_cache, strict=True)
+        BlockCache(KVCache(*prefix), KVCache(*source))
+        for prefix, source in zip(prefix_cache, source_cache, strict=True)
     )
     so_far = (jnp.arange(prefix_cache.shape[4]) <= position)[None, None, None]
     inputs = token[:, None], caches, position, so_far, padding_mask(source, pad)
@@ -129,7 +130,7 @@ def export_stablehlo(translator: Translator, folder: Path) -> None:
             if name != "parameters"
         },
     }
-    with exported(folder, translator.tokenizers) as unfinished:
+    with new_export_directory(folder, translator.tokenizers) as unfinished:
         for name, program in programs.items():
             (unfinished / f"{name}.bin").write_bytes(program.serialize())
         np.savez(unfinished / "parameters.npz", **parameters)  # type: ignore[arg-type]  # names are paths

@@ -1,4 +1,4 @@
-"""The command `export`: a trained model for other systems, see docs/serving.md."""
+"""The command ``export``: a trained model in the format of another system. See docs/serving.md."""
 
 from __future__ import annotations
 
@@ -8,36 +8,34 @@ from typing import Literal
 
 import tyro
 
-from transformer_jax.bridges.exported import Quantization, require_new
-from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.bridges.export_directory import Quantization, require_unused_path
+from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.errors import InputError
 
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Write a trained model, with its tokenizers, in a format that runs without this package."""
+    """Export a trained model, with its tokenizers, to a format that runs without this package."""
 
     run: tyro.conf.Positional[Path | None] = None
     """The run directory."""
     to: Literal["ctranslate2", "stablehlo"] | None = None
-    """The format: a CTranslate2 model, or StableHLO programs that jax alone loads."""
+    """The format: a CTranslate2 model, or StableHLO programs that need only JAX."""
     output: Path | None = None
-    """The directory to create. It appears once it is complete."""
+    """The directory to create. It appears when it is complete."""
     quantization: Quantization | None = None
-    """CTranslate2 only: the type of the stored weights; float32 by default."""
+    """With --to ctranslate2: the data type of the stored weights. If omitted, float32."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def export(command: ExportCommand) -> None:
-    """Write the model. Raises InputError for wrong use or bad input, before anything is written."""
+    """Run the command. Raises InputError for wrong use or bad input, before anything is written."""
     if command.run is None or command.to is None or command.output is None:
-        raise InputError(
-            "an export needs a run directory, a format and a destination. Give RUN --to FORMAT --output DIR."
-        )
+        raise InputError("an export needs a run, a format and a directory. Give RUN --to FORMAT --output DIR.")
     if command.quantization and command.to != "ctranslate2":
-        raise InputError(f"--quantization is only for --to ctranslate2, not for {command.to}. Remove --quantization.")
-    require_new(command.output)
+        raise InputError(f"--quantization has no effect with --to {command.to}. Remove --quantization.")
+    require_unused_path(command.output)
     from transformer_jax.decoding.translator import Translator
 
     translator = Translator.load(command.run)
@@ -46,15 +44,15 @@ def export(command: ExportCommand) -> None:
 
         quantization = command.quantization or "float32"
         export_ctranslate2(translator, command.output, quantization)
-        written = f"a CTranslate2 model ({quantization})"
+        description = f"a CTranslate2 model ({quantization})"
     else:
         from transformer_jax.bridges.stablehlo import PLATFORMS, export_stablehlo
 
         export_stablehlo(translator, command.output)
-        written = f"StableHLO programs for {', '.join(PLATFORMS)}"
-    print(f"{command.output}: {written}. docs/serving.md shows how to run it.")
+        description = f"StableHLO programs for {', '.join(PLATFORMS)}"
+    print(f"{command.output}: {description}. docs/serving.md shows how to run it.")
 
 
 def main(arguments: list[str]) -> None:
-    """Export as the arguments say."""
-    export(parse(ExportCommand(), arguments, call_of("export")))
+    """Run the command with these arguments."""
+    export(parse_arguments(ExportCommand(), arguments, command_prefix("export")))

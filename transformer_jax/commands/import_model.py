@@ -1,4 +1,4 @@
-"""The command `import`: a model of another toolkit as a run directory."""
+"""The command ``import``: a run directory from a model of another toolkit."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from pathlib import Path
 
 import tyro
 
-from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.errors import InputError
 
 
 @dataclass(frozen=True)
 class ImportCommand:
-    """Make a run folder of a MarianMT model, such as those of OPUS-MT."""
+    """Make a run directory from a MarianMT model, such as an OPUS-MT model."""
 
     model: tyro.conf.Positional[str] = ""
-    """A folder with config.json, source.spm, target.spm, vocab.json and model.safetensors or pytorch_model.bin, or
-    OWNER/NAME on the Hugging Face hub.
-    """
+    """The model: OWNER/NAME on the Hugging Face hub, or a directory.
+    A directory needs config.json, source.spm, target.spm, vocab.json and model.safetensors or pytorch_model.bin."""
     workdir: Path | None = None
-    """The run folder to make; runs/NAME unless given."""
+    """The run directory to create. If omitted, a directory in runs/ with the name of the model."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def main(arguments: list[str]) -> None:
-    """Import one model, and print a command to try it with."""
-    command = parse(ImportCommand(), arguments, call_of("import"))
+    """Import a model, and print a command that translates with it."""
+    command = parse_arguments(ImportCommand(), arguments, command_prefix("import"))
     if not command.model:
-        raise InputError("no model is named. Give a folder, or a hub id such as Helsinki-NLP/opus-mt-en-de.")
+        raise InputError("no model given. Give a directory, or a name on the hub such as Helsinki-NLP/opus-mt-en-de.")
     from transformer_jax.bridges.marian import import_marian
 
     workdir = command.workdir or Path("runs") / Path(command.model).resolve().name
     import_marian(command.model, workdir)
-    print(f'Saved in {workdir}. Try:\n{call_of("translate")} "..." --workdir {shlex.quote(str(workdir))}')
+    print(f'Saved in {workdir}. Try:\n{command_prefix("translate")} "..." --workdir {shlex.quote(str(workdir))}')

@@ -1,4 +1,4 @@
-"""The command `plot`: the heads of one layer as a figure for print."""
+"""The command ``plot``: the heads of one layer as a figure for a paper."""
 
 from __future__ import annotations
 
@@ -9,48 +9,46 @@ import tyro
 
 from transformer_jax.attention.figures import FIGURE_METADATA, draw_figure, save_figure
 from transformer_jax.attention.weights import Attention, AttentionKind
-from transformer_jax.commands.cli import call_of, parse
+from transformer_jax.commands.cli import command_prefix, parse_arguments
+from transformer_jax.commands.streams import check_output_path
 from transformer_jax.errors import InputError
 
 
 @dataclass(frozen=True)
 class PlotCommand:
-    """Draw one layer's heads from a file of translate.py --attention, as a figure for print."""
+    """Draw the attention heads of one layer as a figure for a paper."""
 
     file: tyro.conf.Positional[Path] = tyro.MISSING
-    """N.npz, as translate.py --attention writes it."""
+    """An attention file N.npz that translate.py --attention has written."""
     output: Path = tyro.MISSING
-    """The figure; its ending says what it is: .pdf, .png or .svg."""
+    """The figure to write: a .pdf, .png or .svg file."""
     kind: AttentionKind = "cross"
-    """Self-attention of the encoder or the decoder, or cross-attention from the target to the source."""
+    """Self-attention of the encoder or of the decoder, or cross-attention (target to source)."""
     layer: int | None = None
-    """From 0; the last unless given."""
+    """The layer, counted from 0. If omitted, the last layer."""
     heads: str = "all"
-    """all, numbers from 0 such as 0,2,5, or mean for the mean of all."""
+    """The heads to draw: all, their numbers counted from 0, such as 0,2,5, or mean for the mean of all heads."""
     width: float | None = None
-    """Inches. Unless given, a column (3.3) if one map fits there, else a page (6.9), else what the tokens need."""
+    """The width in inches. If omitted, one column (3.3), one page (6.9) or more, as the tokens require."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def plot(command: PlotCommand) -> None:
-    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
-    require_figure(command.output)
+    """Run the command. Raises InputError for wrong use or bad input, before anything is written."""
+    check_figure_path(command.output)
     attention = Attention.load(command.file)
     layer = len(getattr(attention, command.kind)) - 1 if command.layer is None else command.layer
     save_figure(draw_figure(attention, command.kind, layer, command.heads, command.width), command.output)
 
 
-def require_figure(path: Path) -> None:
-    """Raise InputError if the ending is not known or the folder is not there."""
+def check_figure_path(path: Path) -> None:
+    """Raise InputError if no figure can be written at ``path``: for its suffix or its directory."""
     if path.suffix.lower() not in FIGURE_METADATA:
-        raise InputError(f"{path}: a figure of that kind is not known. Use one of {', '.join(FIGURE_METADATA)}.")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent} is not a folder. Make it, or name another --output.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Name a file for --output.")
+        raise InputError(f"{path} has an unknown suffix. Name a file ending in {', '.join(FIGURE_METADATA)}.")
+    check_output_path(path)
 
 
 def main(arguments: list[str]) -> None:
-    """Draw as the arguments say."""
-    plot(parse(PlotCommand(), arguments, call_of("plot")))
+    """Run the command with these arguments."""
+    plot(parse_arguments(PlotCommand(), arguments, command_prefix("plot")))

@@ -1,4 +1,4 @@
-"""The command `serve`: a page to try a model."""
+"""The command ``serve``: a web page for trying a model."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from transformer_jax.errors import InputError, StoppedBySignal
 
 @dataclass(frozen=True)
 class ServeCommand:
-    """Open a page to try a model that train.py has trained; Ctrl-C ends it."""
+    """Serve a web page for trying a model, until Ctrl-C."""
 
     workdir: Path | None = None
-    """The run folder; the newest finished run under runs/ unless given."""
+    """The run directory. If omitted, the newest finished run in runs/ is used."""
     beam: int | None = None
-    """Hypotheses kept a sentence, each of which is shown; the run's own setting unless given."""
+    """Beam size, and the number of translations shown per sentence. If omitted, the setting of the run."""
     host: str = "127.0.0.1"
-    """The address to listen at, by default for this machine alone; 0.0.0.0 is for everybody who can reach it."""
+    """The address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network."""
     port: int = 8000
-    """The port to listen at; 0 takes one that is free."""
+    """The port to listen on; 0 chooses a free port."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def serve(command: ServeCommand) -> None:
-    """Answer until a signal comes. Raises InputError for wrong use, before anything is answered."""
+    """Answer requests until SIGINT or SIGTERM. Raises InputError for wrong use, before the first request."""
     from transformer_jax.decoding.translator import Translator
 
     try:
@@ -39,36 +39,35 @@ def serve(command: ServeCommand) -> None:
     except ModuleNotFoundError as error:
         raise InputError(f"the page needs {error.name}. Run: pip install starlette uvicorn") from error
 
-    with listen(command.host, command.port) as listening:
-        site = Site(Translator.load(command.workdir or newest_run(doing="serving")), command.beam)
-        # A beam that cannot be and a model that has diverged are found now, and the compiler does not keep the first
-        # visitor waiting.
-        site.translate_all([["1"]])
-        host, port = listening.getsockname()[:2]
+    with open_socket(command.host, command.port) as server_socket:
+        site = Site(Translator.load(command.workdir or newest_run(activity="serving")), command.beam)
+        # This detects an invalid beam size and a diverged model, and compiles the model before the first request.
+        site.translate_requests([["1"]])
+        host, port = server_socket.getsockname()[:2]
         logging.info(f"open http://{f'[{host}]' if ':' in host else host}:{port}/    Ctrl-C ends it")
-        # After a signal has been heeded, uvicorn raises it again; a shell's `&` lets SIGINT be ignored.
-        signal.signal(signal.SIGTERM, _stop)
+        # uvicorn raises a signal again after it has shut down. A shell's `&` would let the process ignore SIGINT.
+        signal.signal(signal.SIGTERM, _raise_stopped)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with site:
-            make_server(site).run(sockets=[listening])
+            make_server(site).run(sockets=[server_socket])
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket at which others can already call. Raises InputError if the address cannot be had."""
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that accepts connections. Raises InputError if the address is not available."""
     if not 0 <= port < 2**16:
-        raise InputError(f"{port} is no port. Name a --port from 0 to 65535.")
+        raise InputError(f"--port {port} is invalid. Give a port from 0 to 65535.")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # Python adds the address, which is named already.
-        raise InputError(f"{host}:{port} cannot be listened at: {reason}. Name another --port or --host.") from error
+        reason = str(error.strerror).partition(" (while")[0]  # Python appends the address.
+        raise InputError(f"cannot listen on {host}:{port}: {reason}. Name another --port or --host.") from error
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _raise_stopped(number: int, frame: FrameType | None) -> None:
     raise StoppedBySignal(f"ended by {signal.Signals(number).name}", number)
 
 
 def main(arguments: list[str]) -> None:
-    """Serve as the arguments say."""
+    """Run the command with these arguments."""
     serve(parse_arguments(ServeCommand(), arguments, command_prefix("serve")))
