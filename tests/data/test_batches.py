@@ -1,4 +1,4 @@
-"""Batches hold every pair once, in few shapes, with little padding."""
+"""Batches contain every pair once per epoch, in few shapes, with little padding."""
 
 import itertools
 
@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from transformer_jax.config import DataConfig
 from transformer_jax.data.batches import (
+    BatchPlan,
+    BatchShape,
     EncodedPairs,
-    Plan,
     Ragged,
-    Shape,
     bucket_bounds,
     bucket_shapes,
-    bucketed,
     encode_pairs,
-    fill,
-    packed,
+    fill_batch,
+    pack_rows,
+    plan_buckets,
 )
 from transformer_jax.data.pipeline import Shard, TrainingBatches, evaluation_batches, training_iterator
 from transformer_jax.data.sources import Pair
@@ -32,35 +32,35 @@ def sentences(rows):
 
 
 def corpus(lengths, seed=0):
-    """Pairs whose lengths, [EOS] included, are given; each token is drawn, so that pairs differ."""
+    """Return pairs with the given lengths, which include [EOS]. Tokens are random, so that pairs differ."""
     random = np.random.default_rng(seed)
     source = [[*random.integers(4, 1000, s - 1), END] for s, _ in lengths]
     target = [[START, *random.integers(4, 1000, t - 1), END] for _, t in lengths]
     return EncodedPairs(sentences(source), sentences(target))
 
 
-def random_corpus(count, longest=23, seed=0):
-    return corpus(np.random.default_rng(seed).integers(1, longest + 1, (count, 2)).tolist(), seed)
+def random_corpus(count, max_length=23, seed=0):
+    return corpus(np.random.default_rng(seed).integers(1, max_length + 1, (count, 2)).tolist(), seed)
 
 
 def pairs_in(batch):
-    """The pairs of a batch as tuples of ids, read by segment."""
-    found = []
+    """Return the pairs of a batch as tuples of ids, separated by segment."""
+    pairs = []
     for row in range(len(batch.source)):
         for segment in range(1, batch.source_segments[row].max() + 1):
             x = batch.source[row][batch.source_segments[row] == segment]
             y = batch.target_output[row][batch.target_segments[row] == segment]
-            found.append((tuple(x.tolist()), tuple(y.tolist())))
-    return found
+            pairs.append((tuple(x.tolist()), tuple(y.tolist())))
+    return pairs
 
 
-def pairs_of(pairs):
+def all_pairs(pairs):
     return [
         (tuple(pairs.source[index].tolist()), tuple(pairs.target[index][1:].tolist())) for index in range(len(pairs))
     ]
 
 
-def test_pairs_are_encoded_with_their_special_tokens_and_left_out_when_too_long_or_empty():
+def test_encoding_adds_special_tokens_and_excludes_pairs():
     tokenizer = Tokenizer.train("word", ["a b c d e"] * 2, size=11)
     a, b, c = (tokenizer.encode([word])[0][0] for word in "abc")
     texts = [Pair("a b", "c"), Pair("a b c d e", "a"), Pair("", "a"), Pair("c", "b")]
@@ -69,13 +69,13 @@ def test_pairs_are_encoded_with_their_special_tokens_and_left_out_when_too_long_
     assert encoded.source[0].tolist() == [a, b, END]
     assert encoded.target[0].tolist() == [START, c, END]
     assert encoded.source[1].tolist() == [c, END]
-    whole, left_out = encode_pairs(texts, Tokenizers(tokenizer, tokenizer), max_length=None)
-    assert (len(whole), left_out) == (4, 0)
+    unsharded, left_out = encode_pairs(texts, Tokenizers(tokenizer, tokenizer), max_length=None)
+    assert (len(unsharded), left_out) == (4, 0)
 
 
-def test_a_filled_batch_shows_what_is_read_and_what_is_predicted():
+def test_filled_batch_has_inputs_outputs_and_segments():
     pairs = EncodedPairs(sentences([[5, 6, 3], [7, 3]]), sentences([[2, 8, 3], [2, 9, 10, 3]]))
-    batch = fill(pairs, Plan(Shape(3, 7, 5), sentences([[0, 1], [1]])))
+    batch = fill_batch(pairs, BatchPlan(BatchShape(3, 7, 5), sentences([[0, 1], [1]])))
     assert batch.source.tolist() == [[5, 6, 3, 7, 3, 0, 0], [7, 3, 0, 0, 0, 0, 0], [0] * 7]
     assert batch.source_segments.tolist() == [[1, 1, 1, 2, 2, 0, 0], [1, 1, 0, 0, 0, 0, 0], [0] * 7]
     assert batch.source_positions.tolist() == [[0, 1, 2, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0, 0], [0] * 7]
@@ -86,7 +86,7 @@ def test_a_filled_batch_shows_what_is_read_and_what_is_predicted():
 
 
 @given(st.lists(st.integers(1, 13), min_size=1, max_size=40), st.integers(1, 5))
-def test_bucket_bounds_leave_the_least_padding(lengths, buckets):
+def test_bucket_bounds_minimize_padding(lengths, buckets):
     def padded(bounds):
         return sum(min(bound for bound in bounds if bound >= length) for length in lengths)
 
@@ -99,39 +99,39 @@ def test_bucket_bounds_leave_the_least_padding(lengths, buckets):
 
 
 @given(st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1, max_size=60), st.integers(1, 4))
-def test_buckets_hold_every_pair_once_and_only_the_last_batch_has_empty_rows(lengths, buckets):
+def test_buckets_hold_every_pair_once_in_full_batches(lengths, buckets):
     pairs = corpus(lengths)
     shapes = bucket_shapes(pairs, buckets, batch_tokens=29, batch_multiple=1)
-    plans = bucketed(pairs, np.random.default_rng(0).permutation(len(pairs)), shapes)
+    plans = plan_buckets(pairs, np.random.default_rng(0).permutation(len(pairs)), shapes)
     assert sorted(index for plan in plans for index in plan.rows.values) == list(range(len(pairs)))
     assert all(len(plan.rows) == plan.shape.rows for plan in plans[:-1])
     for plan in plans:
-        fill(pairs, plan)  # raises if a sentence does not fit
+        fill_batch(pairs, plan)  # Raises if a sentence does not fit.
 
 
 @given(st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1, max_size=90))
 @settings(max_examples=50)
 def test_packed_rows_hold_every_pair_once_and_fit(lengths):
     pairs = corpus(lengths)
-    rows = packed(pairs, np.arange(len(pairs)), 13)
+    rows = pack_rows(pairs, np.arange(len(pairs)), 13)
     assert sorted(rows.values) == list(range(len(pairs)))
     assert all(sum(lengths[index][side] for index in row) <= 13 for row in rows for side in (0, 1))
 
 
-def test_packing_fills_rows():
+def test_packing_fills_rows_almost_completely():
     pairs = random_corpus(2000)
-    rows = packed(pairs, np.arange(len(pairs)), 61)
+    rows = pack_rows(pairs, np.arange(len(pairs)), 61)
     assert pairs.lengths()[1].sum() / (61 * len(rows)) > 0.93
 
 
-def test_pairs_longer_than_a_row_have_rows_of_their_own():
+def test_pairs_longer_than_a_row_go_into_longer_rows():
     pairs = corpus([(3, 7), (8, 2), (2, 13), (7, 7)])
     config = DataConfig(batch_tokens=29, max_length=17, row_length=7)
     batches = TrainingBatches(pairs, config, seed=0, batch_multiple=1)
     assert {tuple(shape) for shape in batches.shapes} == {(4, 7, 7), (1, 17, 17)}
     members = {plan.shape.target: set(plan.rows.values) for plan in batches.plans(0)}
     assert members[7] == {0, 3}
-    assert {number for plan in batches.plans(0) if plan.shape.target == 17 for number in plan.rows.values} == {1, 2}
+    assert {index for plan in batches.plans(0) if plan.shape.target == 17 for index in plan.rows.values} == {1, 2}
 
 
 def test_rows_are_a_multiple_of_batch_multiple():
@@ -150,24 +150,24 @@ class TestTraining:
         for epoch in (0, 1):
             start = epoch * batches.batches_per_epoch
             epoch_batches = [batches[start + index] for index in range(batches.batches_per_epoch)]
-            found = [pair for batch in epoch_batches for pair in pairs_in(batch)]
-            assert sorted(found) == sorted(pairs_of(batches.pairs))
+            epoch_pairs = [pair for batch in epoch_batches for pair in pairs_in(batch)]
+            assert sorted(epoch_pairs) == sorted(all_pairs(batches.pairs))
 
-    def test_epochs_and_seeds_differ_and_the_same_seed_repeats(self, batching):
+    def test_batches_depend_on_epoch_and_seed_only(self, batching):
         batches = self.batches(batching)
         first, again = batches[0], self.batches(batching)[0]
         assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
         for other in (batches[batches.batches_per_epoch], self.batches(batching, seed=1)[0]):
             assert pairs_in(other) != pairs_in(first)
 
-    def test_processes_together_hold_the_global_batch(self, batching):
-        whole = self.batches(batching)
-        parts = [self.batches(batching, shard=Shard(process, 2)) for process in (0, 1)]
-        for index in range(whole.batches_per_epoch):
-            joined = [np.concatenate(halves) for halves in zip(*(part[index] for part in parts), strict=True)]
-            assert all(np.array_equal(a, b) for a, b in zip(whole[index], joined, strict=True))
+    def test_shards_together_form_the_global_batch(self, batching):
+        unsharded = self.batches(batching)
+        shards = [self.batches(batching, shard=Shard(process, 2)) for process in (0, 1)]
+        for index in range(unsharded.batches_per_epoch):
+            joined = [np.concatenate(halves) for halves in zip(*(shard[index] for shard in shards), strict=True)]
+            assert all(np.array_equal(a, b) for a, b in zip(unsharded[index], joined, strict=True))
 
-    def test_a_restored_iterator_continues_exactly(self, batching):
+    def test_restored_iterator_continues_exactly(self, batching):
         iterator = training_iterator(self.batches(batching))
         for _ in range(7):
             next(iterator)
@@ -178,28 +178,28 @@ class TestTraining:
         for batch in expected:
             assert all(np.array_equal(a, b) for a, b in zip(batch, next(resumed), strict=True))
 
-    def test_the_padding_share_is_that_of_the_batches(self, batching):
+    def test_padding_fraction_matches_the_batches(self, batching):
         batches = self.batches(batching)
         segments = [batches[index].target_segments for index in range(batches.batches_per_epoch)]
-        empty = sum((part == 0).sum() for part in segments) / sum(part.size for part in segments)
-        assert batches.padding() == pytest.approx(empty)
+        empty = sum((batch == 0).sum() for batch in segments) / sum(batch.size for batch in segments)
+        assert batches.padding_fraction() == pytest.approx(empty)
 
 
 @pytest.mark.parametrize("batching", ["packed", "buckets"])
-def test_other_devices_than_a_run_began_on_add_empty_rows_and_leave_the_batches_as_they_are(batching):
+def test_other_device_counts_add_only_empty_rows(batching):
     config = DataConfig(batching=batching, batch_tokens=23 * 5, max_length=23, row_length=23)
     planned = TrainingBatches(random_corpus(211), config, 0, 1)
-    elsewhere = TrainingBatches(random_corpus(211), config, 0, 1, devices=8)
-    parts = [TrainingBatches(random_corpus(211), config, 0, 1, Shard(process, 2), 8) for process in range(2)]
+    on_eight_devices = TrainingBatches(random_corpus(211), config, 0, 1, devices=8)
+    shards = [TrainingBatches(random_corpus(211), config, 0, 1, Shard(process, 2), 8) for process in range(2)]
     for index in range(planned.batches_per_epoch):
-        batch, wider = planned[index], elsewhere[index]
+        batch, wider = planned[index], on_eight_devices[index]
         rows = len(batch.source)
         assert len(wider.source) % 8 == 0
         assert len(wider.source) - rows < 8
-        for here, there, *shards in zip(batch, wider, *(part[index] for part in parts), strict=True):
-            np.testing.assert_array_equal(there[:rows], here)
-            assert not there[rows:].any()
-            np.testing.assert_array_equal(np.concatenate(shards), there)
+        for array, wider_array, *halves in zip(batch, wider, *(shard[index] for shard in shards), strict=True):
+            np.testing.assert_array_equal(wider_array[:rows], array)
+            assert not wider_array[rows:].any()
+            np.testing.assert_array_equal(np.concatenate(halves), wider_array)
 
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1, max_size=60)
@@ -207,51 +207,50 @@ LENGTHS = st.lists(st.tuples(st.integers(1, 13), st.integers(1, 13)), min_size=1
 
 @given(LENGTHS, st.sampled_from(["buckets", "packed"]), st.integers(1, 5), st.integers(0, 3), st.integers(2, 13))
 @settings(max_examples=60)
-def test_an_epoch_holds_every_pair_once_over_any_number_of_processes(lengths, batching, processes, seed, row_length):
+def test_every_pair_occurs_once_over_any_number_of_processes(lengths, batching, processes, seed, row_length):
     config = DataConfig(batching=batching, batch_tokens=71, max_length=13, buckets=3, row_length=row_length)
-    parts = [
-        TrainingBatches(corpus(lengths), config, seed, processes, Shard(number, processes))
-        for number in range(processes)
+    shards = [
+        TrainingBatches(corpus(lengths), config, seed, processes, Shard(process, processes))
+        for process in range(processes)
     ]
-    whole = TrainingBatches(corpus(lengths), config, seed, processes)
+    unsharded = TrainingBatches(corpus(lengths), config, seed, processes)
     for epoch in (0, 1):
-        found = []
-        for index in range(epoch * whole.batches_per_epoch, (epoch + 1) * whole.batches_per_epoch):
-            batches = [part[index] for part in parts]
-            found += [pair for batch in batches for pair in pairs_in(batch)]
-            for one, all_rows in zip(zip(*batches, strict=True), whole[index], strict=True):
-                assert np.array_equal(np.concatenate(one), all_rows)
-        assert sorted(found) == sorted(pairs_of(whole.pairs))
+        epoch_pairs = []
+        for index in range(epoch * unsharded.batches_per_epoch, (epoch + 1) * unsharded.batches_per_epoch):
+            batches = [shard[index] for shard in shards]
+            epoch_pairs += [pair for batch in batches for pair in pairs_in(batch)]
+            for sharded_rows, all_rows in zip(zip(*batches, strict=True), unsharded[index], strict=True):
+                assert np.array_equal(np.concatenate(sharded_rows), all_rows)
+        assert sorted(epoch_pairs) == sorted(all_pairs(unsharded.pairs))
 
 
 @given(LENGTHS, st.sampled_from(["buckets", "packed"]), st.lists(st.integers(0, 5), min_size=1, max_size=4))
 @settings(max_examples=40)
-def test_no_pair_is_lost_or_seen_twice_however_often_training_stops(lengths, batching, runs):
+def test_no_pair_is_lost_or_repeated_when_training_resumes(lengths, batching, runs):
     def start():
         config = DataConfig(batching=batching, batch_tokens=31, max_length=13, buckets=2)
         return TrainingBatches(corpus(lengths), config, seed=0, batch_multiple=1)
 
-    batches, found, state = start(), [], training_iterator(start()).get_state()
+    batches, received, state = start(), [], training_iterator(start()).get_state()
     for steps in [*runs, start().batches_per_epoch]:
         iterator = training_iterator(start())
         iterator.set_state(state)
-        found += [next(iterator) for _ in range(steps)]
+        received += [next(iterator) for _ in range(steps)]
         state = iterator.get_state()
-    for number, batch in enumerate(found):
-        assert all(np.array_equal(one, other) for one, other in zip(batch, batches[number], strict=True))
-    epoch = [pair for batch in found[: batches.batches_per_epoch] for pair in pairs_in(batch)]
-    assert sorted(epoch) == sorted(pairs_of(batches.pairs))
+    for index, batch in enumerate(received):
+        assert all(np.array_equal(a, b) for a, b in zip(batch, batches[index], strict=True))
+    epoch = [pair for batch in received[: batches.batches_per_epoch] for pair in pairs_in(batch)]
+    assert sorted(epoch) == sorted(all_pairs(batches.pairs))
 
 
-def test_evaluation_sees_every_pair_once_whatever_its_length():
+def test_evaluation_contains_every_pair_once():
     pairs = corpus([(3, 5), (200, 211), (7, 2), (1, 1)])
     batches = list(evaluation_batches(pairs, batch_tokens=31, batch_multiple=2))
-    batches = list(evaluation_batches(pairs, batch_tokens=31, batch_multiple=2))
-    assert sorted(pair for batch in batches for pair in pairs_in(batch)) == sorted(pairs_of(pairs))
+    assert sorted(pair for batch in batches for pair in pairs_in(batch)) == sorted(all_pairs(pairs))
 
 
-def test_evaluation_gives_a_long_source_as_few_rows_as_a_long_target():
+def test_evaluation_limits_rows_by_the_longer_side():
     pairs = corpus([(997, 3), (3, 5), (7, 2), (1, 1)])
     batches = list(evaluation_batches(pairs, batch_tokens=101, batch_multiple=2))
-    assert sorted(pair for batch in batches for pair in pairs_in(batch)) == sorted(pairs_of(pairs))
+    assert sorted(pair for batch in batches for pair in pairs_in(batch)) == sorted(all_pairs(pairs))
     assert {len(batch.source) for batch in batches} == {2}

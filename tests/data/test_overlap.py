@@ -1,4 +1,4 @@
-"""Which test sentences are trained on is counted exactly, from a text that is read once."""
+"""The overlap of test set and training text is counted exactly, in one pass over the training text."""
 
 from transformer_jax.data.overlap import Overlap, count_overlap
 from transformer_jax.data.sources import Pair
@@ -6,20 +6,20 @@ from transformer_jax.data.sources import Pair
 TEST = [Pair("Yes.", "Ja."), Pair("No.", "Nein."), Pair("Yes.", "Doch."), Pair("Perhaps.", "Vielleicht.")]
 
 
-def test_sources_and_whole_pairs_are_counted_as_often_as_the_test_has_them():
+def test_repeated_test_sentences_are_counted_separately():
     training = iter([Pair("Yes.", "Doch."), Pair("No.", "Ne."), Pair("Yes.", "Doch."), Pair("perhaps.", "Vielleicht.")])
-    # Both "Yes." and "No." are known, one of them with its translation; "Perhaps." has another case.
+    # "Yes." occurs twice in the test set, once with the same translation. "Perhaps." differs in case.
     assert count_overlap(TEST, training) == Overlap(sentences=4, sources=3, pairs=1)
 
 
-def test_a_target_of_another_source_is_no_pair():
+def test_a_target_of_another_source_does_not_count():
     assert count_overlap(TEST, [Pair("Yes.", "Nein."), Pair("Of course.", "Ja.")]) == Overlap(4, 2, 0)
 
 
-def test_nothing_in_common_is_zero():
+def test_disjoint_texts_do_not_overlap():
     assert count_overlap(TEST, [Pair("Maybe.", "Vielleicht.")]) == Overlap(4, 0, 0)
 
 
-def test_it_reads_as_a_warning():
-    warning = "12 of 1,000 test sentences (1.2%) stand in the training data, 3 with the same translation: "
+def test_overlap_is_formatted_as_a_warning():
+    warning = "12 of 1,000 test sentences (1.2%) also occur in the training data, 3 of them with the same translation: "
     assert str(Overlap(1000, 12, 3)).startswith(warning)

@@ -15,12 +15,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from transformer_jax.config import Config, MeshConfig
-from transformer_jax.data.batches import Batch, Shape
+from transformer_jax.data.batches import Batch, BatchShape
 from transformer_jax.model.flops import training_flops
-from transformer_jax.runtime.memory import bytes_on_a_device, device_memory
+from transformer_jax.runtime.memory import bytes_per_device, device_memory
 from transformer_jax.sharding import batch_multiple, batch_sharding, make_mesh
-from transformer_jax.training.compiled import prepare, require_rows
-from transformer_jax.training.loss import CHUNKS, passes
+from transformer_jax.training.compiled import jit_functions, require_enough_rows
+from transformer_jax.training.loss import CHUNK_SIZES, forward_passes
 
 MIB = 2**20
 
@@ -67,7 +67,7 @@ class Report(NamedTuple):
     """What a step takes; bytes are those of one device, operations those of all together."""
 
     mesh: Mesh
-    shape: Shape
+    shape: BatchShape
     parameters: int
     flops: int
     memory: dict[str, int]
@@ -103,23 +103,25 @@ def compile_step(config: Config, mesh: Mesh) -> Report:
     """
     words, length = config.tokenizer.size, config.data.max_length
     parts = batch_multiple(mesh) * config.training.accumulate
-    require_rows(config, parts, length)
-    shape = Shape(config.data.batch_tokens // length // parts * parts, length, length)
-    program = prepare(config, mesh, words, words, CHUNKS["accelerator"])
+    require_enough_rows(config, parts, length)
+    shape = BatchShape(config.data.batch_tokens // length // parts * parts, length, length)
+    functions = jit_functions(config, mesh, words, words, CHUNK_SIZES["accelerator"])
     rows: Any = jax.ShapeDtypeStruct((shape.rows, length), np.int32, sharding=batch_sharding(mesh))
     batch = Batch(*[rows] * len(Batch._fields))
-    compiled = program.train_step.lower(program.state, batch).compile()
+    compiled = functions.train_step.lower(functions.state, batch).compile()
     inputs = {
-        "parameters": program.state.params,
-        "optimizer state and average": program.state._replace(params=None),
+        "parameters": functions.state.params,
+        "optimizer state and average": functions.state._replace(params=None),
         "batch": batch,
     }
-    held = {name: bytes_on_a_device(tree) for name, tree in inputs.items()}
+    held = {name: bytes_per_device(tree) for name, tree in inputs.items()}
     return Report(
         mesh,
         shape,
-        sum(leaf.size for leaf in jax.tree.leaves(program.state.params)),
-        passes(config.training.r_drop) * shape.rows * training_flops(config.model, words, shape.source, shape.target),
+        sum(leaf.size for leaf in jax.tree.leaves(functions.state.params)),
+        forward_passes(config.training.r_drop)
+        * shape.rows
+        * training_flops(config.model, words, shape.source, shape.target),
         {**held, "gradients and activations": compiled.memory_analysis().temp_size_in_bytes},
         collectives(compiled.as_text()),
     )

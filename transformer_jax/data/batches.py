@@ -1,8 +1,8 @@
-"""From token ids to batches of few shapes with little padding.
+"""Batches of token ids in a few shapes, with little padding.
 
-Axes: B rows, S source positions, T target positions, P pairs, M some of them, N tokens.
+Axes: B rows, S source positions, T target positions, P pairs, M selected pairs, N tokens, L lists, O offsets.
 
-An epoch may have millions of pairs, so whatever is done for each of them is done by numpy, in flat arrays.
+An epoch can have millions of pairs, so all work per pair is done by numpy on flat arrays.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Integer
 
-from transformer_jax.data.sources import Pair
+from transformer_jax.data.records import Pair
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 
 
 class Batch(NamedTuple):
-    """Rows of one sentence pair each, or of several when packed.
+    """Token ids with their segments and positions. A row contains one sentence pair, or several if rows are packed.
 
-    Segments number the sentences of a row from 1, and are 0 on padding; a target position counts in the loss if its
-    segment is not 0. Positions count from 0 within each sentence. ``target_input`` is [SOS] y1 ... yn,
-    ``target_output`` the token to be predicted at each position: y1 ... yn [EOS]. The source ends with [EOS].
+    source: tokens of the source sentences, each followed by [EOS].
+    source_segments: number of the sentence within its row, from 1; 0 for padding.
+    source_positions: position within the sentence, from 0.
+    target_input: [SOS] y1 ... yn of each target sentence.
+    target_output: the token to predict at each position: y1 ... yn [EOS].
+    target_segments: as source_segments. Only positions with a segment other than 0 count in the loss.
+    target_positions: as source_positions.
     """
 
     source: Int[np.ndarray, "B S"]
@@ -36,8 +40,12 @@ class Batch(NamedTuple):
     target_positions: Int[np.ndarray, "B T"]
 
 
-class Shape(NamedTuple):
-    """The shape of a batch: one compiled program each."""
+class BatchShape(NamedTuple):
+    """The shape of a batch. The training step is compiled once per shape.
+
+    rows: number of rows.
+    source, target: number of positions per row.
+    """
 
     rows: int
     source: int
@@ -46,42 +54,45 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Ragged:
-    """Lists of integers in two flat arrays, so that millions of lists take no object each: list n is
-    ``values[ends[n] : ends[n + 1]]``.
+    """Lists of integers in two flat arrays, so that millions of lists need no Python object each.
+
+    List n is ``values[offsets[n] : offsets[n + 1]]``.
     """
 
     values: Integer[np.ndarray, "N"]
-    ends: Int[np.ndarray, "E"]
+    offsets: Int[np.ndarray, "O"]
 
     def __len__(self) -> int:
-        return len(self.ends) - 1
+        return len(self.offsets) - 1
 
-    def __getitem__(self, number: int) -> Integer[np.ndarray, "S"]:
-        return self.values[self.ends[number] : self.ends[number + 1]]
+    def __getitem__(self, index: int) -> Integer[np.ndarray, "S"]:
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
 
     def lengths(self) -> Int[np.ndarray, "L"]:
-        """Number of values in each list."""
-        return np.diff(self.ends)
+        """Return the number of values in each list."""
+        return np.diff(self.offsets)
 
-    def part(self, start: int, stop: int) -> Ragged:
-        """The lists from ``start`` up to ``stop``, or as many of them as there are."""
-        ends = self.ends[min(start, len(self)) : stop + 1]
-        return Ragged(self.values[ends[0] : ends[-1]], ends - ends[0])
+    def slice(self, start: int, stop: int) -> Ragged:
+        """Return the lists from ``start`` to ``stop``; as for Python slices, bounds past the end are allowed."""
+        offsets = self.offsets[min(start, len(self)) : stop + 1]
+        return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
 
-    def take(self, numbers: Int[np.ndarray, "M"]) -> Ragged:
-        """The lists of these numbers, in this order."""
-        lengths = self.ends[numbers + 1] - self.ends[numbers]
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.arange(ends[-1]) + np.repeat(self.ends[numbers] - ends[:-1], lengths)
-        return Ragged(self.values[places], ends)
+    def take(self, indices: Int[np.ndarray, "M"]) -> Ragged:
+        """Return the lists at these indices, in this order."""
+        lengths = self.offsets[indices + 1] - self.offsets[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        value_indices = np.arange(offsets[-1]) + np.repeat(self.offsets[indices] - offsets[:-1], lengths)
+        return Ragged(self.values[value_indices], offsets)
 
 
-class Plan(NamedTuple):
-    """A batch before it is filled: its shape, and the numbers of the pairs that each row holds. Rows may be missing at
-    the end.
+class BatchPlan(NamedTuple):
+    """A batch before its tokens are gathered.
+
+    shape: shape of the batch.
+    rows: indices of the pairs in each row. There can be fewer rows than in the shape; the rest are padding.
     """
 
-    shape: Shape
+    shape: BatchShape
     rows: Ragged
 
 
@@ -95,69 +106,71 @@ class EncodedPairs(NamedTuple):
         return len(self.source)
 
     def lengths(self) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
-        """Positions that each pair takes in a row of the source and of the target."""
+        """Return the number of source and target positions that each pair takes in a row."""
         return self.source.lengths(), self.target.lengths() - 1
 
 
-BLOCK = 10_000
-"""Pairs encoded at a time."""
+ENCODING_BLOCK_PAIRS = 10_000
+"""Number of pairs encoded at a time."""
 
 
-def encoded_blocks(
+def encode_in_blocks(
     pairs: Iterable[Pair], tokenizers: Tokenizers, max_length: int | None
 ) -> Iterator[tuple[EncodedPairs, int]]:
-    """Encode a corpus that need not fit the memory, block by block; with each, how many of its pairs were left out:
-    longer than ``max_length`` positions, or empty, on a side.
+    """Encode a corpus block by block, so that it need not fit in memory.
 
-    With ``max_length`` None nothing is left out: a validation or test set is scored whole.
+    max_length: exclude pairs with more than ``max_length`` positions, or none, in either language. None excludes no
+        pairs, as needed for validation and test sets.
+    Yields the encoded pairs of each block and the number of pairs excluded from it.
     """
-    rest = iter(pairs)
-    while part := list(itertools.islice(rest, BLOCK)):
-        x = _encode(tokenizers.source, [pair.source for pair in part])
-        y = _encode(tokenizers.target, [pair.target for pair in part])
+    remaining = iter(pairs)
+    while block := list(itertools.islice(remaining, ENCODING_BLOCK_PAIRS)):
+        x = _encode(tokenizers.source, [pair.source for pair in block])
+        y = _encode(tokenizers.target, [pair.target for pair in block])
         if max_length is not None:
             shorter, longer = np.sort([x.lengths(), y.lengths()], axis=0)
-            kept = np.flatnonzero((shorter > 0) & (longer < max_length))
-            x, y = x.take(kept), y.take(kept)
-        y = _insert(y, y.ends[1:], tokenizers.target.eos_id)
-        block = EncodedPairs(
-            _insert(x, x.ends[1:], tokenizers.source.eos_id), _insert(y, y.ends[:-1], tokenizers.target.sos_id)
+            included = np.flatnonzero((shorter > 0) & (longer < max_length))
+            x, y = x.take(included), y.take(included)
+        y = _insert(y, y.offsets[1:], tokenizers.target.eos_id)
+        encoded = EncodedPairs(
+            _insert(x, x.offsets[1:], tokenizers.source.eos_id), _insert(y, y.offsets[:-1], tokenizers.target.sos_id)
         )
-        yield block, len(part) - len(block)
+        yield encoded, len(block) - len(encoded)
 
 
 def encode_pairs(pairs: Iterable[Pair], tokenizers: Tokenizers, max_length: int | None) -> tuple[EncodedPairs, int]:
-    """All blocks as one, in memory, and how many pairs were left out."""
-    blocks, left_out = zip(*encoded_blocks(pairs, tokenizers, max_length), strict=True)
-    return EncodedPairs(*map(_joined, zip(*blocks, strict=True))), sum(left_out)
+    """Encode a corpus in memory, as ``encode_in_blocks`` does; return the pairs and the number of excluded ones."""
+    blocks, excluded = zip(*encode_in_blocks(pairs, tokenizers, max_length), strict=True)
+    return EncodedPairs(*map(_concatenate, zip(*blocks, strict=True))), sum(excluded)
 
 
-def id_type(tokenizer: Tokenizer) -> np.dtype:
-    """The smallest type that holds all ids: two bytes for most vocabularies."""
+def id_dtype(tokenizer: Tokenizer) -> np.dtype:
+    """Return the smallest integer type for all ids of a vocabulary, for most vocabularies two bytes."""
     return np.min_scalar_type(len(tokenizer) - 1)
 
 
 def _encode(tokenizer: Tokenizer, texts: list[str]) -> Ragged:
-    lists = tokenizer.encode(texts)
-    ids = np.fromiter(itertools.chain.from_iterable(lists), id_type(tokenizer))
-    return Ragged(ids, np.cumsum([0, *map(len, lists)]))
+    ids = tokenizer.encode(texts)
+    values = np.fromiter(itertools.chain.from_iterable(ids), id_dtype(tokenizer))
+    return Ragged(values, np.cumsum([0, *map(len, ids)]))
 
 
-def _insert(sentences: Ragged, places: Int[np.ndarray, "L"], token: int) -> Ragged:
-    """One token more in each sentence."""
-    return Ragged(np.insert(sentences.values, places, token), sentences.ends + np.arange(len(sentences) + 1))
+def _insert(sentences: Ragged, value_indices: Int[np.ndarray, "L"], token: int) -> Ragged:
+    """Insert a token into each sentence, before the value at the given index of the flat array."""
+    values = np.insert(sentences.values, value_indices, token)
+    return Ragged(values, sentences.offsets + np.arange(len(sentences) + 1))
 
 
-def _joined(parts: Sequence[Ragged]) -> Ragged:
-    lengths = np.concatenate([part.lengths() for part in parts])
-    return Ragged(np.concatenate([part.values for part in parts]), np.concatenate([[0], np.cumsum(lengths)]))
+def _concatenate(blocks: Sequence[Ragged]) -> Ragged:
+    lengths = np.concatenate([block.lengths() for block in blocks])
+    return Ragged(np.concatenate([block.values for block in blocks]), np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def fill(pairs: EncodedPairs, plan: Plan) -> Batch:
-    """Gather the sentences of a plan; rows that the plan leaves out are padding."""
+def fill_batch(pairs: EncodedPairs, plan: BatchPlan) -> Batch:
+    """Gather the tokens of a planned batch. Rows missing from the plan become padding."""
     rows, source, target = plan.shape
     x, y = pairs.source.take(plan.rows.values), pairs.target.take(plan.rows.values)
-    inputs, outputs = np.delete(y.values, y.ends[1:] - 1), np.delete(y.values, y.ends[:-1])
+    inputs, outputs = np.delete(y.values, y.offsets[1:] - 1), np.delete(y.values, y.offsets[:-1])
     return Batch(
         *_lay_out((rows, source), plan.rows, x.lengths(), x.values),
         *_lay_out((rows, target), plan.rows, y.lengths() - 1, inputs, outputs),
@@ -167,35 +180,40 @@ def fill(pairs: EncodedPairs, plan: Plan) -> Batch:
 def _lay_out(
     shape: tuple[int, int], rows: Ragged, lengths: Int[np.ndarray, "M"], *values: Integer[np.ndarray, "N"]
 ) -> Int[np.ndarray, "K B S"]:
-    """Write the sentences of each row, of which ``values`` holds the tokens, one after the other.
+    """Write the sentences of each row one after the other.
 
-    Returns one array for each of ``values``, then one of segments and one of positions.
+    lengths: length of each sentence, in the order of ``rows``.
+    values: arrays of the tokens of all sentences.
+    Returns one array per array in ``values``, then the segments and the positions.
     """
     sentences = np.arange(len(lengths))
     row = np.repeat(np.arange(len(rows)), rows.lengths())
-    first = rows.ends[row]  # The first sentence in the row of each sentence.
+    first_in_row = rows.offsets[row]
     starts = np.cumsum(lengths) - lengths
-    of = np.repeat(sentences, lengths)  # The sentence of each token.
-    tokens = np.arange(len(of))
+    sentence_of_token = np.repeat(sentences, lengths)
+    tokens = np.arange(len(sentence_of_token))
+    columns = tokens - starts[first_in_row[sentence_of_token]]
+    segments = (1 + sentences - first_in_row)[sentence_of_token]
+    positions = tokens - starts[sentence_of_token]
     arrays = np.zeros((len(values) + 2, *shape), np.int32)
-    arrays[:, row[of], tokens - starts[first[of]]] = [*values, (1 + sentences - first)[of], tokens - starts[of]]
+    arrays[:, row[sentence_of_token], columns] = [*values, segments, positions]
     return arrays
 
 
 def bucket_bounds(lengths: Int[np.ndarray, "P"], buckets: int) -> list[int]:
-    """The row lengths, at most ``buckets`` of them, that leave the least padding if each sentence takes the next
-    longer one.
+    """Return at most ``buckets`` row lengths that minimize the padding.
 
-    Exact, by dynamic programming over the histogram of lengths.
+    Each sentence is padded to the smallest row length that fits it. The result is optimal: dynamic programming over
+    the histogram of lengths.
     """
     counts = np.bincount(lengths)
     values = np.flatnonzero(counts)
-    before = np.concatenate([[0], np.cumsum(counts[values])])
-    # cost[j]: least padded size of the j shortest lengths; splits[k][j]: where the last of k buckets then starts.
-    cost = np.concatenate([[0], before[1:] * values]).astype(float)
+    cumulative = np.concatenate([[0], np.cumsum(counts[values])])
+    # cost[j]: minimum padded size of the j shortest lengths; splits[k][j]: where the last of k + 1 buckets starts.
+    cost = np.concatenate([[0], cumulative[1:] * values]).astype(float)
     splits = [np.zeros(len(cost), int)]
     for _ in range(min(buckets, len(values)) - 1):
-        candidates = cost[:, None] + (before[None, 1:] - before[:, None]) * values[None, :]
+        candidates = cost[:, None] + (cumulative[None, 1:] - cumulative[:, None]) * values[None, :]
         candidates[np.arange(len(cost))[:, None] > np.arange(len(values))[None, :]] = np.inf
         splits.append(np.concatenate([[0], candidates.argmin(axis=0)]))
         cost = np.concatenate([[0], candidates.min(axis=0)])
@@ -207,84 +225,93 @@ def bucket_bounds(lengths: Int[np.ndarray, "P"], buckets: int) -> list[int]:
     return bounds[::-1]
 
 
-def dealt(rows: Ragged, shape: Shape) -> list[Plan]:
-    """Batches of the rows, one after the other; the last one may lack rows."""
-    return [Plan(shape, rows.part(start, start + shape.rows)) for start in range(0, len(rows), shape.rows)]
+def plan_rows(rows: Ragged, shape: BatchShape) -> list[BatchPlan]:
+    """Plan batches of consecutive rows. The last batch can have fewer rows than its shape."""
+    return [BatchPlan(shape, rows.slice(start, start + shape.rows)) for start in range(0, len(rows), shape.rows)]
 
 
-def bucketed(pairs: EncodedPairs, order: Int[np.ndarray, "P"], shapes: Sequence[Shape]) -> list[Plan]:
-    """Batches of one sentence a row. The sentences that do not fill a bucket's last batch move up to the next longer
-    one, so that only the very last batch holds empty rows.
+def plan_buckets(pairs: EncodedPairs, order: Int[np.ndarray, "P"], shapes: Sequence[BatchShape]) -> list[BatchPlan]:
+    """Plan batches with one sentence pair per row.
+
+    Pairs that do not fill the last batch of a bucket move to the next larger shape, so only the very last batch has
+    empty rows.
+
+    order: indices of the pairs, in the order in which they fill the batches.
+    shapes: from the smallest to the largest; the largest fits all pairs.
     """
     source, target = pairs.lengths()
-    plans: list[Plan] = []
-    waiting = order
+    plans: list[BatchPlan] = []
+    remaining = order
     for shape in shapes:
-        fits = (source[waiting] <= shape.source) & (target[waiting] <= shape.target)
-        here, waiting = waiting[fits], waiting[~fits]
-        last = shape is shapes[-1]
-        full = len(here) if last else len(here) - len(here) % shape.rows
-        plans += dealt(Ragged(here[:full], np.arange(full + 1)), shape)
-        waiting = np.concatenate([here[full:], waiting])
-    assert not len(waiting), "the last shape holds the longest sentence"
+        fits = (source[remaining] <= shape.source) & (target[remaining] <= shape.target)
+        bucket, remaining = remaining[fits], remaining[~fits]
+        is_last = shape is shapes[-1]
+        count = len(bucket) if is_last else len(bucket) - len(bucket) % shape.rows
+        plans += plan_rows(Ragged(bucket[:count], np.arange(count + 1)), shape)
+        remaining = np.concatenate([bucket[count:], remaining])
+    assert not len(remaining), "the last shape fits the longest sentence"
     return plans
 
 
-def bucket_shapes(pairs: EncodedPairs, buckets: int, batch_tokens: int, batch_multiple: int) -> list[Shape]:
-    """A few shapes of about ``batch_tokens`` target tokens each, from short rows to long ones.
+def bucket_shapes(pairs: EncodedPairs, buckets: int, batch_tokens: int, batch_multiple: int) -> list[BatchShape]:
+    """Return at most ``buckets`` batch shapes, from short rows to long ones.
 
-    batch_multiple: the number of rows is a multiple of it, so that devices can share them.
+    batch_tokens: approximate number of target positions per batch.
+    batch_multiple: the number of rows is a multiple of it, so that it can be divided among devices.
     """
     source, target = pairs.lengths()
-    longest = np.maximum(source, target)
+    longer = np.maximum(source, target)
     shapes = []
-    for bound in bucket_bounds(longest, buckets):
-        within = longest <= bound
-        width = Shape(0, int(source[within].max()), int(target[within].max()))
-        shapes.append(width._replace(rows=max(1, batch_tokens // width.target // batch_multiple) * batch_multiple))
+    for bound in bucket_bounds(longer, buckets):
+        fits = longer <= bound
+        widths = BatchShape(0, int(source[fits].max()), int(target[fits].max()))
+        shapes.append(widths._replace(rows=max(1, batch_tokens // widths.target // batch_multiple) * batch_multiple))
     return shapes
 
 
-def packed(pairs: EncodedPairs, order: Int[np.ndarray, "M"], length: int) -> Ragged:
-    """Rows of several of the pairs: each goes where it leaves the least room, the longest first.
+def pack_rows(pairs: EncodedPairs, order: Int[np.ndarray, "M"], length: int) -> Ragged:
+    """Pack pairs into rows of ``length`` positions, longest pairs first, each into the fullest row that it fits.
 
-    Pairs of one size, source and target alike, are placed at once, so the time hardly depends on their number.
+    order: indices of the pairs to pack.
+    Returns the indices of the pairs in each row. Pairs with equal source and target lengths are placed together, so the
+    time hardly depends on the number of pairs.
     Source: best-fit decreasing over a histogram, after Krell et al. 2021 (arXiv 2107.02027), in two dimensions.
     """
     source, target = (lengths[order].astype(int) for lengths in pairs.lengths())
-    row = np.empty(len(order), int)
-    rows = 0
-    open_rows: dict[tuple[int, int], Int[np.ndarray, "R"]] = {}
-    # By the room of a row on both sides: their sum, or infinity where no row has that room.
-    room = np.full((length + 1, length + 1), np.inf)
-    # In several rounds of random pairs: one alone would put the same sizes together in thousands of rows. Long rows,
-    # which hold many pairs, need more of them.
-    for part in np.array_split(np.arange(len(order)), min(-(-length // 4), len(order))):
-        x, y = source[part], target[part]
-        for alike in _alike(part, np.maximum(x, y), x + y, x):
-            s, t = int(source[alike[0]]), int(target[alike[0]])
-            while len(alike):
-                fitting = room[s:, t:]
-                before_s, before_t = np.unravel_index(fitting.argmin(), fitting.shape)
-                before = (int(before_s) + s, int(before_t) + t)
-                if room[before] == np.inf:
-                    before = (length, length)
-                    chosen = np.arange(rows, rows := rows + len(alike))
+    row_of_pair = np.empty(len(order), int)
+    row_count = 0
+    # Rows by their free positions (source, target), and the sum of the two: infinite if no row has this much room.
+    rows_by_room: dict[tuple[int, int], Int[np.ndarray, "R"]] = {}
+    total_room = np.full((length + 1, length + 1), np.inf)
+    # Several rounds of random pairs: a single round would put the same sizes together in thousands of rows. Long rows
+    # contain many pairs, so they need more rounds.
+    for members in np.array_split(np.arange(len(order)), min(-(-length // 4), len(order))):
+        x, y = source[members], target[members]
+        for group in _group_by(members, np.maximum(x, y), x + y, x):
+            s, t = int(source[group[0]]), int(target[group[0]])
+            while len(group):
+                fitting = total_room[s:, t:]
+                best_s, best_t = np.unravel_index(fitting.argmin(), fitting.shape)
+                room = (int(best_s) + s, int(best_t) + t)
+                if total_room[room] == np.inf:
+                    room = (length, length)
+                    chosen = row_count + np.arange(len(group))
+                    row_count += len(group)
                 else:
-                    chosen, left = np.split(open_rows[before], [len(alike)])
-                    open_rows[before] = left
-                    room[before] = sum(before) if len(left) else np.inf
-                row[alike[: len(chosen)]] = chosen
-                alike = alike[len(chosen) :]
-                after = (before[0] - s, before[1] - t)
-                open_rows[after] = np.concatenate([open_rows.get(after, chosen[:0]), chosen])
-                room[after] = sum(after)
-    members = order[np.argsort(row, kind="stable")]
-    return Ragged(members, np.concatenate([[0], np.cumsum(np.bincount(row))]))
+                    chosen, unused = np.split(rows_by_room[room], [len(group)])
+                    rows_by_room[room] = unused
+                    total_room[room] = sum(room) if len(unused) else np.inf
+                row_of_pair[group[: len(chosen)]] = chosen
+                group = group[len(chosen) :]
+                left = (room[0] - s, room[1] - t)
+                rows_by_room[left] = np.concatenate([rows_by_room.get(left, chosen[:0]), chosen])
+                total_room[left] = sum(left)
+    by_row = order[np.argsort(row_of_pair, kind="stable")]
+    return Ragged(by_row, np.concatenate([[0], np.cumsum(np.bincount(row_of_pair))]))
 
 
-def _alike(numbers: Int[np.ndarray, "M"], *keys: Int[np.ndarray, "M"]) -> list[Int[np.ndarray, "A"]]:
-    """Numbers with the same keys together, those with the largest keys first."""
+def _group_by(members: Int[np.ndarray, "M"], *keys: Int[np.ndarray, "M"]) -> list[Int[np.ndarray, "A"]]:
+    """Return groups of members with equal keys, largest keys first."""
     by_key = np.lexsort([-key for key in reversed(keys)])
     changes = np.any([np.diff(key[by_key]) for key in keys], axis=0)
-    return np.split(numbers[by_key], np.flatnonzero(changes) + 1)
+    return np.split(members[by_key], np.flatnonzero(changes) + 1)

@@ -1,35 +1,45 @@
-"""Test sentences that stand in the training text as well: whoever has learnt them by heart translates them well."""
+"""Test sentences that also occur in the training text, which make the test score too high."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from transformer_jax.data.sources import Pair
+from transformer_jax.data.records import Pair
 
 
 class Overlap(NamedTuple):
-    """Of ``sentences`` test pairs: how many have a source that is trained on; how many, with the same target."""
+    """Counts of test pairs that occur in the training text.
+
+    sentences: number of test pairs.
+    sources: number of those whose source sentence occurs in the training text.
+    pairs: number of those that occur with the same target sentence.
+    """
 
     sentences: int
     sources: int
     pairs: int
 
     def __str__(self) -> str:
-        """For a warning."""
+        """Return the counts as a warning."""
         return (
-            f"{self.sources:,} of {self.sentences:,} test sentences ({self.sources / self.sentences:.1%}) stand in the "
-            f"training data, {self.pairs:,} with the same translation: they flatter the score"
+            f"{self.sources:,} of {self.sentences:,} test sentences ({self.sources / self.sentences:.1%}) also "
+            f"occur in the training data, {self.pairs:,} of them with the same translation: the test score is too high"
         )
 
 
 def count_overlap(test: Sequence[Pair], training: Iterable[Pair]) -> Overlap:
-    """Look for the test set in the training text, letter by letter. Memory grows with the test set alone."""
-    pairs, sources = set(test), {pair.source for pair in test}
-    met_pairs, met_sources = set(), set()
+    """Count the test pairs that occur in the training text with exactly the same characters.
+
+    The training text is read once; only the test set is kept in memory.
+    """
+    test_pairs, test_sources = set(test), {pair.source for pair in test}
+    seen_pairs, seen_sources = set(), set()
     for pair in training:
-        if pair.source in sources:
-            met_sources.add(pair.source)
-            if pair in pairs:
-                met_pairs.add(pair)
-    return Overlap(len(test), sum(pair.source in met_sources for pair in test), sum(pair in met_pairs for pair in test))
+        if pair.source in test_sources:
+            seen_sources.add(pair.source)
+            if pair in test_pairs:
+                seen_pairs.add(pair)
+    return Overlap(
+        len(test), sum(pair.source in seen_sources for pair in test), sum(pair in seen_pairs for pair in test)
+    )

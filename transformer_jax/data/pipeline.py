@@ -1,7 +1,7 @@
-"""Sentence pairs -> an endless, shuffled, sharded stream of batches whose position can be saved.
+"""An endless, shuffled, sharded stream of training batches whose position can be saved.
 
-grain keeps the position and prefetches. Its element is a whole batch, gathered by numpy: one sentence an element
-would repeat grain's bookkeeping for each sentence.
+grain keeps the position and prefetches. Each grain element is a complete batch gathered by numpy, so that grain's
+overhead is paid per batch and not per sentence.
 """
 
 from __future__ import annotations
@@ -17,40 +17,44 @@ from jaxtyping import Int
 from transformer_jax.config import DataConfig
 from transformer_jax.data.batches import (
     Batch,
+    BatchPlan,
+    BatchShape,
     EncodedPairs,
-    Plan,
     Ragged,
-    Shape,
     bucket_shapes,
-    bucketed,
-    dealt,
-    fill,
-    packed,
+    fill_batch,
+    pack_rows,
+    plan_buckets,
+    plan_rows,
 )
 
 
 class Shard(NamedTuple):
-    """The part of every batch's rows that this process loads."""
+    """The rows of every batch that this process loads.
+
+    process: index of this process.
+    processes: number of processes that divide the rows.
+    """
 
     process: int = 0
     processes: int = 1
 
-    def of(self, plan: Plan) -> Plan:
-        """This process's rows: a contiguous block, since devices hold contiguous blocks."""
+    def select(self, plan: BatchPlan) -> BatchPlan:
+        """Return this process's rows of a batch: a contiguous block, because devices hold contiguous blocks."""
         rows = plan.shape.rows // self.processes
-        mine = plan.rows.part(self.process * rows, (self.process + 1) * rows)
-        return Plan(plan.shape._replace(rows=rows), mine)
+        own_rows = plan.rows.slice(self.process * rows, (self.process + 1) * rows)
+        return BatchPlan(plan.shape._replace(rows=rows), own_rows)
 
 
-WHOLE = Shard()
-"""All rows: there is one process."""
+SINGLE_PROCESS = Shard()
+"""All rows."""
 
 
 class TrainingBatches:
-    """Random access to the batches of all epochs: number ``index`` is the same for a seed on any number of processes.
+    """Random access to the batches of all epochs. A batch depends on the seed, not on the number of processes.
 
-    Every pair occurs once an epoch. Buckets are filled anew each epoch; packed rows keep their sentences and are
-    dealt anew.
+    Every pair occurs once per epoch. With buckets, each epoch assigns the sentences to batches again. Packed rows keep
+    their sentences in all epochs, and each epoch assigns the rows to batches again.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class TrainingBatches:
         config: DataConfig,
         seed: int,
         batch_multiple: int,
-        shard: Shard = WHOLE,
+        shard: Shard = SINGLE_PROCESS,
         devices: int = 1,
     ) -> None:
         """Plan the batches.
@@ -73,55 +77,58 @@ class TrainingBatches:
         self.shard = shard
         self.devices = devices
         if config.batching == "buckets":
-            self.rows = {}
+            self.packed_rows = {}
             self.shapes = bucket_shapes(pairs, config.buckets, config.batch_tokens, batch_multiple)
         else:
-            self.rows = packed_rows(pairs, np.random.default_rng(seed).permutation(len(pairs)), config)
+            self.packed_rows = pack_by_length(pairs, np.random.default_rng(seed).permutation(len(pairs)), config)
             self.shapes = [
-                Shape(max(1, config.batch_tokens // length // batch_multiple) * batch_multiple, length, length)
-                for length in self.rows
+                BatchShape(max(1, config.batch_tokens // length // batch_multiple) * batch_multiple, length, length)
+                for length in self.packed_rows
             ]
-        self.plans = lru_cache(maxsize=2)(self._plans)
+        self.plans = lru_cache(maxsize=2)(self._plan_epoch)
         self.batches_per_epoch = len(self.plans(0))
 
-    def _plans(self, epoch: int) -> list[Plan]:
+    def _plan_epoch(self, epoch: int) -> list[BatchPlan]:
         random = np.random.default_rng((self.seed, epoch))
-        if not self.rows:
-            plans = bucketed(self.pairs, random.permutation(len(self.pairs)), self.shapes)
+        if not self.packed_rows:
+            plans = plan_buckets(self.pairs, random.permutation(len(self.pairs)), self.shapes)
         else:
             plans = [
                 plan
-                for shape, rows in zip(self.shapes, self.rows.values(), strict=True)
-                for plan in dealt(rows.take(random.permutation(len(rows))), shape)
+                for shape, rows in zip(self.shapes, self.packed_rows.values(), strict=True)
+                for plan in plan_rows(rows.take(random.permutation(len(rows))), shape)
             ]
         return [plans[index] for index in random.permutation(len(plans))]
 
-    def padding(self) -> float:
-        """Share of the target positions of an epoch that hold no token."""
+    def padding_fraction(self) -> float:
+        """Return the fraction of target positions per epoch that are padding."""
         positions = sum(plan.shape.rows * plan.shape.target for plan in self.plans(0))
         return 1 - int(self.pairs.lengths()[1].sum()) / positions
 
     def __len__(self) -> int:
-        return 2**40  # Endless for any training, finite for grain.
+        return 2**40  # Grain needs a finite length; no training reaches this one.
 
     def __getitem__(self, index: int) -> Batch:
         epoch, position = divmod(index, self.batches_per_epoch)
-        (rows, source, target), content = self.plans(epoch)[position]
-        shape = Shape(-(-rows // self.devices) * self.devices, source, target)
-        return fill(self.pairs, self.shard.of(Plan(shape, content)))
+        (rows, source, target), pair_indices = self.plans(epoch)[position]
+        shape = BatchShape(-(-rows // self.devices) * self.devices, source, target)
+        return fill_batch(self.pairs, self.shard.select(BatchPlan(shape, pair_indices)))
 
 
-def packed_rows(pairs: EncodedPairs, order: Int[np.ndarray, "P"], config: DataConfig) -> dict[int, Ragged]:
-    """Length -> rows of it: of ``row_length`` for the pairs that fit there, of ``max_length`` for the longer ones."""
+def pack_by_length(pairs: EncodedPairs, order: Int[np.ndarray, "P"], config: DataConfig) -> dict[int, Ragged]:
+    """Pack pairs into rows of ``row_length``, and longer pairs into rows of ``max_length``.
+
+    Returns row length -> indices of the pairs in each row.
+    """
     if config.row_length >= config.max_length:
-        return {config.max_length: packed(pairs, order, config.max_length)}
+        return {config.max_length: pack_rows(pairs, order, config.max_length)}
     fits = np.maximum(*pairs.lengths())[order] <= config.row_length
     groups = {config.row_length: order[fits], config.max_length: order[~fits]}
-    return {length: packed(pairs, members, length) for length, members in groups.items() if len(members)}
+    return {length: pack_rows(pairs, members, length) for length, members in groups.items() if len(members)}
 
 
 def training_iterator(batches: TrainingBatches) -> grain.DatasetIterator:
-    """Iterate with one batch prepared ahead; ``get_state`` and ``set_state`` save and restore the position exactly."""
+    """Return an iterator that prefetches batches; ``get_state`` and ``set_state`` save and restore its position."""
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     return iter(grain.MapDataset.source(batches).to_iter_dataset(options))
 
@@ -130,12 +137,16 @@ def evaluation_batches(
     pairs: EncodedPairs,
     batch_tokens: int,
     batch_multiple: int,
-    shard: Shard = WHOLE,
+    shard: Shard = SINGLE_PROCESS,
 ) -> Iterator[Batch]:
-    """All pairs once, in few shapes, whatever their length: a long source has few rows, too."""
-    shapes: Sequence[Shape] = [
+    """Yield batches in at most two shapes that contain every pair once, whatever its length.
+
+    batch_tokens: approximate number of positions per batch, in the longer of source and target.
+    batch_multiple: the number of rows per batch is a multiple of it.
+    """
+    shapes: Sequence[BatchShape] = [
         shape._replace(rows=max(1, batch_tokens // max(shape.source, shape.target) // batch_multiple) * batch_multiple)
         for shape in bucket_shapes(pairs, 2, batch_tokens, batch_multiple)
     ]
-    for plan in bucketed(pairs, np.arange(len(pairs)), shapes):
-        yield fill(pairs, shard.of(plan))
+    for plan in plan_buckets(pairs, np.arange(len(pairs)), shapes):
+        yield fill_batch(pairs, shard.select(plan))

@@ -1,8 +1,8 @@
-"""Training pairs as ids on disk: encoded at the first start, mapped into memory at later ones, which read no text.
+"""Encoded training pairs on disk. The first start writes them; later starts map them into memory and read no text.
 
-A corpus lies in ``~/.cache/transformer_jax/corpora/KEY``, or in KEY of the folder that TRANSFORMER_JAX_CORPORA names.
-KEY is a hash of all that the ids depend on; ``origin.json`` there says what that was. No run folder needs it: what is
-deleted is prepared again by the next training that wants it.
+A corpus is in ``~/.cache/transformer_jax/corpora/KEY``, or in ``$TRANSFORMER_JAX_CORPORA/KEY`` if that variable is set.
+KEY is a hash of everything that the ids depend on, which the file ``origin.json`` there describes. Run directories do
+not need the cache: it is safe to delete, and the next training writes it again.
 """
 
 from __future__ import annotations
@@ -19,40 +19,42 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transformer_jax.config import DataConfig
-from transformer_jax.data.batches import EncodedPairs, Ragged, encode_pairs, encoded_blocks, id_type
+from transformer_jax.data.batches import EncodedPairs, Ragged, encode_in_blocks, encode_pairs, id_dtype
 from transformer_jax.data.sources import Pairs
 from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.storage import atomic
 from transformer_jax.storage.lock import locked
 
-FORMAT = 2
-"""Raised when what is written, or how pairs are encoded, changes."""
+CORPUS_FORMAT = 2
+"""Version of the files and of the encoding. Increase it when either changes."""
 
 
-class Prepared(NamedTuple):
-    """Training pairs as ids. left_out: those too long or empty; skipped: rows of the text that are no pairs."""
+class PreparedPairs(NamedTuple):
+    """Encoded training pairs.
+
+    excluded: number of pairs that are empty or too long.
+    skipped: number of invalid rows of the text.
+    """
 
     pairs: EncodedPairs
-    left_out: int
+    excluded: int
     skipped: int
 
 
-def prepared_pairs(data: DataConfig, tokenizers: Tokenizers, text: Callable[[], Pairs]) -> Prepared:
-    """The training pairs as ids, and what is not among them.
+def prepare_pairs(data: DataConfig, tokenizers: Tokenizers, text: Callable[[], Pairs]) -> PreparedPairs:
+    """Return the encoded training pairs, from the cache if they are there. The small phrasebook is not cached.
 
-    text: opens the training split; not called if it lies in files that are prepared already. The phrasebook, which is
-    small and has no files, is always encoded.
-
-    Raises InputError if no pair is left, and RunError if the corpus cannot be written or is damaged.
+    text: opens the training split. It is not called if the training split is in files and the cache contains it.
+    Raises InputError if all pairs are excluded, RunError if the cache is damaged or not writable.
     """
-    content = _content(data, text)
+    content = _content_identity(data, text)
     if not content:
-        pairs, left_out = encode_pairs(text(), tokenizers, data.max_length)
-        _require_some(len(pairs), data)
-        return Prepared(pairs, left_out, text().skipped or 0)
+        pairs, excluded = encode_pairs(text(), tokenizers, data.max_length)
+        _require_pairs(len(pairs), data)
+        return PreparedPairs(pairs, excluded, text().skipped or 0)
     origin = {
-        "format": FORMAT,
+        "format": CORPUS_FORMAT,
         "train": data.train,
         "languages": [data.source, data.target],
         "content": content,
@@ -61,72 +63,71 @@ def prepared_pairs(data: DataConfig, tokenizers: Tokenizers, text: Callable[[], 
     }
     key = json.dumps([origin, *(tokenizer.to_json() for tokenizer in tokenizers)])
     corpora = Path(os.environ.get("TRANSFORMER_JAX_CORPORA", "~/.cache/transformer_jax/corpora")).expanduser()
-    folder = corpora / hashlib.sha256(key.encode()).hexdigest()[:20]
-    if not folder.exists():
-        try:
+    directory = corpora / hashlib.sha256(key.encode()).hexdigest()[:20]
+    if not directory.exists():
+        with atomic.writing(directory, "Set TRANSFORMER_JAX_CORPORA to a directory with free space."):
             corpora.mkdir(parents=True, exist_ok=True)
-            with locked(folder.with_suffix(".lock")):  # One process of this machine prepares, the others wait.
-                if not folder.exists():
-                    _write(folder, origin, data, tokenizers, text())
-        except OSError as error:
-            raise RunError(
-                f"{folder} cannot be written ({error.strerror}). Set TRANSFORMER_JAX_CORPORA to a folder with room."
-            ) from error
+            with locked(directory.with_suffix(".lock")):  # One process of this machine writes; the others wait.
+                if not directory.exists():
+                    _write_corpus(directory, origin, data, tokenizers, text())
     try:
-        counts = json.loads((folder / "origin.json").read_text())
-        pairs = EncodedPairs(*(_mapped(folder, *side) for side in zip(tokenizers._fields, tokenizers, strict=True)))
+        counts = json.loads((directory / "origin.json").read_text())
+        pairs = EncodedPairs(
+            *(_map_side(directory, *side) for side in zip(tokenizers._fields, tokenizers, strict=True))
+        )
     except (OSError, ValueError) as error:
-        raise RunError(f"{folder} is damaged ({error}). Delete it: the next start prepares it again.") from error
-    return Prepared(pairs, counts["left_out"], counts["skipped"])
+        raise RunError(f"{directory} is damaged ({error}). Delete it, and the next start writes it again.") from error
+    return PreparedPairs(pairs, counts["left_out"], counts["skipped"])
 
 
-def _content(data: DataConfig, text: Callable[[], Pairs]) -> Any:
-    """What tells this text from any other, without reading it: state of its files, else the library's fingerprint."""
+def _content_identity(data: DataConfig, text: Callable[[], Pairs]) -> Any:
+    """Return path, size and time of the text's files, or else the library's fingerprint; empty for the phrasebook."""
     paths = [Path(data.train.replace("{lang}", language)).absolute() for language in (data.source, data.target)]
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.is_file()]
     return files or text().fingerprint
 
 
-def _require_some(pairs: int, data: DataConfig) -> None:
-    if not pairs:
+def _require_pairs(count: int, data: DataConfig) -> None:
+    if not count:
         raise InputError(
-            f"{data.train}: every pair is empty or has over {data.max_length} tokens. Raise --data.max-length."
+            f"{data.train}: every pair is empty or longer than {data.max_length} tokens. Raise --data.max-length."
         )
 
 
-def _write(folder: Path, origin: dict[str, Any], data: DataConfig, tokenizers: Tokenizers, text: Pairs) -> None:
-    """Write a corpus under another name first, so that one whose writing was cut off is never taken for whole. Only a
-    block of it is in memory.
+def _write_corpus(
+    directory: Path, origin: dict[str, Any], data: DataConfig, tokenizers: Tokenizers, text: Pairs
+) -> None:
+    """Write a corpus, with one block of it in memory at a time.
+
+    The directory gets its name last, so that an incomplete corpus is never used.
     """
-    unfinished = folder.with_suffix(".unfinished")
+    unfinished = directory.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    kept = left_out = 0
+    included = excluded = 0
     try:
-        for block, out in encoded_blocks(text, tokenizers, data.max_length):
-            kept, left_out = kept + len(block), left_out + out
+        for block, block_excluded in encode_in_blocks(text, tokenizers, data.max_length):
+            included, excluded = included + len(block), excluded + block_excluded
             for name, side in block._asdict().items():
                 with (unfinished / f"{name}.ids").open("ab") as ids, (unfinished / f"{name}.ends").open("ab") as ends:
-                    # Each block's ends begin with a 0, which is the end of the block before.
+                    # The first offset of a block is 0, the end of the previous block, which the file already contains.
                     start, is_first = ids.tell() // side.values.itemsize, not ends.tell()
                     ids.write(side.values.tobytes())
-                    ends.write((side.ends[0 if is_first else 1 :] + start).astype(np.int64).tobytes())
-        _require_some(kept, data)
-        counts = {"left_out": left_out, "skipped": text.skipped}
+                    ends.write((side.offsets[0 if is_first else 1 :] + start).astype(np.int64).tobytes())
+        _require_pairs(included, data)
+        counts = {"left_out": excluded, "skipped": text.skipped}
         (unfinished / "origin.json").write_text(json.dumps(origin | counts, indent=2) + "\n")
         atomic.sync(unfinished)
-        unfinished.rename(folder)
+        unfinished.rename(directory)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a preparation that failed: it may be large
-    logging.info(f"{origin['train']} is prepared in {folder} for later starts")
+        shutil.rmtree(unfinished, ignore_errors=True)  # What an error leaves behind may be large.
+    logging.info(f"cached the encoded pairs of {origin['train']} in {directory} for later starts")
 
 
-def _mapped(folder: Path, side: str, tokenizer: Tokenizer) -> Ragged:
-    """A side of the corpus, in memory as far as it is used. Raises ValueError if its files are cut short."""
-    ids, ends = (
-        np.memmap(folder / f"{side}.{part}", kind, "r")
-        for part, kind in (("ids", id_type(tokenizer)), ("ends", np.int64))
-    )
-    if len(ids) != ends[-1]:
-        raise ValueError(f"{side}.ids has {len(ids)} tokens instead of {ends[-1]}")
-    return Ragged(np.asarray(ids), np.asarray(ends))
+def _map_side(directory: Path, side: str, tokenizer: Tokenizer) -> Ragged:
+    """Map the sentences of one language into memory. Raises ValueError if a file is truncated."""
+    ids = np.memmap(directory / f"{side}.ids", id_dtype(tokenizer), "r")
+    offsets = np.memmap(directory / f"{side}.ends", np.int64, "r")
+    if len(ids) != offsets[-1]:
+        raise ValueError(f"{side}.ids has {len(ids)} tokens instead of {offsets[-1]}")
+    return Ragged(np.asarray(ids), np.asarray(offsets))
