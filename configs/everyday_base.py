@@ -1,6 +1,6 @@
-"""English to German, the paper's base model on 193,151 pairs: Tatoeba's everyday sentences and Multi30k's captions.
+"""English to German: the paper's base model on 193,151 pairs of everyday sentences (Tatoeba) and captions (Multi30k).
 
-The files of ``tatoeba.py`` and ``multi30k.py`` as one, a line for each pair:
+Data: the files of ``tatoeba.py`` and ``multi30k.py``, joined with one pair per line:
 
     mkdir -p data/everyday
     for split in train val; do
@@ -8,10 +8,12 @@ The files of ``tatoeba.py`` and ``multi30k.py`` as one, a line for each pair:
       paste <(zcat data/multi30k/$split.en.gz) <(zcat data/multi30k/$split.de.gz) | gzip >> data/everyday/$split.tsv.gz
     done
 
-For a GPU: sacreBLEU 40.95 on captions and 44.95 on Tatoeba's test sentences after 4.6 minutes on an H100
-(docs/results/everyday.md). 52.3 M parameters. Widths, layers and heads are the base model's (Vaswani et al. 2017, table
-3); normalization comes first and dropout is higher, since the text is a twentieth of the paper's. Whether R-Drop helps
-at this size was not tried.
+Hardware: one GPU. Size: 52.3 M parameters.
+Score: sacreBLEU 40.95 on captions and 44.95 on Tatoeba's test sentences after 4.6 minutes on an H100
+(docs/results/everyday.md).
+Width, layers and heads are those of the base model (Vaswani et al. 2017, table 3). Unlike the paper, the model is
+pre-norm and has more dropout, because the training text is a twentieth of the paper's. R-Drop was not tested at this
+size.
 
     python train.py --config configs/everyday_base.py
 """
@@ -25,7 +27,7 @@ config = Config(
         valid="data/everyday/val.tsv.gz",
         test="data/multi30k/test_2016_flickr.{lang}.gz",
         batch_tokens=8192,
-        on_error="skip",  # One caption holds a tab.
+        on_error="skip",  # One caption contains a tab.
         max_length=64,
         row_length=40,
     ),

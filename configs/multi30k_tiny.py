@@ -1,15 +1,16 @@
-"""A model of the size of published work on Multi30k, English to German, on the same text and with the same budget.
+"""English to German image captions, lower-cased and tokenized: a model of the size of published work on Multi30k.
 
-Wu et al. 2021 (docs/results/multi30k.md): 4 + 4 layers, width 128, feed-forward 256, 4 heads, 2.6 M parameters, one BPE
-of 10,000, at most 8,000 updates of 8,192 positions, beam 5. Here an update has half as many positions and passes each
-twice (R-Drop), and normalization comes first (pre-norm).
+The text, the size and the budget are those of Wu et al. 2021 (docs/results/multi30k.md): 4 + 4 layers, width 128,
+feed-forward width 256, 4 heads, 2.6 M parameters, a joint BPE vocabulary of 10,000, at most 8,000 updates of 8,192
+positions, beam 5. Unlike theirs, an update has half as many positions and processes each twice (R-Drop), and the model
+is pre-norm.
 
-A tokenised BLEU of 41.60 on the test file (beam 5, seed 0) after 5.2 hours on 2 cores of an AMD EPYC.
-
-Data: the official files, lower-cased, with normalised punctuation, tokenised by Moses' script. Put ``train``, ``val``
-and ``test_2016_flickr`` (``.lc.norm.tok.en``, ``.lc.norm.tok.de``) from https://github.com/multi30k/dataset,
-data/task1/tok, into ``data/multi30k/`` and compress them: ``gzip data/multi30k/*.lc.norm.tok.*``. What the model
-translates must be such text, too: "a man in a red shirt ."; for text as people write it there is ``multi30k.py``.
+Data: the official files, lower-cased, with normalized punctuation, tokenized by the script of Moses. Put ``train``,
+``val`` and ``test_2016_flickr`` (``.lc.norm.tok.en`` and ``.lc.norm.tok.de``) from data/task1/tok of
+https://github.com/multi30k/dataset into ``data/multi30k/`` and compress them with
+``gzip data/multi30k/*.lc.norm.tok.*``. Text to translate must have the same form: "a man in a red shirt .". Use
+``multi30k.py`` for raw text.
+Score: tokenized BLEU 41.60 on the test file (beam 5, seed 0) after 5.2 hours on 2 cores of an AMD EPYC.
 
     python train.py --config configs/multi30k_tiny.py
 """

@@ -1,8 +1,9 @@
 """English to Italian, sentences from novels: OPUS Books from the Hugging Face hub.
 
-Data: 32,332 pairs, downloaded on first use. The hub has one split only: the last two hundredths are kept for
-validation and test. Literary prose and few pairs: expect a model that shows how training works, not one that
-translates well. Not run yet: no score, no time.
+Data: 32,332 pairs, which are downloaded on first use. The hub has only one split, so the last 2% are reserved for
+validation and test. Expect a demonstration of training rather than good translations, because there are few pairs and the
+text is literary.
+Score: none yet, because this recipe has not been run.
 
     python train.py --config configs/opus_books.py
 """

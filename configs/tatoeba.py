@@ -1,9 +1,12 @@
-"""English to German, everyday sentences from Tatoeba: a usable model of short sentences on a laptop's CPU.
+"""English to German, everyday sentences from Tatoeba: a usable model for short sentences on a laptop CPU.
 
-Data: 164,152 training pairs, 1,700 for validation and 1,651 for the test, as ``source TAB target``; a hash of the
-English sentence says which, so that none is in two of them. Put the three files into ``data/tatoeba-en-de/``, or give
-other files with ``--data.train`` and its like. 4.6 M parameters; sacreBLEU 42.00 and chrF 59.72 on the test file (beam
-5, seed 0) after 1.6 hours on one core of an AMD EPYC (docs/results/tatoeba.md).
+Data: 164,152 training, 1,700 validation and 1,651 test pairs, with source and target separated by a tab. A hash of the
+English sentence selects the split, so no English sentence is in two splits. Put ``train.tsv.gz``, ``val.tsv.gz`` and
+``test.tsv.gz`` into ``data/tatoeba-en-de/``, or name other files with ``--data.train``, ``--data.valid`` and
+``--data.test``.
+Size: 4.6 M parameters.
+Score: sacreBLEU 42.00 and chrF 59.72 on the test file (beam 5, seed 0) after 1.6 hours on one core of an AMD EPYC
+(docs/results/tatoeba.md).
 
     python train.py --config configs/tatoeba.py
 """

@@ -1,13 +1,15 @@
-"""WMT14 English to German, the base model of "Attention Is All You Need" (Vaswani et al. 2017, table 3).
+"""WMT14 English to German: the base model of "Attention Is All You Need" (Vaswani et al. 2017, table 3).
 
-Data: about 4.5 million pairs through TFDS, ``pip install tensorflow-datasets array_record importlib_resources``. The
-same from the Hugging Face hub: ``--data.train hf://wmt/wmt14:de-en --data.valid hf://wmt/wmt14:de-en --data.test hf://wmt/wmt14:de-en``.
+Data: about 4.5 million pairs from TFDS. Install it with
+``pip install tensorflow-datasets array_record importlib_resources``. To use the Hugging Face hub instead, give
+``--data.train hf://wmt/wmt14:de-en --data.valid hf://wmt/wmt14:de-en --data.test hf://wmt/wmt14:de-en``.
 Paper: 65 million parameters, 100,000 updates of about 25,000 target tokens, 12 hours on 8 P100 GPUs, 27.3 BLEU on
-newstest2014 (tokenised and compound-split, so not to be compared with the sacreBLEU printed here).
-Ours differs in five points: weights are averaged at every update (0.9997 is as old on average as the paper's last 5
-checkpoints), gradients are clipped at a norm of 1, arithmetic is bfloat16, pieces are byte-level BPE, and a translation
-has at most 2 * source + 8 tokens instead of source + 50.
-Hardware: accelerators (the paper counts 3.3e18 operations). Not run yet: no score, no time.
+newstest2014 (tokenized and compound-split, so not comparable with sacreBLEU).
+Differences from the paper: weights are averaged after every update (with decay 0.9997 their mean age is that of the
+paper's last 5 checkpoints), gradients are clipped to norm 1, the arithmetic is bfloat16, BPE works on bytes, and a
+translation has at most 2 * source + 8 tokens instead of source + 50.
+Hardware: accelerators (the paper reports 3.3e18 operations).
+Score: none yet, because this recipe has not been run.
 
     python train.py --config configs/wmt14_base.py
 """

@@ -1,12 +1,13 @@
-"""WMT14 English to German, the big model of "Attention Is All You Need" (Vaswani et al. 2017, table 3).
+"""WMT14 English to German: the big model of "Attention Is All You Need" (Vaswani et al. 2017, table 3).
 
 Data: as for ``configs/wmt14_base.py``.
 Paper: 213 million parameters, 300,000 updates of about 25,000 target tokens, 3.5 days on 8 P100 GPUs, 28.4 BLEU on
-newstest2014 (tokenised and compound-split, so not to be compared with the sacreBLEU printed here).
-Ours differs in five points: weights are averaged at every update (0.9998 is as old on average as the paper's last 20
-checkpoints), gradients are clipped at a norm of 1, arithmetic is bfloat16, pieces are byte-level BPE, and a
+newstest2014 (tokenized and compound-split, so not comparable with sacreBLEU).
+Differences from the paper: weights are averaged after every update (with decay 0.9998 their mean age is that of the
+paper's last 20 checkpoints), gradients are clipped to norm 1, the arithmetic is bfloat16, BPE works on bytes, and a
 translation has at most 2 * source + 8 tokens instead of source + 50.
-Hardware: several accelerators; ``--training.accumulate 4`` on one with little memory. Not run yet: no score, no time.
+Hardware: several accelerators. On one with little memory, add ``--training.accumulate 4``.
+Score: none yet, because this recipe has not been run.
 
     python train.py --config configs/wmt14_big.py
 """
