@@ -1,4 +1,4 @@
-"""Beam search against all sequences there are, against a plain beam search, and against scores by hand."""
+"""Beam search compared with all possible sequences, with a reference beam search, and with scores by hand."""
 
 import itertools
 import math
@@ -9,46 +9,44 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uncached import EOS, SPECIAL, UNK, Case, assert_same, beam_by_hand, decoded, greedy_by_hand, padded
+from uncached import EOS, UNK, Case, as_lists, assert_same, reference_beam_search, reference_greedy
 
 from transformer_jax.decoding.beam import beam_search, length_penalty
 from transformer_jax.decoding.search import Hypothesis
 from transformer_jax.model.transformer import Transformer
 
 A, B = 4, 5
-beam_jitted = jax.jit(beam_search, static_argnums=(0, 4, 5, 6))
+beam_search_jitted = jax.jit(beam_search, static_argnames="beam_size")
 
 
-def run_beam(case, sources, limits, beams=3, alpha=0.6, width=7, length=13, wanted=None):
-    inputs = padded(sources, width), np.asarray(limits, np.int32), length, SPECIAL, beams, alpha, wanted or beams
-    return decoded(beam_jitted(*case, *inputs))
+def run_beam(case, sources, limits, beam_size=3, alpha=0.6, source_length=7, buffer_length=13, n_best=None):
+    inputs = case.inputs(sources, limits, source_length, buffer_length)
+    return as_lists(beam_search_jitted(inputs, beam_size, alpha, n_best or beam_size))
 
 
-def every_sequence(case, source, limit, alpha):
-    """All translations of at most ``limit`` tokens, best first, scored in one uncached pass."""
-    words = [word for word in range(case.model.target_vocab_size) if word == UNK or word > EOS]
-    sequences = [(*body, EOS) for size in range(limit) for body in itertools.product(words, repeat=size)]
-    log_p = case.whole_pass(source, [one[:-1] for one in sequences], length=limit)
-    totals = [
-        sum(float(log_p[row, place, word]) for place, word in enumerate(one)) for row, one in enumerate(sequences)
-    ]
-    scored = (
-        Hypothesis(one, total / ((5 + len(one)) / 6) ** alpha) for one, total in zip(sequences, totals, strict=True)
-    )
-    return sorted(scored, key=lambda one: -one.score)
+def all_translations(case, source, limit, alpha):
+    """Return all translations of at most ``limit`` tokens, best first, scored in one uncached pass."""
+    tokens = [token for token in range(case.model.target_vocab_size) if token == UNK or token > EOS]
+    sequences = [(*body, EOS) for length in range(limit) for body in itertools.product(tokens, repeat=length)]
+    log_probs = case.uncached_log_probs(source, [ids[:-1] for ids in sequences], length=limit)
+    hypotheses = []
+    for row, ids in enumerate(sequences):
+        total = sum(float(log_probs[row, position, token]) for position, token in enumerate(ids))
+        hypotheses.append(Hypothesis(ids, total / ((5 + len(ids)) / 6) ** alpha))
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
-def test_a_beam_as_wide_as_all_sequences_finds_them_all_in_order(alpha, random_case):
-    # Three words that may be produced beside [EOS]: 1 + 3 + 9 + 27 sequences of at most 4 tokens.
-    case = random_case(words=6)
-    [found] = run_beam(case, [(B, A, EOS)], [4], beams=41, alpha=alpha, width=3, length=4)
-    expected = every_sequence(case, (B, A, EOS), 4, alpha)
+def test_a_wide_beam_finds_all_translations_in_order(alpha, random_case):
+    # Three tokens are allowed besides [EOS]: 1 + 3 + 9 + 27 translations of at most 4 tokens.
+    case = random_case(vocab_size=6)
+    [hypotheses] = run_beam(case, [(B, A, EOS)], [4], 41, alpha, source_length=3, buffer_length=4)
+    expected = all_translations(case, (B, A, EOS), 4, alpha)
     assert len(expected) == 40
-    assert_same(found, expected)
+    assert_same(hypotheses, expected)
 
 
-# The same examples each time: once in thousands of models two sequences score alike, and either may come first.
+# Derandomized: in one of thousands of models two translations have equal scores, so that either may come first.
 @settings(max_examples=30, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -57,97 +55,97 @@ def test_a_beam_as_wide_as_all_sequences_finds_them_all_in_order(alpha, random_c
     source=st.lists(st.integers(UNK, B), max_size=2),
     limit=st.integers(1, 4),
 )
-def test_any_model_s_sequences_are_found_in_order(random_case, seed, spread, alpha, source, limit):
-    case = random_case(words=6, seed=seed, spread=spread)
-    source = tuple(A if word in (2, EOS) else word for word in source)
-    [found] = run_beam(case, [(*source, EOS)], [limit], beams=41, alpha=alpha, width=7, length=4)
-    assert_same(found, every_sequence(case, (*source, EOS), limit, alpha))
+def test_all_translations_of_any_model_are_found_in_order(random_case, seed, spread, alpha, source, limit):
+    case = random_case(vocab_size=6, seed=seed, spread=spread)
+    source = tuple(A if token in (2, EOS) else token for token in source)
+    [hypotheses] = run_beam(case, [(*source, EOS)], [limit], 41, alpha, buffer_length=4)
+    assert_same(hypotheses, all_translations(case, (*source, EOS), limit, alpha))
 
 
-@pytest.mark.parametrize(("beams", "alpha"), [(1, 0.6), (2, 0.0), (2, 2.0), (3, 0.6), (5, 0.6)])
-def test_stopping_early_loses_nothing(beams, alpha, random_case, batch):
-    case = random_case(seed=beams, spread=1.0)
-    expected = [beam_by_hand(case, source, limit, beams, alpha) for source, limit in zip(*batch, strict=True)]
-    for found, by_hand in zip(run_beam(case, *batch, beams, alpha), expected, strict=True):
-        assert_same(found, by_hand)
+@pytest.mark.parametrize(("beam_size", "alpha"), [(1, 0.6), (2, 0.0), (2, 2.0), (3, 0.6), (5, 0.6)])
+def test_early_stopping_changes_no_hypothesis(beam_size, alpha, random_case, batch):
+    case = random_case(seed=beam_size, spread=1.0)
+    results = run_beam(case, *batch, beam_size, alpha)
+    for source, limit, hypotheses in zip(*batch, results, strict=True):
+        assert_same(hypotheses, reference_beam_search(case, source, limit, beam_size, alpha))
 
 
-@pytest.mark.parametrize("wanted", [1, 2, 4])
-def test_wanting_fewer_finds_the_best_of_all(wanted, random_case, batch):
+@pytest.mark.parametrize("n_best", [1, 2, 4])
+def test_a_smaller_n_best_finds_the_same_best_hypotheses(n_best, random_case, batch):
     for seed in range(5):
         case = random_case(seed=seed, spread=1.0)
-        few, every = run_beam(case, *batch, beams=5, wanted=wanted), run_beam(case, *batch, beams=5)
-        for found, best in zip(few, every, strict=True):
-            assert_same(found[:wanted], best[:wanted])
+        few, all_five = run_beam(case, *batch, beam_size=5, n_best=n_best), run_beam(case, *batch, beam_size=5)
+        for hypotheses, expected in zip(few, all_five, strict=True):
+            assert_same(hypotheses[:n_best], expected[:n_best])
 
 
 def test_one_beam_is_never_worse_than_greedy(random_case, batch):
     for seed in range(5):
         case = random_case(seed=seed, spread=1.0)
-        for source, limit, [found] in zip(*batch, run_beam(case, *batch, beams=1, alpha=0.0), strict=True):
-            assert found.score >= greedy_by_hand(case, source, limit).score - 1e-4
+        for source, limit, [best] in zip(*batch, run_beam(case, *batch, beam_size=1, alpha=0.0), strict=True):
+            assert best.score >= reference_greedy(case, source, limit).score - 1e-4
 
 
 def test_length_penalty_is_equation_14():
     # ((5 + 7) / 6) ** 1 = 2, ((5 + 1) / 6) ** alpha = 1, ((5 + 19) / 6) ** 0.5 = 2
-    for tokens, alpha, expected in (([7, 1], 1.0, [2, 1]), ([1, 19], 0.5, [1, 2]), ([1, 19], 0.0, [1, 1])):
-        assert length_penalty(jnp.asarray(tokens), jnp.asarray(alpha)).tolist() == pytest.approx(expected)
+    for lengths, alpha, expected in (([7, 1], 1.0, [2, 1]), ([1, 19], 0.5, [1, 2]), ([1, 19], 0.0, [1, 1])):
+        assert length_penalty(jnp.asarray(lengths), jnp.asarray(alpha)).tolist() == pytest.approx(expected)
 
 
 def test_length_penalty_prefers_longer_translations(dice):
-    # [EOS] scores log 0.3. A word more costs log 0.6 and, at alpha 3, divides by (n + 1 + 5)^3 / (n + 5)^3.
+    # Ending adds log 0.3. One more token adds log 0.6 and, with alpha = 3, divides by ((n + 6) / (n + 5)) ** 3.
     case = dice(eos=0.3, a=0.6, unk=0.1)
     for alpha, ids in ((0.0, (EOS,)), (3.0, (A,) * 6 + (EOS,))):
-        [[best, *_]] = run_beam(case, [(A, EOS)], [7], beams=2, alpha=alpha, length=7)
-        words = len(ids) - 1
+        [[best, *_]] = run_beam(case, [(A, EOS)], [7], beam_size=2, alpha=alpha, buffer_length=7)
         assert best.ids == ids
-        log_probability = words * math.log(0.6) + math.log(0.3)
-        assert best.score == pytest.approx(log_probability / ((5 + words + 1) / 6) ** alpha, abs=1e-5)
+        log_prob = (len(ids) - 1) * math.log(0.6) + math.log(0.3)
+        assert best.score == pytest.approx(log_prob / ((5 + len(ids)) / 6) ** alpha, abs=1e-5)
 
 
-def test_hypotheses_are_sorted_and_all_different(random_case, batch):
-    for found in run_beam(random_case(spread=1.0), *batch, beams=5):
-        scores = [one.score for one in found]
+def test_hypotheses_are_sorted_and_distinct(random_case, batch):
+    for hypotheses in run_beam(random_case(spread=1.0), *batch, beam_size=5):
+        scores = [hypothesis.score for hypothesis in hypotheses]
         assert scores == sorted(scores, reverse=True)
-        assert len({one.ids for one in found}) == len(found)
+        assert len({hypothesis.ids for hypothesis in hypotheses}) == len(hypotheses)
 
 
 def test_a_sentence_alone_is_translated_as_in_a_batch(random_case, batch):
     case = random_case(spread=1.0)
-    together = run_beam(case, *batch, beams=4)
-    for source, limit, found in zip(*batch, together, strict=True):
-        [alone] = run_beam(case, [source], [limit], beams=4)
-        assert_same(alone, found)
+    for source, limit, hypotheses in zip(*batch, run_beam(case, *batch, beam_size=4), strict=True):
+        [alone] = run_beam(case, [source], [limit], beam_size=4)
+        assert_same(alone, hypotheses)
 
 
-def test_padding_longer_sentences_and_fillers_change_nothing(random_case, batch):
+def test_padding_and_other_rows_change_no_hypothesis(random_case, batch):
     case = random_case(spread=1.0)
     sources, limits = batch
-    fuller = run_beam(case, [(), *sources, (A,) * 10 + (EOS,)], [0, *limits, 17], beams=4, width=11, length=17)
-    assert fuller[0] == []
-    for found, expected in zip(fuller[1:-1], run_beam(case, *batch, beams=4), strict=True):
-        assert_same(found, expected)
+    larger = [(), *sources, (A,) * 10 + (EOS,)], [0, *limits, 17]
+    empty, *results, _ = run_beam(case, *larger, beam_size=4, source_length=11, buffer_length=17)
+    assert empty == []
+    for hypotheses, expected in zip(results, run_beam(case, *batch, beam_size=4), strict=True):
+        assert_same(hypotheses, expected)
 
 
-def test_more_beams_than_words(random_case, batch):
-    # The first step has 5 continuations, the second 20, for 23 beams.
-    case = random_case(words=7)
-    sources = [tuple(min(one, 6) for one in source) for source in batch[0]]
-    for source, limit, found in zip(sources, batch[1], run_beam(case, sources, batch[1], beams=23), strict=True):
-        assert len(found) == {1: 1}.get(limit, 23)
-        assert found[0] == max(found, key=lambda one: one.score)
-        assert all(len(one.ids) <= limit for one in found)
+def test_a_beam_may_be_larger_than_the_vocabulary(random_case, batch):
+    # The first step has 5 continuations and the second 20, for 23 beams.
+    case = random_case(vocab_size=7)
+    sources = [tuple(min(token, 6) for token in source) for source in batch[0]]
+    results = run_beam(case, sources, batch[1], beam_size=23)
+    for source, limit, hypotheses in zip(sources, batch[1], results, strict=True):
+        assert len(hypotheses) == {1: 1}.get(limit, 23)
+        assert hypotheses[0] == max(hypotheses, key=lambda hypothesis: hypothesis.score)
+        assert all(len(hypothesis.ids) <= limit for hypothesis in hypotheses)
         assert len(source) > 1
 
 
 def test_a_limit_of_one_token_leaves_one_translation(dice):
-    [found] = run_beam(dice(eos=0.25, a=0.75), [(A, EOS)], [1], beams=3)
-    assert [one.ids for one in found] == [(EOS,)]
-    assert found[0].score == pytest.approx(math.log(0.25), abs=1e-5)  # ((5 + 1) / 6) ** 0.6 = 1
+    [hypotheses] = run_beam(dice(eos=0.25, a=0.75), [(A, EOS)], [1], beam_size=3)
+    assert [hypothesis.ids for hypothesis in hypotheses] == [(EOS,)]
+    assert hypotheses[0].score == pytest.approx(math.log(0.25), abs=1e-5)  # ((5 + 1) / 6) ** 0.6 = 1
 
 
-class Counted(Transformer):
-    """A model that notes each step it is asked for."""
+class StepCounter(Transformer):
+    """A model that counts its decoding steps."""
 
     def decode_step(self, *inputs):
         jax.debug.callback(lambda: STEPS.append(1))
@@ -157,27 +155,27 @@ class Counted(Transformer):
 STEPS = []
 
 
-def test_the_search_stops_when_nothing_open_can_win(dice):
-    # After two steps [EOS] and a [EOS] are found: log 0.9 and log(0.06 * 0.9) = -2.9. The best open hypothesis is a a:
-    # 2 log 0.06 = -5.6. At alpha 0 there is no penalty.
+def test_the_search_stops_when_no_live_hypothesis_can_win(dice):
+    # After two steps [EOS] and a [EOS] are finished: log 0.9 and log(0.06 * 0.9) = -2.9. The best live hypothesis is
+    # a a: 2 log 0.06 = -5.6. With alpha = 0 there is no penalty.
     model, params = dice(eos=0.9, a=0.06, b=0.04)
-    counted = Case(Counted(model.config, model.source_vocab_size, model.target_vocab_size), params)
-    [found] = run_beam(counted, [(A, EOS)], [101], beams=2, alpha=0.0, length=101)
+    counter = Case(StepCounter(model.config, model.source_vocab_size, model.target_vocab_size), params)
+    [hypotheses] = run_beam(counter, [(A, EOS)], [101], beam_size=2, alpha=0.0, buffer_length=101)
     jax.effects_barrier()
     assert len(STEPS) == 2
-    assert [one.ids for one in found] == [(EOS,), (A, EOS)]
+    assert [hypothesis.ids for hypothesis in hypotheses] == [(EOS,), (A, EOS)]
 
-    STEPS.clear()  # The best is known after one step: log 0.9 beside log 0.06 for what is open.
-    [[best, *_]] = run_beam(counted, [(A, EOS)], [101], beams=2, alpha=0.0, length=101, wanted=1)
+    STEPS.clear()  # The best one is certain after one step: log 0.9, compared with log 0.06 of the live ones.
+    [[best, *_]] = run_beam(counter, [(A, EOS)], [101], beam_size=2, alpha=0.0, buffer_length=101, n_best=1)
     jax.effects_barrier()
     assert len(STEPS) == 1
     assert best.ids == (EOS,)
 
 
-def test_bfloat16_finds_what_its_uncached_model_finds_likely(random_case, batch):
+def test_bfloat16_scores_are_those_of_the_uncached_model(random_case, batch):
     case = random_case(dtype="bfloat16")
-    for source, limit, found in zip(*batch, run_beam(case, *batch, alpha=0.0), strict=True):
-        for one in found:
-            assert len(one.ids) <= limit
-            log_p = case.whole_pass(source, [one.ids[:-1]], 13)[0, np.arange(len(one.ids)), one.ids]
-            assert one.score == pytest.approx(log_p.sum(), rel=0.02, abs=0.05)
+    for source, limit, hypotheses in zip(*batch, run_beam(case, *batch, alpha=0.0), strict=True):
+        for ids, score in hypotheses:
+            assert len(ids) <= limit
+            log_probs = case.uncached_log_probs(source, [ids[:-1]], 13)[0, np.arange(len(ids)), ids]
+            assert score == pytest.approx(log_probs.sum(), rel=0.02, abs=0.05)

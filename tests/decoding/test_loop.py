@@ -1,4 +1,4 @@
-"""A batch goes on as a smaller one when few of its sentences are open, and nothing is lost on the way."""
+"""The decoding loop: every sentence gets its steps, and the batch shrinks when few sentences are live."""
 
 from typing import NamedTuple
 
@@ -8,39 +8,37 @@ import numpy as np
 import pytest
 
 from transformer_jax.decoding.loop import decode_loop
-from transformer_jax.decoding.next_token import Hypotheses
+from transformer_jax.decoding.search_inputs import Hypotheses
 
 
 class Countdown(NamedTuple):
-    turn: jax.Array
-    left: jax.Array
-    noted: jax.Array
+    step: jax.Array
+    remaining: jax.Array
+    total: jax.Array
 
 
 @pytest.mark.parametrize("sentences", [1, 7, 8, 17, 64])
 @pytest.mark.parametrize("longest", [0, 3, 41])
-def test_every_sentence_advances_until_it_is_done(sentences, longest):
-    left = np.random.default_rng(0).integers(0, 5, sentences)
-    left[sentences // 2] = longest  # the last one open, unless it is 0 or 3
-    rows = []
+def test_every_sentence_takes_its_steps_in_shrinking_batches(sentences, longest):
+    remaining = np.random.default_rng(0).integers(0, 5, sentences)
+    remaining[sentences // 2] = longest  # the last live one if it is 41
+    batch_sizes = []
 
-    def advance(now):
-        jax.debug.callback(lambda: rows.append(len(now.left)))
-        open_now = now.left > 0
-        noted = now.noted + jnp.where(open_now, (now.turn + 1) * 10, 0)
-        return Countdown(now.turn + 1, now.left - open_now, noted)
+    def body(state):
+        jax.debug.callback(lambda: batch_sizes.append(len(state.remaining)))
+        is_live = state.remaining > 0
+        total = state.total + jnp.where(is_live, (state.step + 1) * 10, 0)
+        return Countdown(state.step + 1, state.remaining - is_live, total)
 
-    first = Countdown(jnp.zeros((), jnp.int32), jnp.asarray(left), jnp.asarray(np.arange(sentences)))
+    def hypotheses(state):
+        return Hypotheses(state.total[:, None, None], state.total[:, None].astype(jnp.float32))
 
-    def result(now):
-        shown = now.noted[:, None].astype(jnp.float32)
-        return Hypotheses(now.noted[:, None, None], shown)
-
-    found = decode_loop(lambda now: now.left > 0, advance, first, result)
+    init = Countdown(jnp.zeros((), jnp.int32), jnp.asarray(remaining), jnp.asarray(np.arange(sentences)))
+    result = decode_loop(lambda state: state.remaining > 0, body, init, hypotheses)
     jax.effects_barrier()
-    assert len(rows) == left.max()
-    expected = np.arange(sentences) + 10 * left * (left + 1) // 2
-    np.testing.assert_array_equal(found.tokens[:, 0, 0], expected)
-    np.testing.assert_array_equal(found.score[:, 0], expected)
+    assert len(batch_sizes) == remaining.max()
+    expected = np.arange(sentences) + 10 * remaining * (remaining + 1) // 2
+    np.testing.assert_array_equal(result.tokens[:, 0, 0], expected)
+    np.testing.assert_array_equal(result.scores[:, 0], expected)
     if longest == 41 and sentences >= 8:
-        assert min(rows) == sentences // 8
+        assert min(batch_sizes) == sentences // 8

@@ -1,4 +1,4 @@
-"""What decoding must find, written plainly: one sentence, no cache, the whole prefix read anew at each step."""
+"""Reference implementations of the searches: one sentence, no cache, the complete prefix decoded again at each step."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.search import Hypothesis
+from transformer_jax.decoding.search_inputs import SearchInputs, SpecialIds
 from transformer_jax.model.transformer import Transformer
 
 PAD, UNK, SOS, EOS = range(4)
-SPECIAL = SpecialIds(PAD, UNK, SOS, EOS)
+SPECIAL_IDS = SpecialIds(PAD, UNK, SOS, EOS)
 
 
 class Case(NamedTuple):
@@ -21,64 +21,69 @@ class Case(NamedTuple):
     model: Transformer
     params: Any
 
-    def whole_pass(self, source, prefixes, length):
-        """Log-softmax [prefix, position, word] of one uncached pass over the prefixes, padded to ``length``."""
+    def inputs(self, sources, limits, source_length=7, buffer_length=13):
+        """Return the arguments of a search for a batch of padded sources."""
+        batch, limits = padded(sources, source_length), jnp.asarray(limits, jnp.int32)
+        return SearchInputs(self.model, self.params, batch, limits, buffer_length, SPECIAL_IDS)
+
+    def uncached_log_probs(self, source, prefixes, length):
+        """Return the log-probabilities [prefix, position, token] of one uncached pass over padded prefixes."""
         inputs = np.full((len(prefixes), length), PAD, np.int32)
         for row, prefix in zip(inputs, prefixes, strict=True):
             row[: len(prefix) + 1] = [SOS, *prefix]
-        sources = padded([source] * len(prefixes), width=7)
+        sources = padded([source] * len(prefixes), length=7)
         return np.asarray(_log_softmax(self.model, self.params, sources, inputs))
 
-    def following(self, source, prefix, limit):
-        """Log-probabilities of the next word; minus infinity for what must not be produced."""
-        log_p = self.whole_pass(source, [prefix], length=13)[0, len(prefix)]
-        words = np.arange(len(log_p))
-        allowed = words == EOS if len(prefix) + 1 == limit else (words != PAD) & (words != SOS)
-        return np.where(allowed, log_p, -np.inf)
+    def next_log_probs(self, source, prefix, limit):
+        """Return the log-probabilities of the next token, minus infinity for forbidden ones."""
+        log_probs = self.uncached_log_probs(source, [prefix], length=13)[0, len(prefix)]
+        ids = np.arange(len(log_probs))
+        allowed = ids == EOS if len(prefix) + 1 == limit else (ids != PAD) & (ids != SOS)
+        return np.where(allowed, log_probs, -np.inf)
 
 
 @partial(jax.jit, static_argnums=0)
 def _log_softmax(model, params, sources, inputs):
-    # What stands after a prefix needs no mask: no position sees later ones.
+    # The padding after a prefix needs no mask: no position attends to later ones.
     segments = (sources != PAD).astype(jnp.int32), jnp.ones_like(inputs)
     return jax.nn.log_softmax(model.apply({"params": params}, sources, inputs, *segments))
 
 
-def greedy_by_hand(case, source, limit):
-    """The most likely word at each step."""
-    ids, total = (), 0.0
+def reference_greedy(case, source, limit):
+    """Take the most probable token at each step."""
+    ids, score = (), 0.0
     while EOS not in ids:
-        log_p = case.following(source, ids, limit)
-        ids, total = (*ids, int(log_p.argmax())), total + float(log_p.max())
-    return Hypothesis(ids, total)
+        log_probs = case.next_log_probs(source, ids, limit)
+        ids, score = (*ids, int(log_probs.argmax())), score + float(log_probs.max())
+    return Hypothesis(ids, score)
 
 
-def beam_by_hand(case, source, limit, beams, alpha):
-    """The best ``beams`` finished hypotheses that a beam of so many open ones meets on its way to the limit."""
-    open_ones, finished = [((), 0.0)], []
+def reference_beam_search(case, source, limit, beam_size, alpha):
+    """Return the best ``beam_size`` finished hypotheses of a beam search that never stops before the limit."""
+    live, finished = [((), 0.0)], []
     for length in range(1, limit + 1):
-        longer = [
-            ((*ids, int(word)), total + float(log_p))
-            for ids, total in open_ones
-            for word, log_p in enumerate(case.following(source, ids, limit))
-            if np.isfinite(log_p)
+        continuations = [
+            ((*ids, token), total + float(log_prob))
+            for ids, total in live
+            for token, log_prob in enumerate(case.next_log_probs(source, ids, limit))
+            if np.isfinite(log_prob)
         ]
-        best = sorted(longer, key=lambda one: -one[1])[: 2 * beams]
+        best = sorted(continuations, key=lambda continuation: -continuation[1])[: 2 * beam_size]
         penalty = ((5 + length) / 6) ** alpha
         finished += [Hypothesis(ids, total / penalty) for ids, total in best if ids[-1] == EOS]
-        open_ones = [one for one in best if one[0][-1] != EOS][:beams]
-    return sorted(finished, key=lambda one: -one.score)[:beams]
+        live = [(ids, total) for ids, total in best if ids[-1] != EOS][:beam_size]
+    return sorted(finished, key=lambda hypothesis: -hypothesis.score)[:beam_size]
 
 
-def padded(sources, width):
-    """A batch: the sources one below the other."""
-    return np.asarray([(*source, *[PAD] * (width - len(source))) for source in sources], np.int32)
+def padded(sources, length):
+    """Return a batch with one source per row."""
+    return jnp.asarray([(*source, *[PAD] * (length - len(source))) for source in sources], jnp.int32)
 
 
-def decoded(found):
-    """The hypotheses of each row; places that stayed empty are left out."""
+def as_lists(hypotheses):
+    """Return the hypotheses of each row without the empty places of the beam."""
     rows = []
-    for tokens, scores in zip(*jax.device_get(found), strict=True):
+    for tokens, scores in zip(*jax.device_get(hypotheses), strict=True):
         row = []
         for ids, score in zip(tokens.tolist(), scores.tolist(), strict=True):
             if np.isfinite(score) and EOS in ids:
@@ -89,7 +94,8 @@ def decoded(found):
     return rows
 
 
-def assert_same(found, expected):
-    """The same hypotheses in the same order; scores agree as far as float32 does."""
-    assert [one.ids for one in found] == [one.ids for one in expected]
-    np.testing.assert_allclose([one.score for one in found], [one.score for one in expected], rtol=1e-4, atol=1e-4)
+def assert_same(hypotheses, expected):
+    """Assert the same hypotheses in the same order, with scores equal to float32 precision."""
+    assert [hypothesis.ids for hypothesis in hypotheses] == [hypothesis.ids for hypothesis in expected]
+    scores, expected_scores = ([hypothesis.score for hypothesis in row] for row in (hypotheses, expected))
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-4)

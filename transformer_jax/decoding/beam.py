@@ -1,7 +1,7 @@
-"""Beam search: the W most promising hypotheses a sentence, kept until no open one can still be among those wanted.
+"""Beam search with length penalty and early stopping.
 
-Axes: B sentences, S source positions, W hypotheses (beams), C most target tokens, P places in a sentence's cache
-(C * W), V target vocabulary.
+Axes: B sentences, S source positions, W hypotheses per sentence (beams), C maximum target length, P cached positions
+per sentence (C * W), N continuations per sentence (2 * W), V target vocabulary.
 """
 
 from __future__ import annotations
@@ -13,120 +13,155 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer_jax.decoding.loop import decode_loop
-from transformer_jax.decoding.next_token import Hypotheses, SpecialIds, top_k_log_probs
+from transformer_jax.decoding.next_token import top_k_log_probs
+from transformer_jax.decoding.search_inputs import Hypotheses, SearchInputs
 from transformer_jax.model.masks import padding_mask
-from transformer_jax.model.transformer import Transformer
 
 
-class _Progress(NamedTuple):
-    """Open hypotheses with the sum of their log-probabilities, and finished ones with their scores, both best first.
+class _BeamState(NamedTuple):
+    """State of the decoding loop. Live and finished hypotheses are each sorted, best first.
 
-    open_places: the place in the beam that each position of an open hypothesis had when it was written to the caches.
+    position: number of tokens decoded so far.
+    live_tokens: tokens of the live hypotheses, then padding.
+    live_log_probs: sums of the log-probabilities of these tokens.
+    beam_origins: for each position of a live hypothesis, the beam in whose part of the cache it is stored.
+    finished_tokens: tokens of the finished hypotheses with [EOS], then padding.
+    finished_scores: their scores; minus infinity where there is no hypothesis yet.
+    caches: the decoder's caches.
+    source_mask: mask of the source padding.
+    length_limits: maximum length of each translation.
     """
 
     position: Int[Array, ""]
-    open_tokens: Int[Array, "B W C"]
-    open_places: Int[Array, "B W C"]
-    open_log_p: Float[Array, "B W"]
-    done_tokens: Int[Array, "B W C"]
-    done_score: Float[Array, "B W"]
+    live_tokens: Int[Array, "B W C"]
+    live_log_probs: Float[Array, "B W"]
+    beam_origins: Int[Array, "B W C"]
+    finished_tokens: Int[Array, "B W C"]
+    finished_scores: Float[Array, "B W"]
     caches: Any
     source_mask: Bool[Array, "B 1 1 S"]
-    limits: Int[Array, "B"]
+    length_limits: Int[Array, "B"]
 
 
-def length_penalty(tokens: Int[Array, "*B"], alpha: Float[Array, ""]) -> Float[Array, "*B"]:
-    """((5 + tokens) / 6) ** alpha, with [EOS] counted. Source: Wu et al. 2016, section 7, equation 14."""
-    return ((5 + tokens) / 6) ** alpha
+class _Continuations(NamedTuple):
+    """The most probable continuations of the live hypotheses by one token, best first.
 
-
-def beam_search(
-    model: Transformer,
-    params: Any,
-    source: Int[Array, "B S"],
-    limits: Int[Array, "B"],
-    length: int,
-    special_ids: SpecialIds,
-    beams: int,
-    alpha: Float[Array, ""],
-    wanted: Int[Array, ""],
-) -> Hypotheses:
-    """Find translations with a high sum of log-probabilities divided by their length penalty.
-
-    limits: most tokens of each translation, [EOS] included, 0 for rows that only fill up the batch; length: most
-    tokens of any; alpha: strength of the length penalty, 0 for none; wanted: of the hypotheses found, only so many of
-    the best are what a longer search would find. A sentence stops taking part when its best open hypothesis, even if it
-    went on for free up to the limit, would score below all that are wanted; so the batch around it changes nothing. One
-    beam is not quite greedy search: a translation that could have ended where [EOS] was second best is kept for
-    comparison.
+    tokens: all tokens of each continuation.
+    log_probs: sums of the log-probabilities of these tokens.
+    parents: the live hypothesis that each one continues.
+    ends: whether the new token is [EOS].
     """
-    sentences = source.shape[0]
-    variables = {"params": params}
-    source_mask = padding_mask(source, special_ids.pad)
-    memory = model.apply(variables, source, source_mask, method="encode")
 
-    def settled(now: _Progress) -> Bool[Array, "B"]:
-        # A log-probability only falls, and the largest penalty divides it best.
-        at_most = length_penalty(now.limits, alpha)
-        return (now.open_log_p[:, 0] / at_most <= now.done_score[:, wanted - 1]) | (now.position >= now.limits)
+    tokens: Int[Array, "B N C"]
+    log_probs: Float[Array, "B N"]
+    parents: Int[Array, "B N"]
+    ends: Bool[Array, "B N"]
 
-    def advance(now: _Progress) -> _Progress:
-        last = jnp.where(now.position == 0, special_ids.sos, now.open_tokens[:, :, now.position - 1])
-        places = now.open_places.at[:, :, now.position].set(jnp.arange(beams)[None])
-        so_far = _own_past(places, now.position)
-        inputs = last, now.caches, now.position, so_far, now.source_mask
-        logits, caches = model.apply(variables, *inputs, method="decode_step")
-        at_limit = jnp.repeat(now.position + 1 >= now.limits, beams)
 
-        # Of the best 2W continuations at most W end (one of each parent), so at least W stay open.
-        each = min(2 * beams, logits.shape[-1])
-        gained, words = top_k_log_probs(logits.reshape(len(at_limit), -1), at_limit, special_ids, each)
-        total = now.open_log_p[:, :, None] + gained.reshape(-1, beams, each)
-        best, index = jax.lax.top_k(total.reshape(-1, beams * each), 2 * beams)
-        parent = index // each
-        token = jnp.take_along_axis(words.reshape(-1, beams * each), index, axis=1).astype(jnp.int32)
-        tokens = jnp.take_along_axis(now.open_tokens, parent[:, :, None], axis=1).at[:, :, now.position].set(token)
-        ends = token == special_ids.eos
+def length_penalty(lengths: Int[Array, "*B"], alpha: Float[Array, ""]) -> Float[Array, "*B"]:
+    """Return ((5 + length) / 6) ** alpha. Lengths include [EOS]. Source: Wu et al. 2016, section 7, equation 14."""
+    return ((5 + lengths) / 6) ** alpha
 
-        open_log_p, kept = jax.lax.top_k(jnp.where(ends, -jnp.inf, best), beams)
-        score = jnp.where(ends, best / length_penalty(now.position + 1, alpha), -jnp.inf)
-        # A settled sentence takes nothing more: what it would add depends on how long the batch runs.
-        score = jnp.where(settled(now)[:, None], -jnp.inf, score)
-        done_score, won = jax.lax.top_k(jnp.concatenate([now.done_score, score], axis=1), beams)
-        done_tokens = jnp.concatenate([now.done_tokens, tokens], axis=1)
-        followed = jnp.take_along_axis(parent, kept, axis=1)
-        return now._replace(
-            position=now.position + 1,
-            open_tokens=jnp.take_along_axis(tokens, kept[:, :, None], axis=1),
-            open_places=jnp.take_along_axis(places, followed[:, :, None], axis=1),
-            open_log_p=open_log_p,
-            done_tokens=jnp.take_along_axis(done_tokens, won[:, :, None], axis=1),
-            done_score=done_score,
+
+def beam_search(inputs: SearchInputs, beam_size: int, alpha: Float[Array, ""], n_best: Int[Array, ""]) -> Hypotheses:
+    """Return the translations with the highest sum of log-probabilities divided by their length penalty.
+
+    A sentence is finished when its best live hypothesis can no longer reach the ``n_best`` best finished ones, even if
+    all further tokens were certain. From then on its finished hypotheses do not change, so the other sentences of the
+    batch have no influence on it.
+
+    A beam size of 1 differs from greedy search: whenever [EOS] is the second most probable token, the hypothesis that
+    ends there is also kept for comparison.
+
+    beam_size: number of live hypotheses, and of finished ones, per sentence.
+    alpha: strength of the length penalty; 0 for none.
+    n_best: number of hypotheses to find, at most ``beam_size``. Any further ones in the result are not the best.
+    """
+    source_mask = padding_mask(inputs.source, inputs.special_ids.pad)
+    memory = inputs.apply(inputs.source, source_mask, method="encode")
+
+    def is_finished(state: _BeamState) -> Bool[Array, "B"]:
+        # Log-probabilities only decrease, and the penalty at the length limit is the largest divisor.
+        best_possible = state.live_log_probs[:, 0] / length_penalty(state.length_limits, alpha)
+        is_beaten = best_possible <= state.finished_scores[:, n_best - 1]
+        return is_beaten | (state.position >= state.length_limits)
+
+    def body(state: _BeamState) -> _BeamState:
+        beam_origins = state.beam_origins.at[:, :, state.position].set(jnp.arange(beam_size)[None])
+        continuations, caches = _continue_hypotheses(inputs, state, beam_origins)
+        tokens, log_probs, parents, ends = continuations
+
+        live_log_probs, live = jax.lax.top_k(jnp.where(ends, -jnp.inf, log_probs), beam_size)
+        live_parents = jnp.take_along_axis(parents, live, axis=1)
+
+        scores = jnp.where(ends, log_probs / length_penalty(state.position + 1, alpha), -jnp.inf)
+        # A finished sentence accepts no more hypotheses: how many there are depends on how long the batch runs.
+        scores = jnp.where(is_finished(state)[:, None], -jnp.inf, scores)
+        all_scores = jnp.concatenate([state.finished_scores, scores], axis=1)
+        all_tokens = jnp.concatenate([state.finished_tokens, tokens], axis=1)
+        finished_scores, finished = jax.lax.top_k(all_scores, beam_size)
+        return state._replace(
+            position=state.position + 1,
+            live_tokens=jnp.take_along_axis(tokens, live[:, :, None], axis=1),
+            live_log_probs=live_log_probs,
+            beam_origins=jnp.take_along_axis(beam_origins, live_parents[:, :, None], axis=1),
+            finished_tokens=jnp.take_along_axis(all_tokens, finished[:, :, None], axis=1),
+            finished_scores=finished_scores,
             caches=caches,
         )
 
-    def found(now: _Progress) -> Hypotheses:
-        return Hypotheses(now.done_tokens, now.done_score)
+    def hypotheses(state: _BeamState) -> Hypotheses:
+        return Hypotheses(state.finished_tokens, state.finished_scores)
 
-    empty = jnp.full((sentences, beams, length), special_ids.pad, jnp.int32)
-    nothing = jnp.full((sentences, beams), -jnp.inf)
-    first = _Progress(
+    batch_size, buffer_length = inputs.source.shape[0], inputs.buffer_length
+    no_tokens = jnp.full((batch_size, beam_size, buffer_length), inputs.special_ids.pad, jnp.int32)
+    no_scores = jnp.full((batch_size, beam_size), -jnp.inf)
+    init = _BeamState(
         position=jnp.zeros((), jnp.int32),
-        open_tokens=empty,
-        open_places=jnp.zeros_like(empty),
-        open_log_p=nothing.at[:, 0].set(0),  # All beams start alike: only one may be continued.
-        done_tokens=empty,
-        done_score=nothing,
-        caches=model.apply(variables, memory, beams, length, method="init_cache"),
+        live_tokens=no_tokens,
+        live_log_probs=no_scores.at[:, 0].set(0),  # All beams are equal at first, so only one is continued.
+        beam_origins=jnp.zeros_like(no_tokens),
+        finished_tokens=no_tokens,
+        finished_scores=no_scores,
+        caches=inputs.apply(memory, beam_size, buffer_length, method="init_cache"),
         source_mask=source_mask,
-        limits=limits,
+        length_limits=inputs.length_limits,
     )
-    return decode_loop(lambda now: ~settled(now), advance, first, found)
+    return decode_loop(lambda state: ~is_finished(state), body, init, hypotheses)
 
 
-def _own_past(places: Int[Array, "B W C"], position: Int[Array, ""]) -> Bool[Array, "B 1 W P"]:
-    """Which of a sentence's cached positions, C of each place in the beam, stand before each hypothesis."""
-    sentences, beams, length = places.shape
-    own = places[:, :, :, None] == jnp.arange(beams)[None, None, None]
-    written = (jnp.arange(length) <= position)[None, None, :, None]
-    return (own & written).reshape(sentences, 1, beams, length * beams)
+def _continue_hypotheses(
+    inputs: SearchInputs, state: _BeamState, beam_origins: Int[Array, "B W C"]
+) -> tuple[_Continuations, Any]:
+    """Decode one token of all live hypotheses. Return their 2 * W best continuations and the new caches.
+
+    At most one continuation of each live hypothesis ends, so at least W of the 2 * W do not.
+    """
+    special_ids, beam_size = inputs.special_ids, beam_origins.shape[1]
+    last = jnp.where(state.position == 0, special_ids.sos, state.live_tokens[:, :, state.position - 1])
+    prefix_mask = _prefix_mask(beam_origins, state.position)
+    logits, caches = inputs.apply(
+        last, state.caches, state.position, prefix_mask, state.source_mask, method="decode_step"
+    )
+
+    at_limit = jnp.repeat(state.position + 1 >= state.length_limits, beam_size)
+    k = min(2 * beam_size, logits.shape[-1])
+    token_log_probs, next_tokens = top_k_log_probs(logits.reshape(len(at_limit), -1), at_limit, special_ids, k)
+    all_log_probs = state.live_log_probs[:, :, None] + token_log_probs.reshape(-1, beam_size, k)
+    log_probs, indices = jax.lax.top_k(all_log_probs.reshape(-1, beam_size * k), 2 * beam_size)
+    parents = indices // k
+    new_tokens = jnp.take_along_axis(next_tokens.reshape(-1, beam_size * k), indices, axis=1).astype(jnp.int32)
+    prefixes = jnp.take_along_axis(state.live_tokens, parents[:, :, None], axis=1)
+    tokens = prefixes.at[:, :, state.position].set(new_tokens)
+    return _Continuations(tokens, log_probs, parents, new_tokens == special_ids.eos), caches
+
+
+def _prefix_mask(beam_origins: Int[Array, "B W C"], position: Int[Array, ""]) -> Bool[Array, "B 1 W P"]:
+    """Return which of a sentence's cached positions belong to each live hypothesis.
+
+    The cache has W slots per position, one per beam.
+    """
+    batch_size, beam_size, buffer_length = beam_origins.shape
+    is_own = beam_origins[:, :, :, None] == jnp.arange(beam_size)[None, None, None]
+    is_written = (jnp.arange(buffer_length) <= position)[None, None, :, None]
+    return (is_own & is_written).reshape(batch_size, 1, beam_size, buffer_length * beam_size)

@@ -1,4 +1,4 @@
-"""The loop of every search: one step after another until no sentence of the batch is open.
+"""The decoding loop that all searches share: one step after another until every sentence is finished.
 
 Axes: B sentences.
 """
@@ -6,46 +6,45 @@ Axes: B sentences.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from transformer_jax.decoding.next_token import Hypotheses
+from transformer_jax.decoding.search_inputs import Hypotheses
 
-Progress = TypeVar("Progress")
+State = TypeVar("State")
 
-PART = 8
-"""The loop goes on with a batch of 1 / PART of the sentences when no more of them are open."""
+SHRINK_FACTOR = 8
+"""The batch shrinks by this factor as soon as the remaining live sentences fit."""
 
 
 def decode_loop(
-    open_sentences: Callable[[Progress], Bool[Array, "B"]],
-    advance: Callable[[Progress], Progress],
-    first: Progress,
-    found: Callable[[Progress], Hypotheses],
+    is_live: Callable[[State], Bool[Array, "B"]],
+    body: Callable[[State], State],
+    init: State,
+    hypotheses: Callable[[State], Hypotheses],
 ) -> Hypotheses:
-    """Advance until no sentence is open.
+    """Run ``body`` until no sentence is live and return the hypotheses of the last state.
 
-    Every array of a progress has the sentences along its first axis, but for scalars, and ``advance`` uses nothing else
-    that has; so a few sentences that go on for long do so in a small batch of their own, instead of holding up a
-    large one. found: what is wanted of a progress in the end.
+    A few sentences that take many more steps than the others are moved to a smaller batch, so each of their steps
+    costs less. Every array of a state must therefore have the sentences along its first axis, except scalars, and
+    ``body`` must not use other arrays with that axis.
+
+    is_live: which sentences of a state need more steps.
+    body: one decoding step.
+    init: the state before the first step.
+    hypotheses: the result to take from a state.
     """
-
-    def unfinished(now: Progress, most: int) -> Bool[Array, ""]:
-        return open_sentences(now).sum() > most
-
-    sentences = open_sentences(first).shape[0]
-    few = sentences // PART
-    most = jax.lax.while_loop(lambda now: unfinished(now, few), advance, first)
-    if not few:
-        return found(most)
-    _, chosen = jax.lax.top_k(open_sentences(most).astype(jnp.int32), few)
-    part = jax.tree.map(lambda x: x[chosen] if x.ndim else x, most)
-    rest = jax.lax.while_loop(lambda now: unfinished(now, 0), advance, part)
-    return jax.tree.map(_replace(chosen), found(most), found(rest))
-
-
-def _replace(rows: Array) -> Callable[[Any, Any], Any]:
-    return lambda whole, part: whole.at[rows].set(part)
+    batch_size = is_live(init).shape[0]
+    small_batch_size = batch_size // SHRINK_FACTOR
+    state = jax.lax.while_loop(lambda state: is_live(state).sum() > small_batch_size, body, init)
+    if not small_batch_size:
+        return hypotheses(state)
+    _, rows = jax.lax.top_k(is_live(state).astype(jnp.int32), small_batch_size)
+    small_state = jax.tree.map(lambda array: array[rows] if array.ndim else array, state)
+    small_state = jax.lax.while_loop(lambda state: is_live(state).sum() > 0, body, small_state)
+    return jax.tree.map(
+        lambda array, small_array: array.at[rows].set(small_array), hypotheses(state), hypotheses(small_state)
+    )

@@ -1,6 +1,6 @@
-"""Any number of encoded sentences -> hypotheses, in batches of few shapes.
+"""Batched translation of encoded sources with greedy search, sampling or beam search.
 
-Axes: B sentences, S source positions.
+Batches have few distinct shapes, so that few programs are compiled.
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ import numpy as np
 from jaxtyping import Array, Key, UInt32
 
 from transformer_jax.decoding.beam import beam_search
-from transformer_jax.decoding.next_token import Hypotheses, SpecialIds
 from transformer_jax.decoding.sampling import greedy, sample
+from transformer_jax.decoding.search_inputs import Hypotheses, SearchInputs, SpecialIds
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.runtime.memory import fits_memory, require_memory
 
 LENGTH_BUCKETS = (16, 32, 64, 128)
-"""Source lengths to which batches are padded, so that few programs are compiled; beyond the last, its multiples."""
+"""Source lengths to which batches are padded. Longer batches are padded to a multiple of the last one."""
 BATCH_SIZES = (1, 8, 64)
-"""Sentences in a batch: one for a single text, up to the most that a CPU decodes well at once."""
+"""Batch sizes: from a single text to the largest batch that a CPU decodes efficiently."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Draw translations instead of searching for the best; see ``sampling.sample``.
+    """Options of random sampling, which replaces the search for the best translation.
 
-    Raises InputError for settings that cannot be drawn from.
+    temperature: divisor of the logits, from 0.001 to 1000. A higher temperature makes unlikely tokens more frequent.
+    top_k: number of most probable tokens to draw from; 0 for all tokens.
+    seed: from 0 to 2**32 - 1. The same seed draws the same translations of the same texts.
+
+    Raises InputError if a value is out of range.
     """
 
     temperature: float = 1.0
@@ -42,25 +46,44 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:  # Of larger numbers jax.random.key takes the last 32 bits.
-            raise InputError(f"the seed {self.seed} cannot be drawn with. Give a number from 0 to 2**32 - 1.")
-        # Beyond these a quotient of log-probabilities may be no number in float32.
-        if not 1e-3 <= self.temperature <= 1e3 or self.top_k < 0:
-            raise InputError(
-                f"temperature {self.temperature} and top-k {self.top_k} cannot be drawn from. "
-                "Give a temperature from 0.001 to 1000, and 0 or more for the other."
-            )
+        if not 0 <= self.seed < 2**32:  # jax.random.key uses only the last 32 bits of a larger seed.
+            raise InputError(f"seed {self.seed} is out of range. Give a seed from 0 to {2**32 - 1}.")
+        # Outside this range logits / temperature may not be finite in float32.
+        if not 1e-3 <= self.temperature <= 1e3:
+            raise InputError(f"temperature {self.temperature} is out of range. Give a temperature from 0.001 to 1000.")
+        if self.top_k < 0:
+            raise InputError(f"top-k {self.top_k} is negative. Give a number of tokens, or 0 for all tokens.")
 
 
 class Hypothesis(NamedTuple):
-    """One translation as ids, [EOS] last, and the score by which the search ranked it."""
+    """One translation.
+
+    ids: token ids, [EOS] last.
+    score: the ranking score; see ``Hypotheses``.
+    """
 
     ids: tuple[int, ...]
     score: float
 
 
+class _Batch(NamedTuple):
+    """Sources that are decoded together.
+
+    indices: their indices among all sources.
+    length: length to which they are padded.
+    """
+
+    indices: list[int]
+    length: int
+
+    @property
+    def size(self) -> int:
+        """The number of rows, including those that only fill up the batch."""
+        return next((size for size in BATCH_SIZES if size >= len(self.indices)), BATCH_SIZES[-1])
+
+
 def max_target_length(source_length: int) -> int:
-    """The longest translation looked for, [EOS] included. It depends on the sentence alone, never on its batch."""
+    """Return the maximum length of a translation. Both lengths include [EOS]."""
     return 2 * source_length + 8
 
 
@@ -69,49 +92,53 @@ def search(
     params: Any,
     sources: Sequence[Sequence[int]],
     special_ids: SpecialIds,
-    beam: int,
-    length_penalty: float,
+    beam_size: int,
+    alpha: float,
     sampling: Sampling | None = None,
-    draws: Sequence[tuple[int, ...]] = (),
-    wanted: int = 1,
+    key_numbers: Sequence[tuple[int, ...]] = (),
+    n_best: int = 1,
 ) -> list[list[Hypothesis]]:
-    """Up to ``wanted`` hypotheses for each source (x1 ... xn [EOS]), best first; with ``sampling`` one drawn.
+    """Return up to ``n_best`` hypotheses per source, best first.
 
-    draws: with ``sampling``, numbers for each source, on which alone its draw depends beside the seed. wanted: a beam
-    is searched through the sooner, the fewer are.
-    Raises InputError if that takes more memory than there is.
+    sources: ids of each source, [EOS] last.
+    special_ids: ids of the special tokens of the target.
+    beam_size: number of live hypotheses per source; 1 for greedy search.
+    alpha: strength of the length penalty; 0 for none.
+    sampling: if given, one hypothesis per source is drawn instead.
+    key_numbers: with ``sampling``, a tuple of numbers per source. A draw depends on these and the seed only.
+    n_best: a smaller number lets the search stop earlier.
+
+    Raises InputError if a single batch does not fit in memory.
     """
     results: list[list[Hypothesis]] = [[] for _ in sources]
 
-    def decode(members: Sequence[int], width: int) -> None:
-        rows = _rows(members)
-        batch = np.full((rows, width), special_ids.pad, np.int32)
-        limits = np.zeros(rows, np.int32)  # 0 for rows that only fill up the batch
-        for row, member in enumerate(members):
-            batch[row, : len(sources[member])] = sources[member]
-            limits[row] = max_target_length(len(sources[member]))
-        inputs = (model, params, batch, limits, max_target_length(width), special_ids)
+    def decode(batch: _Batch) -> None:
+        inputs = _search_inputs(model, params, sources, batch, special_ids)
         if sampling is not None:
-            numbers = [draws[member] for member in members] + [draws[members[0]]] * (rows - len(members))
-            keys = jax.vmap(_key, (None, 0))(sampling.seed, jnp.asarray(numbers, jnp.uint32))
-            found = _sample(*inputs, keys, sampling.temperature, sampling.top_k)
-        elif beam == 1:
-            found = _greedy(*inputs)
+            numbers = [key_numbers[index] for index in batch.indices]
+            numbers += [numbers[0]] * (batch.size - len(numbers))
+            keys = jax.vmap(_random_key, (None, 0))(sampling.seed, jnp.asarray(numbers, jnp.uint32))
+            hypotheses = _sample(inputs, keys, sampling.temperature, sampling.top_k)
+        elif beam_size == 1:
+            hypotheses = _greedy(inputs)
         else:
-            found = _beam_search(*inputs, beam, length_penalty, wanted)
-        for member, hypotheses in zip(members, _unpadded(jax.device_get(found), special_ids.eos), strict=False):
-            results[member] = hypotheses[:wanted]
+            hypotheses = _beam_search(inputs, beam_size, alpha, n_best)
+        rows = _without_padding(jax.device_get(hypotheses), special_ids.eos)
+        for index, row in zip(batch.indices, rows, strict=False):
+            results[index] = row[:n_best]
 
-    batches = list(_batches([len(source) for source in sources]))
-    with ThreadPoolExecutor(_at_once(model, 1 if sampling else beam, batches)) as pool:
-        for _ in pool.map(lambda batch: decode(*batch), batches):
-            pass  # Raises what went wrong in a batch.
+    batches = list(_make_batches([len(source) for source in sources]))
+    with ThreadPoolExecutor(_parallel_batches(model, 1 if sampling else beam_size, batches)) as pool:
+        for _ in pool.map(decode, batches):
+            pass  # Iterating raises the exceptions of the threads.
     return results
 
 
 def max_parallel_batches() -> int:
-    """Batches decoded at the same time: on a CPU each core takes one, since the operations of a step are too small to
-    share; at most 8, since each has caches of its own. An accelerator has room for one.
+    """Return the maximum number of batches to decode in parallel.
+
+    On a CPU it is the number of cores, at most 8: the operations of one step are too small to use several cores, and
+    every batch needs its own caches. On an accelerator it is 1.
     """
     if jax.default_backend() != "cpu":
         return 1
@@ -119,60 +146,70 @@ def max_parallel_batches() -> int:
     return min(cores, 8)
 
 
-def _at_once(model: Transformer, beam: int, batches: Sequence[tuple[list[int], int]]) -> int:
-    """How many batches, the longest of which come first, are decoded together: by their largest arrays as many as the
-    memory holds, up to ``max_parallel_batches``. Raises InputError if not even one fits.
+def _parallel_batches(model: Transformer, beam_size: int, batches: Sequence[_Batch]) -> int:
+    """Return the number of batches to decode in parallel: as many as fit in memory, at most ``max_parallel_batches``.
+
+    The memory of a batch is estimated by its largest arrays.
+    batches: longest first.
+    Raises InputError if a single batch does not fit in memory.
     """
     config = model.config
+    itemsize = jnp.dtype(config.dtype).itemsize
     most, needed = max(1, min(max_parallel_batches(), len(batches))), 0
-    for number, (members, width) in enumerate(batches[:most]):
-        rows, length = _rows(members), max_target_length(width)
-        caches = 2 * config.decoder_layers * config.d_model * (beam * length + width)
-        weights = config.heads * max(width * width, beam * beam * length)
-        size = jnp.dtype(config.dtype).itemsize
-        needed += rows * (size * caches + 4 * (weights + beam * model.target_vocab_size))
+    for number, batch in enumerate(batches[:most]):
+        target_length = max_target_length(batch.length)
+        caches = 2 * config.decoder_layers * config.d_model * (beam_size * target_length + batch.length)
+        weights = config.heads * max(batch.length**2, beam_size**2 * target_length)
+        needed += batch.size * (itemsize * caches + 4 * (weights + beam_size * model.target_vocab_size))
         if number == 0:
-            subject = f"a beam of {beam} over texts of up to {width} tokens"
+            subject = f"a beam of {beam_size} over texts of up to {batch.length} tokens"
             require_memory(needed, subject, "Lower --beam, or split the texts.")
         elif not fits_memory(needed):
             return number
     return most
 
 
-def _key(seed: int, numbers: UInt32[Array, "N"]) -> Key[Array, ""]:
-    """A key of its own for each seed and numbers."""
+def _search_inputs(
+    model: Transformer, params: Any, sources: Sequence[Sequence[int]], batch: _Batch, special_ids: SpecialIds
+) -> SearchInputs:
+    """Pad the sources of a batch. The length limit of a translation depends on its own source only."""
+    source = np.full((batch.size, batch.length), special_ids.pad, np.int32)
+    length_limits = np.zeros(batch.size, np.int32)
+    for row, index in enumerate(batch.indices):
+        source[row, : len(sources[index])] = sources[index]
+        length_limits[row] = max_target_length(len(sources[index]))
+    arrays = jnp.asarray(source), jnp.asarray(length_limits)
+    return SearchInputs(model, params, *arrays, max_target_length(batch.length), special_ids)
+
+
+def _random_key(seed: int, numbers: UInt32[Array, "N"]) -> Key[Array, ""]:
+    """Return a distinct random key for each combination of seed and numbers."""
     return functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed))
 
 
-_greedy = jax.jit(greedy, static_argnums=(0, 4, 5))
-_sample = jax.jit(sample, static_argnums=(0, 4, 5, 8))
-_beam_search = jax.jit(beam_search, static_argnums=(0, 4, 5, 6))
+_greedy = jax.jit(greedy)
+_sample = jax.jit(sample, static_argnames="top_k")
+_beam_search = jax.jit(beam_search, static_argnames="beam_size")
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Sentences of similar length together, the longest first, so that the workers end at about the same time: their
-    numbers, and the width that holds them.
-    """
-    by_length = sorted(range(len(lengths)), key=lambda number: -lengths[number])
+def _make_batches(lengths: Sequence[int]) -> Iterator[_Batch]:
+    """Group sources of similar length, longest first, so that all threads finish at about the same time."""
+    by_length = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     for start in range(0, len(by_length), BATCH_SIZES[-1]):
-        members = by_length[start : start + BATCH_SIZES[-1]]
-        yield members, _width(lengths[members[0]])
+        indices = by_length[start : start + BATCH_SIZES[-1]]
+        yield _Batch(indices, _padded_length(lengths[indices[0]]))
 
 
-def _width(length: int) -> int:
-    longest = LENGTH_BUCKETS[-1]
-    return next((width for width in LENGTH_BUCKETS if width >= length), -(-length // longest) * longest)
+def _padded_length(length: int) -> int:
+    largest = LENGTH_BUCKETS[-1]
+    return next((bucket for bucket in LENGTH_BUCKETS if bucket >= length), -(-length // largest) * largest)
 
 
-def _rows(members: Sequence[int]) -> int:
-    return next((rows for rows in BATCH_SIZES if rows >= len(members)), BATCH_SIZES[-1])
-
-
-def _unpadded(found: Hypotheses, end: int) -> Iterator[list[Hypothesis]]:
-    """Rows of a batch as lists: without padding, and without places of the beam that stayed empty."""
-    for tokens, scores in zip(found.tokens, found.score, strict=True):
+def _without_padding(hypotheses: Hypotheses, eos_id: int) -> Iterator[list[Hypothesis]]:
+    """Yield the hypotheses of each row without padding and without empty places of the beam."""
+    for tokens, scores in zip(hypotheses.tokens, hypotheses.scores, strict=True):
         yield [
-            Hypothesis(tuple(ids[: ids.tolist().index(end) + 1].tolist()), float(score))
+            Hypothesis(tuple(ids[: ids.tolist().index(eos_id) + 1].tolist()), float(score))
             for ids, score in zip(tokens, scores, strict=True)
-            if np.isfinite(score) and end in ids
+            if np.isfinite(score) and eos_id in ids
         ]

@@ -14,16 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from transformer_jax.attention.capture import capture
+from transformer_jax.attention.capture import capture_attention
 from transformer_jax.attention.weights import Attention
 from transformer_jax.config import Config, load_config
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers
 from transformer_jax.decoding.long_text import split_text
-from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.search import Hypothesis, Sampling, search
+from transformer_jax.decoding.search_inputs import SpecialIds
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.runtime.memory import GIB, device_memory
+from transformer_jax.runtime.memory import require_memory
 from transformer_jax.storage import checkpoints
 from transformer_jax.storage.untrusted import require_contained
 
@@ -165,14 +165,16 @@ class Translator:
             sources, targets = self.tokenizers
             [source_ids], [target_ids] = sources.encode([source]), targets.encode([translation])
             source_ids, target_ids = [*source_ids, sources.eos_id], [*target_ids, targets.eos_id]
-            return capture(self.model, self.params, self.tokenizers, source, translation, source_ids, target_ids)
+            return capture_attention(
+                self.model, self.params, self.tokenizers, source, translation, source_ids, target_ids
+            )
         if not translation.has_attention:
             raise InputError(
                 "a text without letters or translated in parts has no attention map. Give it sentence by sentence."
             )
         ids = translation.source_ids, translation.target_ids
         # The text that those ids are of: of one with blanks around it, or of another ``source``, they are not.
-        return capture(self.model, self.params, self.tokenizers, translation.source, translation.text, *ids)
+        return capture_attention(self.model, self.params, self.tokenizers, translation.source, translation.text, *ids)
 
     def _parts(self, text: str, length: int, number: int) -> list[str]:
         most = self.config.data.max_length - 1
@@ -219,12 +221,8 @@ class Translator:
                     f"{folder}: parameter {name} has shape {saved.get(name)}, but config and tokenizers need "
                     f"{needed.get(name)}. Copy the whole run folder again."
                 )
-        size, there = 4 * sum(math.prod(shape) for shape in needed.values()), device_memory()
-        if there is not None and size > there:
-            raise InputError(
-                f"{folder}: the parameters take {size / GIB:.1f} GiB, and {there / GIB:.1f} GiB are free. "
-                "Use a machine with more memory, or a smaller model."
-            )
+        size = 4 * sum(math.prod(shape) for shape in needed.values())
+        require_memory(size, f"the parameters of {folder}", "Use a machine with more memory or a smaller model.")
 
 
 def _joined(source: str, groups: list[list[Translation]]) -> list[Translation]:
