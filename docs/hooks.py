@@ -1,4 +1,4 @@
-"""What the site shows otherwise than GitHub, where the repository is around each page."""
+"""MkDocs hooks for the differences between the site and GitHub, where the repository surrounds each page."""
 
 from __future__ import annotations
 
@@ -11,37 +11,43 @@ from typing import Any
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
-PAGES = {ROOT / "CONTRIBUTING.md": "contributing.md", ROOT / "CHANGELOG.md": "changelog.md"}
+ROOT_PAGES = {ROOT / "CONTRIBUTING.md": "contributing.md", ROOT / "CHANGELOG.md": "changelog.md"}
 FONT = "STIXTwoMath-Regular.ttf"
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages that stand at the root of the repository, and a font for formulas."""
+    """Add the pages of the repository's root and a font for formulas."""
     spec: Any = find_spec("ziamath")
-    added = {**PAGES, Path(spec.origin).parent / "fonts" / FONT: FONT}
-    for path, name in added.items():
+    sources = {**ROOT_PAGES, Path(spec.origin).parent / "fonts" / FONT: FONT}
+    for path, name in sources.items():
         files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Lead links to where the site has the page; a file that is no page is named without a link."""
+    """Adapt relative links to the site.
+
+    A link to a page of the site keeps its target. A link to any other file leads to the repository at ``repo_url`` of
+    mkdocs.yml. Without that setting only its text remains.
+    """
     docs = Path(config.docs_dir)
 
-    def link(found: re.Match[str]) -> str:
-        text, target, anchor = found[1], found[2], found[3] or ""
+    def site_link(match: re.Match[str]) -> str:
+        text, target, anchor = match[1], match[2], match[3] or ""
         path = Path(page.file.abs_src_path).parent.joinpath(target).resolve()
         if "://" in target or not path.exists():
-            return found[0]
-        if path in PAGES or path.is_relative_to(docs):
-            place = PAGES.get(path) or path.relative_to(docs).as_posix()
-            return f"[{text}]({os.path.relpath(place, os.path.dirname(page.file.src_uri) or '.')}{anchor})"
+            return match[0]
+        if path in ROOT_PAGES or path.is_relative_to(docs):
+            page_path = ROOT_PAGES.get(path) or path.relative_to(docs).as_posix()
+            return f"[{text}]({os.path.relpath(page_path, os.path.dirname(page.file.src_uri) or '.')}{anchor})"
+        if config.repo_url:
+            return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{path.relative_to(ROOT).as_posix()}{anchor})"
         return text
 
-    return LINK.sub(link, markdown)
+    return LINK.sub(site_link, markdown)
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """Sources are what the pages of the paper's parts are about: show them unfolded."""
+    """Show source code unfolded, because the pages on the paper are about it."""
     return html.replace('<details class="mkdocstrings-source">', '<details class="mkdocstrings-source" open>')

@@ -1,4 +1,4 @@
-"""The pages of docs/ hold: what they name exists, their commands can be given, their examples are read."""
+"""The pages of docs/ are correct: named things exist, commands can be parsed and examples can be read."""
 
 import importlib.util
 import os
@@ -22,31 +22,31 @@ from transformer_jax.data.sources import open_pairs
 
 DOCS = ROOT / "docs"
 TEXTS = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
-NAMED = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md")} | TEXTS
-FOLDERS = ("transformer_jax", "configs", "tests", "docs", "benchmarks", "fuzz")
+ALL_TEXTS = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md")} | TEXTS
+DIRECTORIES = ("transformer_jax", "configs", "tests", "docs", "benchmarks", "fuzz")
 
 
-def given(script, texts):
-    """The commands of all documents, once each."""
+def unique_commands(script, texts):
+    """Return the commands of all documents, without duplicates."""
     return sorted({tuple(arguments) for text in texts.values() for arguments in documented_commands(script, text)})
 
 
-def test_every_identifier_whose_source_is_shown_exists():
+def test_every_identifier_with_shown_source_exists():
     names = re.findall(r"^::: (\S+)$", "\n".join(TEXTS.values()), re.MULTILINE)
     assert len(names) > 20
     for name in names:
         assert pkgutil.resolve_name(name)
 
 
-def test_every_setting_that_is_named_exists():
-    named = set(re.findall(r"--([a-z]+)\.([a-z][a-z-]*[a-z])", "\n".join(NAMED.values())))
+def test_every_named_option_exists():
+    named = set(re.findall(r"--([a-z]+)\.([a-z][a-z-]*[a-z])", "\n".join(ALL_TEXTS.values())))
     assert len(named) > 20
     missing = [pair for pair in named if not hasattr(getattr(Config(), pair[0], None), pair[1].replace("-", "_"))]
     assert not missing
 
 
-@pytest.mark.parametrize("arguments", given("train.py", TEXTS), ids=" ".join)
-def test_a_training_command_can_be_given(arguments, monkeypatch, tmp_path):
+@pytest.mark.parametrize("arguments", unique_commands("train.py", TEXTS), ids=" ".join)
+def test_training_command_can_be_parsed(arguments, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     if "--training.init" in arguments:
         make_run(tmp_path / arguments[arguments.index("--training.init") + 1])
@@ -55,13 +55,13 @@ def test_a_training_command_can_be_given(arguments, monkeypatch, tmp_path):
         parse_train(list(arguments))
 
 
-@pytest.mark.parametrize("arguments", given("translate.py", TEXTS), ids=" ".join)
-def test_a_translating_command_can_be_given(arguments):
+@pytest.mark.parametrize("arguments", unique_commands("translate.py", TEXTS), ids=" ".join)
+def test_translating_command_can_be_parsed(arguments):
     parse_arguments(TranslateCommand(), list(arguments), "python translate.py")
 
 
-@pytest.mark.parametrize("arguments", given("-m", NAMED), ids=" ".join)
-def test_a_module_s_command_can_be_given(arguments):
+@pytest.mark.parametrize("arguments", unique_commands("-m", ALL_TEXTS), ids=" ".join)
+def test_module_command_can_be_parsed(arguments):
     module, *rest = arguments
     assert importlib.util.find_spec(module)
     if module == "transformer_jax" and rest[0] in COMMANDS:
@@ -75,17 +75,26 @@ def test_a_module_s_command_can_be_given(arguments):
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(DOCS).as_posix())
-def test_links_lead_to_files_and_files_that_are_named_exist(path):
+def test_linked_and_named_files_exist(path):
     text = FENCED.sub("", TEXTS[path])
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     words = [word.strip("(),;") for code in re.findall(r"`([^`\n]+)`", text) for word in code.split()]
-    named = [word for word in words if word.split("/")[0] in FOLDERS and "/" in word]
+    named = [word for word in words if word.split("/")[0] in DIRECTORIES and "/" in word]
     missing = [link for link in links if not (path.parent / link).exists()]
     missing += [word for word in named if not (ROOT / word).exists()]
     assert not missing
 
 
-def test_the_data_of_every_kind_of_locator_is_made_and_read(tmp_path, monkeypatch):
+def test_no_file_has_a_placeholder_for_the_repository():
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is not a git checkout")
+    placeholder = b"<" + b"repository"
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    paths = [ROOT / name for name in listing.split("\0") if name]
+    assert not [path for path in paths if path.is_file() and placeholder in path.read_bytes()]
+
+
+def test_example_of_every_locator_is_made_and_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     page = TEXTS[DOCS / "data.md"]
