@@ -1,7 +1,9 @@
-"""The notebooks run from top to bottom on a CPU, and what is kept of a run is small and whole."""
+"""The notebook runs from top to bottom on a CPU, and its recorded outputs are small and complete."""
 
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,48 +13,49 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
 TOUR = ROOT / "notebooks" / "transformer_tour.ipynb"
-FEW = "STEPS = 20"
-TESTS_ONLY = ("XLA_FLAGS", "MPLBACKEND")
-"""Eight pretended devices, and pictures that nobody sees."""
-BADGE = re.compile(r"\[!\[Open in Colab\]\(\S+\)\]\((\S+)\)")
+FEW_STEPS = "STEPS = 20"
+TEST_VARIABLES = ("XLA_FLAGS", "MPLBACKEND")
+"""Variables of the tests alone: simulated devices and pictures without a window."""
 
 
 def read(notebook):
     return nbformat.read(notebook, as_version=nbformat.current_nbformat)
 
 
-def execute(content, folder):
-    """Run all cells in the folder, as if the package were installed; raises the error of a cell."""
-    environment = {name: value for name, value in os.environ.items() if name not in TESTS_ONLY}
-    client = NotebookClient(content, timeout=360, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+def execute(content, directory):
+    """Run all cells in the directory, as if the package were installed. Raises the error of a cell."""
+    environment = {name: value for name, value in os.environ.items() if name not in TEST_VARIABLES}
+    resources = {"metadata": {"path": str(directory)}}
+    client = NotebookClient(content, timeout=360, kernel_name="python3", resources=resources)
     client.execute(env={**environment, "PYTHONPATH": str(ROOT)})
 
 
 def outputs(content, kind):
-    return [one for cell in content.cells for one in cell.get("outputs", []) if one.output_type == kind]
+    return [output for cell in content.cells for output in cell.get("outputs", []) if output.output_type == kind]
 
 
 def printed(content):
-    return "".join(one.text for one in outputs(content, "stream"))
+    return "".join(output.text for output in outputs(content, "stream"))
 
 
 def pictures(content):
-    return sum("image/png" in one.data for one in outputs(content, "display_data") + outputs(content, "execute_result"))
+    displayed = outputs(content, "display_data") + outputs(content, "execute_result")
+    return sum("image/png" in output.data for output in displayed)
 
 
 def test_every_cell_runs(tmp_path):
     content = read(TOUR)
-    kept = pictures(content)
+    recorded = pictures(content)
     [steps] = [cell for cell in content.cells if cell.source.startswith("STEPS =")]
-    steps.source = FEW
+    steps.source = FEW_STEPS
     execute(content, tmp_path)
     assert (tmp_path / "runs" / "tour" / "results.json").is_file()
-    assert pictures(content) == kept
-    assert not [one for one in outputs(content, "stream") if one.name == "stderr"]
+    assert pictures(content) == recorded
+    assert not [output for output in outputs(content, "stream") if output.name == "stderr"]
 
 
 @pytest.mark.slow
-def test_as_it_stands_it_learns_to_translate_in_six_minutes(tmp_path):
+def test_unchanged_it_learns_to_translate_in_six_minutes(tmp_path):
     content = read(TOUR)
     began = time.monotonic()
     execute(content, tmp_path)
@@ -60,7 +63,7 @@ def test_as_it_stands_it_learns_to_translate_in_six_minutes(tmp_path):
     assert "Wo ist der alte Bahnhof?" in printed(content)
 
 
-def test_the_outputs_kept_are_of_one_whole_run_and_small():
+def test_recorded_outputs_are_of_one_complete_run_and_small():
     content = read(TOUR)
     code = [cell for cell in content.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
@@ -70,14 +73,27 @@ def test_the_outputs_kept_are_of_one_whole_run_and_small():
     assert not re.search(r"/(home|tmp|root|Users)/", printed(content))
 
 
-def test_every_file_named_exists():
+def test_every_named_file_exists():
     text = "\n".join(cell.source for cell in read(TOUR).cells if cell.cell_type == "markdown")
-    named = re.findall(r"`((?:transformer_jax|configs|docs)/[\w/.]+|README\.md)`", text)
-    assert len(named) > 12
-    assert not [name for name in named if not (ROOT / name).exists()]
+    names = re.findall(r"`((?:transformer_jax|configs|docs)/[\w/.]+|README\.md)`", text)
+    assert len(names) > 12
+    assert not [name for name in names if not (ROOT / name).exists()]
 
 
-def test_the_badges_open_the_notebook():
-    addresses = {BADGE.search(text)[1] for text in (read(TOUR).cells[0].source, (ROOT / "README.md").read_text())}
-    [address] = addresses
-    assert address.endswith(f"/blob/main/{TOUR.relative_to(ROOT)}")
+def set_up(content, directory):
+    """Run the first code cell where the package is not installed. Shell commands in it become comments."""
+    source = re.sub(r"^( *)([!%])", r"\1pass  # \2", content.cells[1].source, flags=re.MULTILINE)
+    command = [sys.executable, "-S", "-c", source]
+    return subprocess.run(command, cwd=directory, env={}, capture_output=True, text=True)
+
+
+def test_notebook_has_the_address_of_mkdocs_yml():
+    [address] = re.findall(r'^repo_url: "(.*)"$', (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert f'REPOSITORY = "{address}"  # repo_url of mkdocs.yml\n' in read(TOUR).cells[1].source
+
+
+def test_notebook_alone_says_how_to_get_the_code(tmp_path):
+    result = set_up(read(TOUR), tmp_path)
+    assert "FileNotFoundError: Upload the checkout as the directory repository, or clone your own copy" in result.stderr
+    (tmp_path / "repository/transformer_jax").mkdir(parents=True)
+    assert set_up(read(TOUR), tmp_path).returncode == 0
