@@ -220,10 +220,13 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """The device mesh. The product of its sizes must be the number of devices; one size may be -1 (all that remain)."""
+    """The device mesh. The product of its sizes must be the number of devices.
+
+    One of the sizes may be -1, which uses all remaining devices.
+    """
 
     data: int = -1
-    """Number of model replicas. Each processes a part of the batch."""
+    """Number of model replicas, each with its own part of the batch. -1 uses all remaining devices."""
     fsdp: int = 1
     """Number of devices over which parameters, optimizer state and batch are divided."""
     tensor: int = 1
@@ -232,12 +235,12 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """The search for translations."""
+    """Defaults of beam search, which translation can override."""
 
     beam: int = 4
     """Beam size: the number of hypotheses per sentence. 1 is greedy search."""
     length_penalty: float = 0.6
-    """Exponent alpha: scores are divided by ((5 + length) / 6) ** alpha (Wu et al. 2016, equation 14)."""
+    """Length penalty alpha: scores are divided by ((5 + length) / 6) ** alpha (Wu et al. 2016, equation 14)."""
 
     def __post_init__(self) -> None:
         _require_at_least(self, "decoding", 1, "beam")
@@ -325,7 +328,7 @@ def _require_types(section_class: type, values: dict[str, Any]) -> None:
 def _require_at_least(config: Any, section: str, minimum: int, *names: str) -> None:
     for name in names:
         if not minimum <= getattr(config, name) < math.inf:
-            raise _out_of_range(config, section, name, f"a finite number of at least {minimum}")
+            raise _out_of_range(config, section, name, f"a number of at least {minimum}")
 
 
 def _require_positive(config: Any, section: str, *names: str) -> None:
