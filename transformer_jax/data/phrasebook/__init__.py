@@ -1,4 +1,4 @@
-"""The embedded corpus: English and German everyday sentences, generated from a lexicon and sentence frames."""
+"""The embedded corpus: everyday sentences in English and German, generated from a lexicon and sentence frames."""
 
 from transformer_jax.data.phrasebook.generator import generate
 

@@ -1,30 +1,31 @@
-"""Sentence frames: the notation of ``frames.tsv``, and how a frame is filled and written out in both languages.
+"""Sentence frames: the notation of ``frames.tsv``, and the code that writes a filled frame in both languages.
 
-A frame is one line: topic, English, German. Braces are slots, angle brackets are verbs that agree with the subject:
+Each line of the file is a frame: topic, English, German. Braces mark slots. Angle brackets mark verbs that agree with
+the subject:
 
     Where is {the adj place}?          Wo ist {der adj place}?
     {who} <need> {a wanted thing}.     {who} <brauchen> {einen wanted thing}.
 
-The last word in a slot names what fills it; both sides name the same slot the same way. A digit sets a second one
-apart ({room} and {room2}), ``.form`` picks a form.
+The last word in a slot names the words that can fill it. Both languages use the same name for the same slot. A digit
+distinguishes a second slot of the same name ({room} and {room2}), and ``.form`` selects a form of the word.
 
-- A noun class (place, garment, ...), or a noun itself, with _ for spaces (town_hall): ``{the adj place}``; with -s in
-  the plural (``{adj garments}``). ``adj`` adds an adjective that fits the noun, ``wanted`` one that people ask
-  for (cheap, not dirty), ``=next`` that very adjective. The determiner is the, a, no, this, your, our, ``my`` (any
-  possessor) or ``his`` (the subject is the possessor). German writes determiner and case together, as a masculine noun
-  would: der, den, dem, des; ein, einen, einem; mein, meinen; and nom, acc, dat without determiner. ``rel-der``,
-  ``rel-den``, ``rel-dem`` give the relative pronoun alone.
-- ``obj`` is a noun that suits the frame's verb; German writes it with the English determiner, and the verb gives
-  preposition and case (``{the adj obj}``). ``{not the obj}`` adds nicht where it belongs.
-- A kind of verb (act, busy for the acts that take a while, vi, ...). English forms: inf, ing, past, part; none for the
-  present. German forms: none for the finite verb without its prefix, pre for the prefix, end for both as one word, inf,
-  part, aux, zu, wir (with Sie).
-- ``who``: any subject; ``someone``: one person, no pronoun; ``one``: one person, pronoun or not; ``other``: any but I
-  and we. ``{who.he}``, German ``{who.er}``, is the pronoun that takes it up again; ``him`` a pronoun as object, German
-  ``{him.acc}``, ``{him.dat}``; German ``{sich}``, ``{sich.dat}`` the subject's reflexive. ``{act2}`` and ``<be2>``
-  agree with the second subject.
-- ``adj`` alone fits the frame's first noun; form ``er`` is the comparative, and the noun it is compared with has the
-  quality too.
+- A noun class (place, garment, ...) or a single noun, with _ for spaces (town_hall): ``{the adj place}``. A final -s
+  makes it plural (``{adj garments}``). ``adj`` adds an adjective that fits the noun. ``wanted`` adds one that people
+  ask for (cheap, not dirty). ``=next`` adds the adjective "next" itself. The determiner is the, a, no, this, your, our,
+  ``my`` (any possessor) or ``his`` (the subject is the possessor). A German determiner also gives the case, in its
+  masculine form: der, den, dem, des; ein, einen, einem; mein, meinen. Without a determiner, nom, acc and dat give the
+  case. ``rel-der``, ``rel-den`` and ``rel-dem`` produce only the relative pronoun.
+- ``obj``: a noun that fits the verb of the frame. German uses the English determiner, and the verb determines the
+  preposition and the case (``{the adj obj}``). ``{not the obj}`` adds nicht in the right place.
+- A kind of verb (act; busy, for acts that take a while; vi; ...). English forms are inf, ing, past and part; without a
+  form it is the present tense. German forms are inf, part, aux, zu, wir (with Sie), pre (the prefix) and end (prefix
+  and finite verb in one word); without a form it is the finite verb without its prefix.
+- A subject: ``who`` is any subject, ``someone`` one person but not a pronoun, ``one`` one person or a pronoun for one,
+  ``other`` any subject except I and we. ``{who.he}``, in German ``{who.er}``, is the pronoun that refers back to it.
+  ``him`` is an object pronoun, in German ``{him.acc}`` or ``{him.dat}``. German ``{sich}`` and ``{sich.dat}`` are the
+  subject's reflexive pronoun. ``{act2}`` and ``<be2>`` agree with the second subject.
+- ``adj`` alone: an adjective that fits the first noun of the frame. Its form ``er`` is the comparative, and the
+  adjective then also fits the second noun.
 - A class of ``phrases.tsv`` (city, day, ...) or of numbers (number, ordinal, clock, price, ...).
 """
 
@@ -39,14 +40,14 @@ from transformer_jax.data.phrasebook import grammar, lexicon
 from transformer_jax.data.phrasebook.lexicon import Adjective, Noun, Phrase, Verb
 from transformer_jax.data.phrasebook.subjects import Possessive, Pronoun, Subject
 
-Word = Noun | Verb | Adjective | Phrase | Subject | Pronoun | Possessive
-Filling = dict[str, Word]
+FrameWord = Noun | Verb | Adjective | Phrase | Subject | Pronoun | Possessive
+Filling = dict[str, FrameWord]
 Piece = Callable[[Filling], str]
 
 PERSONS = ("ich", "er", "wir")
-SUBJECTS = ("who", "someone", "one", "other")
-"""The slots for a subject."""
-TOKEN = re.compile(r"\{([^}]*)\}|<([^>]*)>")
+SUBJECT_SLOTS = ("who", "someone", "one", "other")
+"""Names of the slots for a subject."""
+SLOT_OR_VERB = re.compile(r"\{([^}]*)\}|<([^>]*)>")
 CASES = {"nom": grammar.NOMINATIVE, "acc": grammar.ACCUSATIVE, "dat": grammar.DATIVE, "gen": grammar.GENITIVE}
 GERMAN_DETERMINERS = {
     **{form: ("der", case) for case, form in enumerate(("der", "den", "dem", "des"))},
@@ -67,75 +68,75 @@ ENGLISH_TO_GERMAN = {"the": "der", "a": "ein", "no": "kein", "this": "dieser", "
 
 @dataclass(frozen=True)
 class Slot:
-    """One pair of braces, taken apart."""
+    """A parsed slot."""
 
     determiner: str
     adjective: str
-    """"adj", "wanted", "=" and the English of one adjective, or empty."""
+    """"adj", "wanted", "=" followed by an English adjective, or empty."""
     negated: bool
     base: str
-    """Noun class, verb kind, phrase class or special word."""
+    """A noun class, verb kind, phrase class or one of the special names."""
     digit: str
     form: str
     plural: bool
     name: str
-    """The key of what fills it: base and digit."""
+    """Base and digit: the key of the slot's word in a filling."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One sentence pattern in both languages."""
+    """A sentence pattern in both languages."""
 
     topic: str
     english: str
     german: str
     slots: tuple[Slot, ...]
-    """Those of the English side, in order of appearance."""
+    """The slots of the English side, in order."""
     english_pieces: tuple[str | Piece, ...]
     german_pieces: tuple[str | Piece, ...]
 
 
 def parse_slot(text: str) -> Slot:
-    """Take the inside of a pair of braces apart. Raises KeyError if its last word names nothing."""
+    """Parse the text inside a pair of braces. Raises KeyError if its last word is not a known name."""
     *words, last = text.split()
     last, _, form = last.partition(".")
     digit = last[-1] if last[-1].isdigit() else ""
     base = last.removesuffix(digit)
-    words_by_class = lexicon.load()
-    known = {*SUBJECTS, "him", "sich", "adj", "obj", *words_by_class.verbs, *words_by_class.phrases}
+    words_by_class = lexicon.load_lexicon()
+    known = {*SUBJECT_SLOTS, "him", "sich", "adj", "obj", *words_by_class.verbs, *words_by_class.phrases}
     plural = base not in known and base not in words_by_class.nouns
     base = base.removesuffix("s") if plural else base
     if base not in known and base not in words_by_class.nouns:
-        raise KeyError(f"{{{text}}}: no class of words is called {base}.")
+        raise KeyError(f"{{{text}}}: {base} is not a known class of words.")
     adjective = next((word for word in words if word in ("adj", "wanted") or word.startswith("=")), "")
     determiner = next((word for word in words if word not in ("not", adjective)), "")
     return Slot(determiner, adjective, "not" in words, base, digit, form, plural, base + digit)
 
 
-def _agreement(filling: Filling, digit: str) -> str:
-    for name in SUBJECTS:
+def _subject_person(filling: Filling, digit: str) -> str:
+    for name in SUBJECT_SLOTS:
         subject = filling.get(name + digit)
         if isinstance(subject, Subject):
             return subject.person
-    raise KeyError("A verb that agrees needs a subject such as {who} with the same digit.")
+    raise KeyError("a finite verb needs a subject such as {who} with the same digit")
 
 
 def _subject(filling: Filling) -> Subject:
-    subject = next(filling[name] for name in SUBJECTS if name in filling)
+    subject = next(filling[name] for name in SUBJECT_SLOTS if name in filling)
     assert isinstance(subject, Subject)
     return subject
 
 
 @cache
-def _adjective_called(english: str) -> Adjective:
-    return next(adjective for adjective in lexicon.load().adjectives if adjective.english == english)
+def _adjective_by_name(english: str) -> Adjective:
+    return next(adjective for adjective in lexicon.load_lexicon().adjectives if adjective.english == english)
 
 
 def _adjective(slot: Slot, filling: Filling) -> Adjective | None:
     if not slot.adjective:
         return None
     if slot.adjective.startswith("="):
-        return _adjective_called(slot.adjective[1:])
+        return _adjective_by_name(slot.adjective[1:])
     adjective = filling["adj of " + slot.name]
     assert isinstance(adjective, Adjective)
     return adjective
@@ -160,13 +161,13 @@ def _english_noun(slot: Slot, noun: Noun, filling: Filling) -> str:
 
 @cache
 def german_phrase(word: str, adjective: Adjective | None, noun: Noun, case: int, plural: bool) -> str:
-    """Decline determiner, adjective and noun together; a definite article is marked with ~ for contraction."""
+    """Return determiner, adjective and noun, declined together. A ~ marks a definite article for contraction."""
     gender = "p" if plural else noun.gender
-    parts = [("~" if word == "der" else "") + grammar.determiner(word, gender, case)] if word else []
+    phrase = [("~" if word == "der" else "") + grammar.determiner(word, gender, case)] if word else []
     if adjective:
-        parts.append(adjective.stem + grammar.adjective_ending(word, gender, case))
-    parts.append(noun.german_form(case, plural))
-    return " ".join(parts)
+        phrase.append(adjective.stem + grammar.adjective_ending(word, gender, case))
+    phrase.append(noun.german_form(case, plural))
+    return " ".join(phrase)
 
 
 def _german_noun(slot: Slot, noun: Noun, filling: Filling) -> str:
@@ -197,12 +198,12 @@ def _verb_of(slot: Slot, filling: Filling) -> Verb:
     for name, word in filling.items():
         if isinstance(word, Verb) and name.endswith(slot.digit) and name[-1].isdigit() == bool(slot.digit):
             return word
-    raise KeyError(f"{{{slot.name}}} needs a verb slot with the same digit.")
+    raise KeyError(f"{{{slot.name}}} needs a verb slot with the same digit")
 
 
 def _english_verb(slot: Slot, verb: Verb, filling: Filling) -> str:
     if slot.form == "":
-        return grammar.english_present(verb.english, _agreement(filling, slot.digit))
+        return grammar.english_present(verb.english, _subject_person(filling, slot.digit))
     if slot.form == "ing":
         return grammar.english_ing(verb.english)
     return {"inf": verb.english, "past": verb.past, "part": verb.participle}[slot.form]
@@ -219,10 +220,10 @@ def _german_verb(slot: Slot, verb: Verb, filling: Filling) -> str:
         return verb.prefix
     if slot.form == "wir":
         return verb.german
-    person = _agreement(filling, slot.digit)
+    person = _subject_person(filling, slot.digit)
     if slot.form == "aux":
         return grammar.german_present(verb.auxiliary, person)
-    # The er-form of a separable verb is listed with its prefix: "schläft ein".
+    # The lexicon lists the er-form of a separable verb with its prefix: "schläft ein".
     finite = grammar.german_present(verb.german, person, verb.er.partition(" ")[0])
     return verb.prefix + finite if slot.form == "end" else finite
 
@@ -266,18 +267,18 @@ def _slot_piece(slot: Slot, language: str) -> Piece:
 def _verb_piece(verb: str, language: str) -> Piece:
     digit = verb[-1] if verb[-1].isdigit() else ""
     infinitive = verb.removesuffix(digit)
-    er = lexicon.load().er_forms.get(infinitive, "").partition(" ")[0]
+    er = lexicon.load_lexicon().er_forms.get(infinitive, "").partition(" ")[0]
     if language == "english":
         forms = {person: grammar.english_present(infinitive, person) for person in PERSONS}
     else:
         forms = {person: grammar.german_present(infinitive, person, er) for person in PERSONS}
-    return lambda filling: forms[_agreement(filling, digit)]
+    return lambda filling: forms[_subject_person(filling, digit)]
 
 
-def _compile(template: str, language: str) -> tuple[str | Piece, ...]:
+def _compile_template(template: str, language: str) -> tuple[str | Piece, ...]:
     pieces: list[str | Piece] = []
     position = 0
-    for match in TOKEN.finditer(template):
+    for match in SLOT_OR_VERB.finditer(template):
         pieces.append(template[position : match.start()])
         position = match.end()
         braces, verb = match.groups()
@@ -286,36 +287,38 @@ def _compile(template: str, language: str) -> tuple[str | Piece, ...]:
     return tuple(piece for piece in pieces if piece != "")
 
 
-def parse(topic: str, english: str, german: str) -> Frame:
-    """Read one line of ``frames.tsv``."""
-    slots = tuple(parse_slot(match.group(1)) for match in TOKEN.finditer(english) if match.group(1) is not None)
-    return Frame(topic, english, german, slots, _compile(english, "english"), _compile(german, "german"))
+def parse_frame(topic: str, english: str, german: str) -> Frame:
+    """Parse the columns of one line of ``frames.tsv``."""
+    slots = tuple(parse_slot(match.group(1)) for match in SLOT_OR_VERB.finditer(english) if match.group(1) is not None)
+    return Frame(
+        topic, english, german, slots, _compile_template(english, "english"), _compile_template(german, "german")
+    )
 
 
 @cache
-def load() -> tuple[Frame, ...]:
-    """Read all frames."""
-    return tuple(parse(row["topic"], row["english"], row["german"]) for row in lexicon.rows("frames.tsv"))
+def load_frames() -> tuple[Frame, ...]:
+    """Read all frames. Later calls return the same tuple."""
+    return tuple(parse_frame(row["topic"], row["english"], row["german"]) for row in lexicon.read_table("frames.tsv"))
 
 
-def _written(pieces: tuple[str | Piece, ...], filling: Filling) -> str:
+def _write_pieces(pieces: tuple[str | Piece, ...], filling: Filling) -> str:
     return "".join([piece if isinstance(piece, str) else piece(filling) for piece in pieces])
 
 
-CONTRACTED = re.compile("(?i:" + "|".join(rf"\b{pair.replace(' ', ' ~')}\b" for pair in grammar.CONTRACTIONS) + ")")
+CONTRACTION = re.compile("(?i:" + "|".join(rf"\b{pair.replace(' ', ' ~')}\b" for pair in grammar.CONTRACTIONS) + ")")
 
 
-def _contraction(match: re.Match[str]) -> str:
+def _contract(match: re.Match[str]) -> str:
     pair = match.group().replace("~", "")
-    whole = grammar.CONTRACTIONS[pair[0].lower() + pair[1:]]
-    return pair[0] + whole[1:]
+    contraction = grammar.CONTRACTIONS[pair[0].lower() + pair[1:]]
+    return pair[0] + contraction[1:]
 
 
-def render(frame: Frame, filling: Filling) -> tuple[str, str]:
-    """Write a filled frame out in English and in German."""
-    english, german = _written(frame.english_pieces, filling), _written(frame.german_pieces, filling)
+def render_frame(frame: Frame, filling: Filling) -> tuple[str, str]:
+    """Return the English and the German sentence of a filled frame."""
+    english, german = _write_pieces(frame.english_pieces, filling), _write_pieces(frame.german_pieces, filling)
     if "~" in german:
-        german = CONTRACTED.sub(_contraction, german).replace("~", "")
-    # A verb without separable prefix leaves a gap.
+        german = CONTRACTION.sub(_contract, german).replace("~", "")
+    # The prefix slot of a verb without a separable prefix leaves an extra space.
     german = german.replace("  ", " ").replace(" .", ".").replace(" ?", "?").replace(" !", "!").replace(" ,", ",")
     return english[0].upper() + english[1:], german[0].upper() + german[1:]

@@ -1,4 +1,4 @@
-"""The corpus: every frame filled many times at random; the test gets combinations of words not seen in training."""
+"""The corpus: every frame is filled many times at random. Validation and test use unseen combinations of words."""
 
 from __future__ import annotations
 
@@ -21,83 +21,87 @@ from transformer_jax.data.phrasebook.subjects import (
     named_subjects,
 )
 
-Pairs = list[tuple[str, str]]
+SentencePairs = list[tuple[str, str]]
 Item = TypeVar("Item")
 
-DRAWS = 92
-"""Sentences drawn from a frame for each of its slots."""
-HELD_OUT = 60
-"""One combination of words in this many goes to validation, another to the test."""
-LEAST_COUNT = 10
-"""Every token of a validation or test sentence occurs at least this often in training."""
-LARGEST = 1000
-"""Sentences in validation and in the test, at most."""
+DRAWS_PER_SLOT = 92
+"""Number of sentences drawn from a frame per slot."""
+HELD_OUT_INTERVAL = 60
+"""One in this many combinations of words goes to validation, and one to the test set."""
+MIN_TRAINING_COUNT = 10
+"""Minimum number of training occurrences of every word in a validation or test sentence."""
+MAX_HELD_OUT_PAIRS = 1000
+"""Maximum number of sentence pairs in validation and in the test set."""
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One pair, and what it was made of."""
+    """A sentence pair, with the frame and the words that it consists of."""
 
     frame: Frame
     combination: tuple[str, ...]
-    """The words that fill the frame, in alphabetical order; pronouns and possessives do not count."""
+    """The words that fill the frame, sorted, without pronouns and possessives."""
     english: str
     german: str
 
 
 def _choice(random: Random, items: Sequence[Item]) -> Item:
-    # Several times as fast as Random.choice, and as even for lists as short as these.
+    # Several times faster than Random.choice, and as uniform for such short lists.
     return items[int(random.random() * len(items))]
 
 
 @cache
-def _describing(noun: Noun, kind: str) -> list[Adjective]:
-    """Return what an adjective slot, "adj" or "wanted", may hold before a noun."""
-    return [word for word in lexicon.load().fitting[noun] if word.asked_for or kind == "adj"]
+def _describing_adjectives(noun: Noun, kind: str) -> list[Adjective]:
+    """Return the adjectives that an adjective slot, "adj" or "wanted", can place before a noun."""
+    return [word for word in lexicon.load_lexicon().fitting_adjectives[noun] if word.asked_for or kind == "adj"]
 
 
 @cache
-def _graded(noun: Noun, rivals: str) -> list[Adjective]:
-    """Return the adjectives with degrees that fit a noun and, if ``rivals`` names a class, another noun of it."""
-    fitting = lexicon.load().fitting
-    others = [other for other in lexicon.load().nouns.get(rivals, []) if other is not noun]
+def _gradable_adjectives(noun: Noun, compared_class: str) -> list[Adjective]:
+    """Return the adjectives with degrees that fit a noun.
+
+    compared_class: if not empty, the adjectives must also fit another noun of this class.
+    """
+    fitting_adjectives = lexicon.load_lexicon().fitting_adjectives
+    others = [other for other in lexicon.load_lexicon().nouns.get(compared_class, []) if other is not noun]
     return [
         adjective
-        for adjective in fitting[noun]
-        if adjective.english_comparative and (not rivals or any(adjective in fitting[other] for other in others))
+        for adjective in fitting_adjectives[noun]
+        if adjective.english_comparative
+        and (not compared_class or any(adjective in fitting_adjectives[other] for other in others))
     ]
 
 
 @cache
-def _rivals(frame: Frame) -> str:
-    """Return the class of the noun that a frame compares another with by {adj.er}, or nothing."""
+def _compared_class(frame: Frame) -> str:
+    """Return the class of the second noun of a comparison with {adj.er}, or "" if the frame does not compare."""
     compares = any(slot.base == "adj" and slot.form == "er" for slot in frame.slots)
     return next(slot.base for slot in frame.slots if slot.digit) if compares else ""
 
 
 @cache
-def _own_words(frame: Frame) -> frozenset[str]:
-    """Return the words that a frame says itself; what fills it does not say them again."""
+def _frame_words(frame: Frame) -> frozenset[str]:
+    """Return the words of the frame itself, which its slots must not repeat."""
     text = " ".join(piece for piece in frame.english_pieces if isinstance(piece, str))
-    return frozenset(tokens(text.lower()))
+    return frozenset(split_into_words(text.lower()))
 
 
 @cache
-def _candidates(classes: frozenset[str], counted: bool, described: str, frame: Frame) -> tuple[Noun, ...]:
-    words = lexicon.load()
+def _noun_candidates(classes: frozenset[str], counted: bool, described: str, frame: Frame) -> tuple[Noun, ...]:
+    words = lexicon.load_lexicon()
     nouns = dict.fromkeys(noun for name in sorted(classes) for noun in words.nouns[name])
     return tuple(
         noun
         for noun in nouns
         if (noun.english_plural or not counted)
-        and (not described or _describing(noun, described))
-        and (not _is_graded(frame) or _graded(noun, _rivals(frame)))
-        and noun.word not in _own_words(frame)
+        and (not described or _describing_adjectives(noun, described))
+        and (not _has_lone_adjective(frame) or _gradable_adjectives(noun, _compared_class(frame)))
+        and noun.key not in _frame_words(frame)
     )
 
 
 @cache
-def _is_graded(frame: Frame) -> bool:
+def _has_lone_adjective(frame: Frame) -> bool:
     return any(slot.base == "adj" for slot in frame.slots)
 
 
@@ -107,45 +111,45 @@ def _draw_noun(slot: Slot, frame: Frame, filling: Filling, random: Random) -> No
         classes = next(word.objects for word in filling.values() if isinstance(word, Verb))
     counted = slot.plural or slot.determiner == "a"
     described = slot.adjective if slot.adjective in ("adj", "wanted") else ""
-    candidates = _candidates(classes, counted, described, frame)
-    drawn = [word.word for word in filling.values()]
-    # Both nouns of a comparison have the quality in which they are compared.
+    candidates = _noun_candidates(classes, counted, described, frame)
+    drawn = [word.key for word in filling.values()]
+    # The adjective of a comparison must fit both nouns.
     quality = filling.get("adj")
     while True:
         noun = _choice(random, candidates)
-        if noun.word not in drawn and (quality is None or quality in lexicon.load().fitting[noun]):
+        if noun.key not in drawn and (quality is None or quality in lexicon.load_lexicon().fitting_adjectives[noun]):
             return noun
 
 
 def _draw_subject(slot: Slot, frame: Frame, filling: Filling, random: Random) -> Subject:
     others = [word.english for word in filling.values()]
-    said = _own_words(frame) | {word.word for word in filling.values() if isinstance(word, Noun)}
+    used = _frame_words(frame) | {word.key for word in filling.values() if isinstance(word, Noun)}
     while True:
         pronoun = slot.base != "someone" and random.random() < 0.6
         subject = _choice(random, SUBJECT_PRONOUNS if pronoun else named_subjects())
-        speaker = slot.base == "other" and subject.english in ("I", "we")
-        several = slot.base in ("someone", "one") and subject.english_pronoun in ("we", "they")
-        if not (speaker or several or subject.english in others or subject.word in said):
+        is_speaker = slot.base == "other" and subject.english in ("I", "we")
+        is_plural = slot.base in ("someone", "one") and subject.english_pronoun in ("we", "they")
+        if not (is_speaker or is_plural or subject.english in others or subject.key in used):
             return subject
 
 
-def fill(frame: Frame, random: Random) -> Filling:
-    """Draw a word for each slot of a frame, such that the words suit one another."""
-    words = lexicon.load()
+def fill_frame(frame: Frame, random: Random) -> Filling:
+    """Draw a word for each slot of a frame so that the words fit together."""
+    words = lexicon.load_lexicon()
     filling: Filling = {}
     for slot in frame.slots:
         name, base = slot.name, slot.base
         if name in filling:
             continue
-        if base in frames.SUBJECTS:
+        if base in frames.SUBJECT_SLOTS:
             filling[name] = _draw_subject(slot, frame, filling, random)
         elif base == "him":
-            # In a frame without subject slot, whoever is spoken to is no object.
-            who = filling.get("who")
-            filling[name] = draw_pronoun(random, who.english if who else "you")
+            # A frame without a subject slot addresses "you", which therefore does not occur as an object.
+            subject = filling.get("who")
+            filling[name] = draw_pronoun(random, subject.english if subject else "you")
         elif base == "adj":
             noun = next(word for word in filling.values() if isinstance(word, Noun))
-            filling[name] = _choice(random, _graded(noun, _rivals(frame)))
+            filling[name] = _choice(random, _gradable_adjectives(noun, _compared_class(frame)))
         elif base in words.phrases:
             phrase = _choice(random, words.phrases[base])
             while phrase in filling.values():
@@ -157,58 +161,58 @@ def fill(frame: Frame, random: Random) -> Filling:
             noun = _draw_noun(slot, frame, filling, random)
             filling[name] = noun
             if slot.adjective in ("adj", "wanted"):
-                filling["adj of " + name] = _choice(random, _describing(noun, slot.adjective))
+                filling["adj of " + name] = _choice(random, _describing_adjectives(noun, slot.adjective))
             if slot.determiner == "my":
                 filling["my " + name] = _choice(random, POSSESSIVES[:4] if "body" in noun.classes else POSSESSIVES)
     return filling
 
 
-def draw(seed: int) -> Iterator[Sentence]:
-    """Yield the sentences of every frame, drawn at random, with repetitions."""
+def draw_sentences(seed: int) -> Iterator[Sentence]:
+    """Yield random sentences of every frame, with repetitions."""
     random = Random(seed)
-    for frame in frames.load():
-        for _ in range(DRAWS * len({slot.name for slot in frame.slots}) or 1):
-            filling = fill(frame, random)
-            combination = tuple(sorted([word.word for word in filling.values() if word.word]))
-            yield Sentence(frame, combination, *frames.render(frame, filling))
+    for frame in frames.load_frames():
+        for _ in range(DRAWS_PER_SLOT * len({slot.name for slot in frame.slots}) or 1):
+            filling = fill_frame(frame, random)
+            combination = tuple(sorted([word.key for word in filling.values() if word.key]))
+            yield Sentence(frame, combination, *frames.render_frame(frame, filling))
 
 
-def split_of(combination: tuple[str, ...]) -> str:
-    """Return the split of a combination of words: almost always train, and always for a single word."""
+def choose_split(combination: tuple[str, ...]) -> str:
+    """Return the split of a combination of words. A single word always belongs to train."""
     if len(combination) < 2:
         return "train"
-    # Mixed by a multiplication, as the remainder of a plain CRC depends on few of its bits.
+    # The multiplication mixes the bits: the remainder of a plain CRC depends on few of them.
     mixed = zlib.crc32("|".join(combination).encode()) * 2654435761 % 2**32
-    return {0: "valid", 1: "test"}.get((mixed >> 10) % HELD_OUT, "train")
+    return {0: "valid", 1: "test"}.get((mixed >> 10) % HELD_OUT_INTERVAL, "train")
 
 
-def tokens(sentence: str) -> list[str]:
-    """Split a sentence into words, without punctuation, for counting."""
+def split_into_words(sentence: str) -> list[str]:
+    """Return the words of a sentence, without punctuation."""
     return sentence.replace(",", "").rstrip(".?!").split()
 
 
-def _known(pairs: Pairs, train: Pairs) -> Pairs:
-    """Return the pairs whose every token is frequent in training, on its own side."""
-    english, german = (Counter(token for pair in train for token in tokens(pair[side])) for side in (0, 1))
+def _keep_known_words(pairs: SentencePairs, train: SentencePairs) -> SentencePairs:
+    """Return the pairs of which every word is frequent in the training sentences of its language."""
+    english, german = (Counter(word for pair in train for word in split_into_words(pair[side])) for side in (0, 1))
     return [
         pair
         for pair in pairs
-        if all(english[token] >= LEAST_COUNT for token in tokens(pair[0]))
-        and all(german[token] >= LEAST_COUNT for token in tokens(pair[1]))
+        if all(english[word] >= MIN_TRAINING_COUNT for word in split_into_words(pair[0]))
+        and all(german[word] >= MIN_TRAINING_COUNT for word in split_into_words(pair[1]))
     ]
 
 
-def generate(seed: int = 0) -> dict[str, Pairs]:
+def generate(seed: int = 0) -> dict[str, SentencePairs]:
     """Return the corpus: {"train": [(English, German), ...], "valid": [...], "test": [...]}, each shuffled.
 
-    The same seed gives the same corpus. No sentence of either language is in two splits, and no combination of words of
-    a validation or test sentence is in training, in whatever frame.
+    The same seed gives the same corpus. No sentence of either language is in two splits. No combination of words in a
+    validation or test sentence occurs in training, in any frame.
     """
-    splits: dict[str, Pairs] = {"train": [], "valid": [], "test": []}
+    splits: dict[str, SentencePairs] = {"train": [], "valid": [], "test": []}
     seen: set[str] = set()
     split_of_german: dict[str, str] = {}
-    for sentence in draw(seed):
-        split = split_of(sentence.combination)
+    for sentence in draw_sentences(seed):
+        split = choose_split(sentence.combination)
         if sentence.english in seen or split_of_german.setdefault(sentence.german, split) != split:
             continue
         seen.add(sentence.english)
@@ -216,5 +220,7 @@ def generate(seed: int = 0) -> dict[str, Pairs]:
     random = Random(seed)
     for pairs in splits.values():
         random.shuffle(pairs)
-    held_out = {split: _known(splits[split], splits["train"])[:LARGEST] for split in ("valid", "test")}
+    held_out = {
+        split: _keep_known_words(splits[split], splits["train"])[:MAX_HELD_OUT_PAIRS] for split in ("valid", "test")
+    }
     return {"train": splits["train"], **held_out}

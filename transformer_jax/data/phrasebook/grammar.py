@@ -1,8 +1,8 @@
 """Inflection of German and English words: articles, adjectives, nouns, verbs, numbers and clock times.
 
-Cases are counted nominative 0, accusative 1, dative 2, genitive 3. Genders are "m", "f", "n", and "p" for every plural.
-Persons are "ich", "er" (he, she, it, a singular noun) and "wir" (we, they, polite Sie, a plural noun); "du" and "ihr"
-are never used.
+The cases are nominative 0, accusative 1, dative 2 and genitive 3. The genders are "m", "f", "n", and "p" for plurals.
+The persons are "ich", "er" (he, she, it, a singular noun) and "wir" (we, they, polite Sie, a plural noun). The persons
+"du" and "ihr" do not occur.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STRONG = {
     "n": ("es", "es", "em", "es"),
     "p": ("e", "e", "en", "er"),
 }
-"""Endings of dieser and welcher; an adjective without article differs only in the genitive (guten Weines)."""
+"""Endings of dieser and welcher. An adjective without an article differs only in the genitive (guten Weines)."""
 MIXED = {**STRONG, "m": ("", "en", "em", "es"), "n": ("", "", "em", "es")}
 """Endings of ein, kein, mein, Ihr, unser."""
 
@@ -56,7 +56,7 @@ IRREGULAR_PRESENT = {
     "mögen": {"ich": "mag", "er": "mag", "wir": "mögen"},
     "tun": {"ich": "tue", "er": "tut", "wir": "tun"},
 }
-"""German verbs whose present tense follows no rule."""
+"""German verbs with an irregular present tense."""
 
 CONTRACTIONS = {
     "in dem": "im",
@@ -67,11 +67,11 @@ CONTRACTIONS = {
     "von dem": "vom",
     "in das": "ins",
 }
-"""Preposition and definite article that German writes as one word; an das stays two: sich an das Lied erinnern."""
+"""Prepositions and definite articles that German contracts. "an das" is not contracted: sich an das Lied erinnern."""
 
 
 def determiner(word: str, gender: str, case: int) -> str:
-    """Return a determiner (der, ein, kein, mein, dieser, ...; "" for none) declined for a noun."""
+    """Return a determiner (der, ein, kein, mein, dieser, ...; "" for none) declined for gender and case."""
     if word == "der":
         return DEFINITE[gender][case]
     if word in ("dieser", "welcher"):
@@ -80,21 +80,21 @@ def determiner(word: str, gender: str, case: int) -> str:
 
 
 def adjective_ending(word: str, gender: str, case: int) -> str:
-    """Return the ending of an adjective after the determiner ``word``: weak, mixed or, without determiner, strong."""
+    """Return the ending of an adjective after the determiner ``word``: weak, mixed or, without a determiner, strong."""
     if word in ("der", "dieser", "welcher"):
         return ADJECTIVE_WEAK[gender][case]
     return (ADJECTIVE_MIXED if word else ADJECTIVE_STRONG)[gender][case]
 
 
 def dative_plural(plural: str) -> str:
-    """Return the dative plural: -n unless the plural ends in -n or -s."""
+    """Return the dative plural, which adds -n unless the plural ends in -n or -s."""
     return plural if plural.endswith(("n", "s")) else plural + "n"
 
 
 def genitive(noun: str, plural: str) -> str:
-    """Return the genitive of a strong masculine or neuter noun: -es after a hiss or a short word, else -s.
+    """Return the genitive of a strong masculine or neuter noun: -es after a sibilant or a short word, otherwise -s.
 
-    A short word has one syllable, no plural in -s (des Parks) and no sonorous end (des Turms).
+    A short word has one syllable, no plural in -s (des Parks) and no sonorant at its end (des Turms).
     """
     if plural == noun + "s":
         return noun + "s"
@@ -108,7 +108,10 @@ def genitive(noun: str, plural: str) -> str:
 
 
 def german_present(infinitive: str, person: str, er: str = "") -> str:
-    """Conjugate a German verb without its separable prefix; ``er`` is the er-form where it is irregular."""
+    """Return the present tense of a German verb without its separable prefix.
+
+    er: the er-form if it is irregular.
+    """
     if infinitive in IRREGULAR_PRESENT:
         return IRREGULAR_PRESENT[infinitive][person]
     if person == "wir":
@@ -123,7 +126,7 @@ def german_present(infinitive: str, person: str, er: str = "") -> str:
 
 
 def english_present(verb: str, person: str) -> str:
-    """Conjugate an English verb, perhaps with words after it ("wait for"), in the present tense."""
+    """Return the present tense of an English verb, which may be followed by other words ("wait for")."""
     first, _, rest = verb.partition(" ")
     if first == "be":
         first = {"ich": "am", "er": "is", "wir": "are"}[person]
@@ -133,7 +136,7 @@ def english_present(verb: str, person: str) -> str:
 
 
 def english_plural(word: str) -> str:
-    """Return the regular plural of a noun, which is also the third person of a verb."""
+    """Return the regular plural of a noun, or the third person singular of a verb."""
     if word.endswith(("s", "x", "z", "ch", "sh")):
         return word + "es"
     if word.endswith("y") and word[-2] not in "aeiou":
@@ -146,7 +149,7 @@ DOUBLING = ("put", "sit", "plan", "swim", "forget", "cut", "get", "run", "jog", 
 
 
 def english_ing(verb: str) -> str:
-    """Return the -ing form of an English verb, perhaps with words after it."""
+    """Return the -ing form of an English verb, which may be followed by other words."""
     first, _, rest = verb.partition(" ")
     if first in DOUBLING:
         first += first[-1]
@@ -158,7 +161,7 @@ def english_ing(verb: str) -> str:
 
 
 def english_past(verb: str) -> str:
-    """Return the regular -ed form of an English verb, perhaps with words after it."""
+    """Return the regular -ed form of an English verb, which may be followed by other words."""
     first, _, rest = verb.partition(" ")
     if first in DOUBLING:
         first += first[-1]
@@ -172,9 +175,9 @@ def english_past(verb: str) -> str:
 
 
 def article(phrase: str) -> str:
-    """Return "a" or "an", whichever goes with the phrase."""
-    like_you = phrase.startswith(("uni", "use"))
-    return "an" if phrase[0].lower() in "aeiou" and not like_you else "a"
+    """Return the indefinite article of a phrase: "a" or "an"."""
+    starts_like_you = phrase.startswith(("uni", "use"))
+    return "an" if phrase[0].lower() in "aeiou" and not starts_like_you else "a"
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -194,7 +197,7 @@ TENS_GERMAN = _words("_ _ zwanzig dreißig vierzig fünfzig sechzig siebzig acht
 
 
 def number(value: int) -> tuple[str, str]:
-    """Return a number from 2 to 99 in English and German words."""
+    """Return a number from 2 to 99 in English and in German words."""
     if value < 20:
         return SMALL_ENGLISH[value], SMALL_GERMAN[value]
     tens, ones = divmod(value, 10)
@@ -220,11 +223,11 @@ def ordinal(value: int) -> tuple[str, str]:
 
 
 def clock(hour: int, minute: int) -> tuple[str, str]:
-    """Return a time of the twelve-hour clock, hour 1 to 12 and minute a multiple of 5, as people say it."""
+    """Return a time as spoken on the twelve-hour clock. The hour is 1 to 12, the minute a multiple of 5."""
     hour_english = SMALL_ENGLISH[hour]
     following = hour % 12 + 1
     next_english = SMALL_ENGLISH[following]
-    # Only before "Uhr" is one o'clock "ein": "ein Uhr", but "halb eins".
+    # One o'clock is "ein" only before "Uhr": "ein Uhr", but "halb eins".
     hour_german, next_german = ("eins" if value == 1 else SMALL_GERMAN[value] for value in (hour, following))
     if minute == 0:
         return f"{hour_english} o'clock", f"{SMALL_GERMAN[hour]} Uhr"

@@ -1,4 +1,4 @@
-"""The words of the phrasebook, read from the TSV files beside this module."""
+"""The words of the phrasebook, read from the TSV files in this directory."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from transformer_jax.data.phrasebook import grammar
 
 @dataclass(frozen=True, eq=False)
 class Noun:
-    """One noun in both languages, with the semantic classes that say where it fits."""
+    """A noun in both languages, with the semantic classes that determine which slots it can fill."""
 
     english: str
     english_plural: str
-    """Empty for a mass noun."""
+    """Empty for a mass noun, which has no plural."""
     german: str
     gender: str
     plural: str
     oblique: str
-    """Accusative, dative and genitive singular of a weak noun (den Jungen); empty for the others."""
+    """The accusative, dative and genitive singular of a weak noun (den Jungen); empty for other nouns."""
     classes: frozenset[str]
 
     @property
-    def word(self) -> str:
-        """What sets it apart from other words."""
+    def key(self) -> str:
+        """The name that distinguishes this word from others."""
         return self.english
 
     def german_form(self, case: int, plural: bool) -> str:
-        """Return the noun in a case, without article."""
+        """Return the noun in a case, without its article."""
         if plural:
             return grammar.dative_plural(self.plural) if case == grammar.DATIVE else self.plural
         if case != grammar.NOMINATIVE and self.oblique:
@@ -42,90 +42,90 @@ class Noun:
 
 @dataclass(frozen=True, eq=False)
 class Verb:
-    """One verb in both languages, with the kinds of frame it fits."""
+    """A verb in both languages, with the kinds of slot it can fill."""
 
     english: str
     past: str
     participle: str
     german: str
-    """Infinitive without the separable prefix."""
+    """The infinitive without the separable prefix."""
     prefix: str
     er: str
-    """The er-form where it is irregular, else empty."""
+    """The er-form if it is irregular, otherwise empty."""
     auxiliary: str
     german_participle: str
     preposition: str
     case: int
-    """Case of the object."""
+    """The case of the object."""
     kinds: frozenset[str]
-    """The slots it fills; "fixed" for the verbs that frames name themselves."""
+    """The slots that it can fill; "fixed" for verbs that frames name directly."""
     objects: frozenset[str]
-    """Noun classes of the object; empty for an intransitive verb."""
+    """The noun classes of its objects; empty for an intransitive verb."""
 
     @property
-    def word(self) -> str:
-        """What sets it apart from other words."""
+    def key(self) -> str:
+        """The name that distinguishes this word from others."""
         return self.english
 
 
 @dataclass(frozen=True, eq=False)
 class Adjective:
-    """One adjective in both languages, with the noun classes it fits."""
+    """An adjective in both languages, with the noun classes that it can describe."""
 
     english: str
     english_comparative: str
-    """Empty if the quality has no degrees (red, broken)."""
+    """Empty if the adjective has no degrees (red, broken)."""
     german: str
     stem: str
-    """What the endings are put on: hoh- for hoch."""
+    """The form to which endings are added: hoh- for hoch."""
     comparative: str
     asked_for: bool
-    """Whether people ask for such a thing: a cheap one, not a dirty one."""
+    """Whether people ask for things with this quality: cheap, but not dirty."""
     classes: frozenset[str]
 
     @property
-    def word(self) -> str:
-        """What sets it apart from other words."""
+    def key(self) -> str:
+        """The name that distinguishes this word from others."""
         return self.english
 
 
 @dataclass(frozen=True, eq=False)
 class Phrase:
-    """An uninflected word or group of words: names, adverbs, dates, numbers."""
+    """An uninflected word or group of words, such as a name, adverb, date or number."""
 
     english: str
     german: str
     gender: str = ""
-    """Of a person's name: m or f, or p for several people (my parents)."""
+    """The gender of a person's name: m, f, or p for several people (my parents)."""
 
     @property
-    def word(self) -> str:
-        """What sets it apart from other words."""
+    def key(self) -> str:
+        """The name that distinguishes this word from others."""
         return self.english
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """All words, ready to be drawn by class."""
+    """All words of the phrasebook, by class."""
 
     nouns: dict[str, list[Noun]]
     verbs: dict[str, list[Verb]]
     adjectives: list[Adjective]
     phrases: dict[str, list[Phrase]]
-    fitting: dict[Noun, list[Adjective]]
-    """The adjectives that go with a noun."""
+    fitting_adjectives: dict[Noun, list[Adjective]]
+    """Noun -> the adjectives that can describe it."""
     er_forms: dict[str, str]
-    """Infinitive without prefix -> irregular er-form."""
+    """Infinitive without the prefix -> irregular er-form."""
 
 
-def rows(name: str) -> list[dict[str, str]]:
-    """Read one of the TSV files, one dict for each line."""
+def read_table(name: str) -> list[dict[str, str]]:
+    """Read one of the TSV files, as one dict per line."""
     text = (files("transformer_jax.data.phrasebook") / name).read_text(encoding="utf-8")
     table = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
     return [{column: (value or "").strip() for column, value in row.items()} for row in table]
 
 
-def _noun(row: dict[str, str]) -> Noun:
+def _parse_noun(row: dict[str, str]) -> Noun:
     plural = row["english_plural"] or grammar.english_plural(row["english"])
     return Noun(
         english=row["english"],
@@ -138,7 +138,7 @@ def _noun(row: dict[str, str]) -> Noun:
     )
 
 
-def _verb(row: dict[str, str]) -> Verb:
+def _parse_verb(row: dict[str, str]) -> Verb:
     prefix, _, infinitive = row["german"].rpartition("+")
     preposition, _, case = row["governs"].rpartition(" ")
     auxiliary, _, participle = row["perfect"].partition(" ")
@@ -160,7 +160,7 @@ def _verb(row: dict[str, str]) -> Verb:
 
 
 def _english_comparative(english: str) -> str:
-    # "-er" for one syllable, else "more"; exceptions stand in the file.
+    # "-er" for one syllable, otherwise "more"; the file lists the exceptions.
     if len(english) > 6:
         return f"more {english}"
     if english.endswith("y"):
@@ -168,7 +168,7 @@ def _english_comparative(english: str) -> str:
     return english + ("r" if english.endswith("e") else "er")
 
 
-def _adjective(row: dict[str, str]) -> Adjective:
+def _parse_adjective(row: dict[str, str]) -> Adjective:
     stem = row["stem"] or row["german"].removesuffix("e")
     comparative = row["comparative"] or stem + "er"
     return Adjective(
@@ -205,21 +205,21 @@ def _numeric_phrases() -> dict[str, list[Phrase]]:
 
 
 @cache
-def load() -> Lexicon:
-    """Read the lexicon; later calls return the same object."""
+def load_lexicon() -> Lexicon:
+    """Read the lexicon. Later calls return the same object."""
     nouns: dict[str, list[Noun]] = {}
     verbs: dict[str, list[Verb]] = {}
     phrases = _numeric_phrases()
-    adjectives = [_adjective(row) for row in rows("adjectives.tsv")]
-    all_nouns = [_noun(row) for row in rows("nouns.tsv")]
-    all_verbs = [_verb(row) for row in rows("verbs.tsv")]
+    adjectives = [_parse_adjective(row) for row in read_table("adjectives.tsv")]
+    all_nouns = [_parse_noun(row) for row in read_table("nouns.tsv")]
+    all_verbs = [_parse_verb(row) for row in read_table("verbs.tsv")]
     for noun in all_nouns:
         for name in sorted(noun.classes):
             nouns.setdefault(name, []).append(noun)
     for verb in all_verbs:
         for kind in sorted(verb.kinds):
             verbs.setdefault(kind, []).append(verb)
-    for row in rows("phrases.tsv"):
+    for row in read_table("phrases.tsv"):
         phrase = Phrase(row["english"], row["german"], row["gender"])
         for name in row["classes"].split():
             phrases.setdefault(name, []).append(phrase)
@@ -228,6 +228,6 @@ def load() -> Lexicon:
         verbs=verbs,
         adjectives=adjectives,
         phrases=phrases,
-        fitting={noun: [word for word in adjectives if word.classes & noun.classes] for noun in all_nouns},
+        fitting_adjectives={noun: [word for word in adjectives if word.classes & noun.classes] for noun in all_nouns},
         er_forms={verb.german: verb.er for verb in all_verbs if verb.er},
     )

@@ -1,4 +1,4 @@
-"""Who acts and who is acted upon: pronouns, names, relatives and professions, with all that must agree with them."""
+"""Subjects and object pronouns, with the forms that must agree with them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Possessive:
 
     english: str
     german: str
-    word: str = ""
-    """Always empty: it says nothing about the matter."""
+    key: str = ""
+    """Always empty: possessives do not distinguish combinations of words."""
 
 
 MY, YOUR, HIS, HER, OUR, THEIR = POSSESSIVES = (
@@ -36,25 +36,25 @@ class Subject:
     english: str
     german: str
     person: str
-    """"ich", "er" or "wir": the form of the verb, see ``grammar``."""
+    """The form of the verb: "ich", "er" or "wir", see ``grammar``."""
     reflexive: str
     possessive: Possessive
     english_pronoun: str
-    """What takes it up again: "he" for "my brother"."""
+    """The pronoun that refers back to it: "he" for "my brother"."""
     german_pronoun: str
-    word: str
-    """What sets it apart from other subjects; empty for a pronoun."""
+    key: str
+    """The name that distinguishes it from other words; empty for a pronoun."""
 
 
 @dataclass(frozen=True)
 class Pronoun:
-    """A personal pronoun as an object."""
+    """A personal pronoun as the object of a sentence."""
 
     english: str
     accusative: str
     dative: str
-    word: str = ""
-    """Always empty, as for pronouns as subjects."""
+    key: str = ""
+    """Always empty, as for subject pronouns."""
 
 
 SUBJECT_PRONOUNS = (
@@ -73,34 +73,43 @@ OBJECT_PRONOUNS = (
     Pronoun("us", "uns", "uns"),
     Pronoun("them", "sie", "ihnen"),
 )
-UNLIKE = {"I": ("me", "us"), "we": ("me", "us"), "you": ("you",), "he": ("him",), "she": ("her",), "they": ("them",)}
-"""The object pronouns that do not go with a subject, since they mean the same person."""
+SAME_PERSON = {
+    "I": ("me", "us"),
+    "we": ("me", "us"),
+    "you": ("you",),
+    "he": ("him",),
+    "she": ("her",),
+    "they": ("them",),
+}
+"""Subject -> object pronouns that would refer to the same person."""
 
 
 @cache
 def named_subjects() -> tuple[Subject, ...]:
-    """Return the names and groups, the relatives with each possessor, and the professions."""
-    words = lexicon.load()
+    """Return all subjects that are not pronouns: names, groups, relatives with each possessor, and professions."""
+    words = lexicon.load_lexicon()
     subjects: list[Subject] = []
 
-    def named(english: str, german: str, gender: str, word: str) -> Subject:
+    def named_subject(english: str, german: str, gender: str, key: str) -> Subject:
         own = {"m": HIS, "f": HER, "p": THEIR}[gender]
         pronoun, german_pronoun = {"m": ("he", "er"), "f": ("she", "sie"), "p": ("they", "sie")}[gender]
         person = "wir" if gender == "p" else "er"
-        return Subject(english, german, person, "sich", own, pronoun, german_pronoun, word)
+        return Subject(english, german, person, "sich", own, pronoun, german_pronoun, key)
 
     for phrase in words.phrases["name"] + words.phrases["group"]:
-        subjects.append(named(phrase.english, phrase.german, phrase.gender, phrase.english))
+        subjects.append(named_subject(phrase.english, phrase.german, phrase.gender, phrase.english))
     for noun in words.nouns["relative"]:
         for possessor in (MY, YOUR, HIS, HER, OUR):
             german = possessor.german + ("e" if noun.gender == "f" else "")
             english = f"{possessor.english} {noun.english}"
-            subjects.append(named(english, f"{german} {noun.german}", noun.gender, noun.english))
+            subjects.append(named_subject(english, f"{german} {noun.german}", noun.gender, noun.english))
     for noun in words.nouns["job"]:
-        subjects.append(named(f"the {noun.english}", f"der {noun.german}", noun.gender, noun.english))
+        subjects.append(named_subject(f"the {noun.english}", f"der {noun.german}", noun.gender, noun.english))
     return tuple(subjects)
 
 
 def draw_pronoun(random: Random, subject: str) -> Pronoun:
-    """Draw a pronoun as object that is not the subject itself."""
-    return random.choice([pronoun for pronoun in OBJECT_PRONOUNS if pronoun.english not in UNLIKE.get(subject, ())])
+    """Draw an object pronoun that does not refer to the subject."""
+    return random.choice(
+        [pronoun for pronoun in OBJECT_PRONOUNS if pronoun.english not in SAME_PERSON.get(subject, ())]
+    )
