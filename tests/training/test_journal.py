@@ -1,4 +1,4 @@
-"""Reports do not depend on interruptions."""
+"""Metrics are accumulated and written independently of interruptions."""
 
 import json
 
@@ -16,55 +16,55 @@ def step_metrics(loss, skipped=0):
     return {name: jnp.asarray(value, jnp.float32) for name, value in {**values, "skipped": skipped}.items()}
 
 
-def test_a_window_that_was_cut_in_two_reports_the_same():
+def test_sums_do_not_depend_on_interruptions():
     losses = np.random.default_rng(0).uniform(0, 9, 11)
-    whole, first = MetricAccumulator(5), MetricAccumulator(5)
+    uninterrupted, first = MetricAccumulator(5), MetricAccumulator(5)
     for loss in losses:
-        whole.add(step_metrics(loss))
+        uninterrupted.add(step_metrics(loss))
     for loss in losses[:4]:
         first.add(step_metrics(loss))
-    first.gather(4)
-    second = MetricAccumulator(5, **json.loads(json.dumps(first.saved())))
+    first.fetch(4)
+    second = MetricAccumulator(5, **json.loads(json.dumps(first.snapshot())))
     for loss in losses[4:]:
         second.add(step_metrics(loss))
-    for window in (whole, second):
-        window.gather(11)
-    assert whole.sums == second.sums
+    for accumulator in (uninterrupted, second):
+        accumulator.fetch(11)
+    assert uninterrupted.sums == second.sums
 
 
-def test_skipped_updates_are_counted_and_take_no_part_in_the_means():
-    window = MetricAccumulator(3)
+def test_skipped_updates_are_counted_but_not_averaged():
+    accumulator = MetricAccumulator(3)
     for skipped in (0, 1, 2, 0):
-        window.add(step_metrics(6.0, skipped))
-    window.gather(4)
-    report = window.report()
+        accumulator.add(step_metrics(6.0, skipped))
+    accumulator.fetch(4)
+    report = accumulator.report()
     assert (report["skipped"], report["loss"], report["gradient_norm"]) == (2, 2.0, 1.0)
-    window = MetricAccumulator(3)
-    window.add(step_metrics(6.0, 1))
-    window.gather(1)
-    assert window.report() == {"skipped": 1, "tokens_per_second": 0}
+    accumulator = MetricAccumulator(3)
+    accumulator.add(step_metrics(6.0, 1))
+    accumulator.fetch(1)
+    assert accumulator.report() == {"skipped": 1, "tokens_per_second": 0}
 
 
-def test_too_many_skipped_in_a_row_are_named():
-    window = MetricAccumulator(3)
+def test_too_many_consecutive_skipped_updates_are_an_error():
+    accumulator = MetricAccumulator(3)
     for skipped in (0, 1, 2, 3, 0):
-        window.add(step_metrics(6.0, skipped))
+        accumulator.add(step_metrics(6.0, skipped))
     with pytest.raises(RunError, match="updates 12 to 14 were skipped"):
-        window.gather(15)
+        accumulator.fetch(15)
 
 
-def test_what_will_be_computed_again_is_dropped_and_nothing_else(tmp_path):
+def test_only_lines_after_the_resumed_step_are_dropped(tmp_path):
     lines = [(4, "train"), (4, "valid"), (6, "train"), (8, "train"), (8, "valid"), (9, "train")]
     text = "".join(json.dumps({"step": step, "phase": phase}) + "\n" for step, phase in lines)
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 1')
-    # A checkpoint of step 8, of which the validation was interrupted.
+    # The validation of step 8 was interrupted after its checkpoint.
     MetricsWriter(tmp_path, 8, 4).close()
     assert [(line["step"], line["phase"]) for line in read_metrics(tmp_path)] == lines[:4]
 
 
-def test_lines_that_a_loss_of_power_emptied_cost_nothing_else(tmp_path, caplog):
+def test_damaged_lines_are_ignored_with_a_warning(tmp_path, caplog):
     text = '{"step": 2, "phase": "train"}\n\0\0\0\0\n{"step": 4, "phase": "tr\0\0\n{"step": 6, "phase": "train"}\n'
     (tmp_path / "metrics.jsonl").write_text(text)
     MetricsWriter(tmp_path, 8, 4).close()
-    assert "metrics.jsonl: 2 lines are damaged and left out" in caplog.text
+    assert "metrics.jsonl: ignored 2 damaged lines" in caplog.text
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 6]

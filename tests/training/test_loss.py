@@ -1,4 +1,4 @@
-"""The loss in chunks is the loss of the definition, and so are its gradients."""
+"""The loss in chunks and its gradients agree with the definition."""
 
 import jax
 import jax.numpy as jnp
@@ -26,35 +26,35 @@ def example(request):
     )
 
 
-def by_definition(features, table, targets, loss_weights, smoothing):
+def reference_loss(features, table, targets, loss_weights, smoothing):
     logits = jnp.einsum("BTPD,VD->PBTV", features, table)
     labels = optax.smooth_labels(jax.nn.one_hot(targets, V), smoothing)
     loss = optax.softmax_cross_entropy(logits, jnp.broadcast_to(labels, logits.shape)).mean(axis=0)
     if len(logits) == 2:
-        one, other = jax.nn.log_softmax(logits)
-        both = optax.kl_divergence(one, jnp.exp(other)) + optax.kl_divergence(other, jnp.exp(one))
-        loss += R_DROP / 4 * both
+        log_p, log_q = jax.nn.log_softmax(logits)
+        divergence = optax.kl_divergence(log_p, jnp.exp(log_q)) + optax.kl_divergence(log_q, jnp.exp(log_p))
+        loss += R_DROP / 4 * divergence
     return (loss * loss_weights).sum()
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 35, 1000])
+@pytest.mark.parametrize("chunk_size", [1, 4, 35, 1000])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_chunks_give_the_loss_and_gradients_of_the_definition(example, chunk, smoothing):
-    def ours(features, table):
-        return smoothed_cross_entropy(features, table, *example[2:], smoothing, chunk, R_DROP).loss
+def test_chunks_give_the_loss_and_gradients_of_the_definition(example, chunk_size, smoothing):
+    def chunked(features, table):
+        return smoothed_cross_entropy(features, table, *example[2:], smoothing, chunk_size, R_DROP).loss
 
-    def theirs(features, table):
-        return by_definition(features, table, *example[2:], smoothing)
+    def reference(features, table):
+        return reference_loss(features, table, *example[2:], smoothing)
 
-    value, gradients = jax.value_and_grad(ours, (0, 1))(*example[:2])
-    expected, expected_gradients = jax.value_and_grad(theirs, (0, 1))(*example[:2])
+    value, gradients = jax.value_and_grad(chunked, (0, 1))(*example[:2])
+    expected, expected_gradients = jax.value_and_grad(reference, (0, 1))(*example[:2])
     assert_allclose(value, expected, rtol=1e-5)
-    assert_allclose(ours(*example[:2]), expected, rtol=1e-5)
+    assert_allclose(chunked(*example[:2]), expected, rtol=1e-5)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
         assert_allclose(gradient, expected_gradient, atol=1e-5)
 
 
-def test_the_gradient_scales_with_what_follows_the_loss(example):
+def test_the_gradient_scales_with_its_cotangent(example):
     def scaled(features):
         return 3.0 * smoothed_cross_entropy(features, *example[1:], 0.1, 8, R_DROP).loss
 
@@ -64,7 +64,7 @@ def test_the_gradient_scales_with_what_follows_the_loss(example):
     assert_allclose(jax.grad(scaled)(example[0]), 3 * jax.grad(plain)(example[0]), rtol=1e-5)
 
 
-def test_the_reports_are_counts_and_the_plain_cross_entropy(example):
+def test_metrics_are_counts_and_unsmoothed_cross_entropy(example):
     features, table, targets, loss_weights = example
     sums = smoothed_cross_entropy(*example, 0.1, 8)
     logits = jnp.einsum("BTPD,VD->PBTV", features, table)
@@ -75,7 +75,7 @@ def test_the_reports_are_counts_and_the_plain_cross_entropy(example):
     assert_allclose(sums.tokens, loss_weights.sum())
 
 
-def test_padding_counts_nowhere(example):
+def test_padding_does_not_count(example):
     features, table, targets, loss_weights = example
     changed = jnp.where(loss_weights[..., None, None] == 0, features + 5, features)
     other_targets = jnp.where(loss_weights == 0, (targets + 1) % V, targets)
@@ -85,7 +85,7 @@ def test_padding_counts_nowhere(example):
         assert_allclose(a, b, rtol=1e-6)
 
 
-def test_a_uniform_model_has_the_entropy_of_its_vocabulary(example):
+def test_a_uniform_model_has_loss_log_vocab_size(example):
     features, table, targets, loss_weights = example
     sums = smoothed_cross_entropy(jnp.zeros_like(features), table, targets, loss_weights, 0.1, 8)
     assert_allclose(sums.loss / sums.tokens, np.log(V), rtol=1e-6)
@@ -93,6 +93,6 @@ def test_a_uniform_model_has_the_entropy_of_its_vocabulary(example):
 
 def test_bfloat16_features_give_a_close_loss_in_float32(example):
     features, *rest = example
-    half = smoothed_cross_entropy(features.astype(jnp.bfloat16), *rest, 0.1, 8, R_DROP).loss
-    assert half.dtype == jnp.float32
-    assert_allclose(half, smoothed_cross_entropy(features, *rest, 0.1, 8, R_DROP).loss, rtol=2e-2)
+    loss = smoothed_cross_entropy(features.astype(jnp.bfloat16), *rest, 0.1, 8, R_DROP).loss
+    assert loss.dtype == jnp.float32
+    assert_allclose(loss, smoothed_cross_entropy(features, *rest, 0.1, 8, R_DROP).loss, rtol=2e-2)

@@ -1,4 +1,4 @@
-"""One update: what it changes, and that neither accumulation nor the mesh changes it."""
+"""The training step, which depends neither on accumulation nor on the mesh."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ MODEL = ModelConfig(d_model=16, d_ff=32, heads=4, encoder_layers=1, decoder_laye
 
 
 def batch_of(rows=16, source=5, target=7, seed=0):
-    """Rows of random lengths: the token counts of any two parts differ."""
+    """Rows of random lengths, so that any two groups of rows have different token counts."""
     random = np.random.default_rng(seed)
     s, t = (np.arange(n)[None] < random.integers(1, n + 1, (rows, 1)) for n in (source, target))
     x, y = (random.integers(4, V, mask.shape) * mask for mask in (s, t))
@@ -36,7 +36,7 @@ def setup(config=MODEL, training=None, optimizer=None):
     return model, optimizer, training, state
 
 
-def test_the_loss_is_the_mean_over_the_tokens_and_falls():
+def test_the_mean_loss_per_token_falls():
     model, optimizer, training, state = setup()
     step = jax.jit(make_train_step(model, optimizer, training))
     batch = batch_of()
@@ -49,18 +49,18 @@ def test_the_loss_is_the_mean_over_the_tokens_and_falls():
     assert int(state.step) == 5
 
 
-def test_accumulated_batches_weigh_by_their_tokens():
+def test_accumulated_batches_are_weighted_by_their_tokens():
     batch = batch_of()
     results = []
     for accumulate in (1, 4):
         model, optimizer, training, state = setup(training=TrainingConfig(seed=3, accumulate=accumulate))
         results.append(jax.jit(make_train_step(model, optimizer, training))(state, batch))
-    (whole, whole_metrics), (parts, parts_metrics) = results
-    jax.tree.map(lambda a, b: assert_allclose(a, b, atol=2e-6), whole.params, parts.params)
-    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5), whole_metrics, parts_metrics)
+    (single, single_metrics), (accumulated, accumulated_metrics) = results
+    jax.tree.map(lambda a, b: assert_allclose(a, b, atol=2e-6), single.params, accumulated.params)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5), single_metrics, accumulated_metrics)
 
 
-def test_a_step_is_a_step_of_the_plain_gradient():
+def test_an_update_applies_the_gradient_of_the_mean_loss():
     model, optimizer, training, state = setup()
     batch = batch_of()
 
@@ -75,52 +75,52 @@ def test_a_step_is_a_step_of_the_plain_gradient():
     jax.tree.map(lambda a, b: assert_allclose(a, b, atol=2e-6), after.params, expected)
 
 
-def test_dropout_differs_from_step_to_step_and_repeats_with_the_seed():
+def test_dropout_depends_on_step_and_seed_only():
     config = ModelConfig(**{**vars(MODEL), "dropout": 0.5})
     model, _, training, state = setup(config, optimizer=optax.sgd(0.0))
     step = jax.jit(make_train_step(model, optax.sgd(0.0), training))
     batch = batch_of()
-    once, first = step(state, batch)
-    _, second = step(once, batch)
+    after, first = step(state, batch)
+    _, second = step(after, batch)
     assert first["loss"] != second["loss"]
     assert step(state, batch)[1]["loss"] == first["loss"]
-    assert loss_sums(model, state.params, batch, 0.1).loss == loss_sums(model, once.params, batch, 0.1).loss
+    assert loss_sums(model, state.params, batch, 0.1).loss == loss_sums(model, after.params, batch, 0.1).loss
 
 
-def test_two_passes_differ_by_dropout_alone():
-    dropped = ModelConfig(**{**vars(MODEL), "dropout": 0.5})
+def test_two_passes_differ_only_by_dropout():
+    with_dropout = ModelConfig(**{**vars(MODEL), "dropout": 0.5})
     batch, key = batch_of(), jax.random.key(1)
-    for config, apart in ((MODEL, False), (dropped, True)):
+    for config, passes_differ in ((MODEL, False), (with_dropout, True)):
         model, _, _, state = setup(config)
-        once = loss_sums(model, state.params, batch, 0.1, key)
-        twice, more = (loss_sums(model, state.params, batch, 0.1, key, r_drop=weight) for weight in (1e-9, 4.0))
-        assert twice.tokens == more.tokens == once.tokens
-        assert (not np.isclose(twice.loss, more.loss)) == apart
-        assert np.isclose(twice.loss, once.loss) == (not apart)
+        single = loss_sums(model, state.params, batch, 0.1, key)
+        small, large = (loss_sums(model, state.params, batch, 0.1, key, r_drop=weight) for weight in (1e-9, 4.0))
+        assert small.tokens == large.tokens == single.tokens
+        assert (not np.isclose(small.loss, large.loss)) == passes_differ
+        assert np.isclose(small.loss, single.loss) == (not passes_differ)
     results = []
     for weight in (0.0, 4.0):
         training = TrainingConfig(seed=3, r_drop=weight)
-        model, optimizer, _, state = setup(dropped, training)
+        model, optimizer, _, state = setup(with_dropout, training)
         results.append(jax.jit(make_train_step(model, optimizer, training))(state, batch)[1])
     assert results[1]["loss"] > results[0]["loss"] * 1.01
 
 
-def test_an_update_that_is_no_finite_number_is_skipped_and_counted():
+def test_non_finite_updates_are_skipped_and_counted():
     model, optimizer, training, state = setup(training=TrainingConfig(ema=0.5), optimizer=optax.adam(0.1))
     step = jax.jit(make_train_step(model, optimizer, training))
-    spoilt = state._replace(params=jax.tree.map(lambda x: x.at[0].set(jnp.inf), state.params))
+    infinite = state._replace(params=jax.tree.map(lambda x: x.at[0].set(jnp.inf), state.params))
     for number in (1, 2):
-        after, metrics = step(spoilt if number == 1 else after, batch_of(seed=number))
+        after, metrics = step(infinite if number == 1 else after, batch_of(seed=number))
         assert (int(after.step), int(after.skipped)) == (number, number)
         assert {name: float(value) for name, value in metrics.items() if value} == {"skipped": number}
-        for part in ("params", "optimizer", "average"):
-            jax.tree.map(np.testing.assert_array_equal, getattr(after, part), getattr(spoilt, part))
-    mended, metrics = step(after._replace(params=state.params), batch_of())
-    assert (int(mended.step), int(mended.skipped), int(metrics["skipped"])) == (3, 0, 0)
+        for field in ("params", "optimizer", "average"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(after, field), getattr(infinite, field))
+    after, metrics = step(after._replace(params=state.params), batch_of())
+    assert (int(after.step), int(after.skipped), int(metrics["skipped"])) == (3, 0, 0)
     assert float(metrics["loss"]) > 0
 
 
-def test_the_average_follows_the_parameters():
+def test_the_moving_average_follows_the_parameters():
     model, optimizer, training, state = setup(training=TrainingConfig(ema=0.5))
     after, _ = jax.jit(make_train_step(model, optimizer, training))(state, batch_of())
     # decay = min(0.5, 1 / 11) after the first step
@@ -134,10 +134,10 @@ def test_the_average_follows_the_parameters():
     assert setup()[3].eval_params is not None
 
 
-def test_bfloat16_keeps_parameters_and_loss_in_float32_and_stays_close():
-    half = ModelConfig(**{**vars(MODEL), "dtype": "bfloat16"})
+def test_bfloat16_keeps_parameters_and_loss_in_float32():
+    bfloat16 = ModelConfig(**{**vars(MODEL), "dtype": "bfloat16"})
     losses = []
-    for config in (MODEL, half):
+    for config in (MODEL, bfloat16):
         model, optimizer, training, state = setup(config)
         after, metrics = jax.jit(make_train_step(model, optimizer, training))(state, batch_of())
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
@@ -153,7 +153,7 @@ def test_bfloat16_keeps_parameters_and_loss_in_float32_and_stays_close():
     ids=lambda mesh: f"{mesh.data}-{mesh.fsdp}-{mesh.tensor}",
 )
 @pytest.mark.parametrize(("accumulate", "r_drop"), [(1, 0.0), (2, 0.0), (1, 4.0)])
-def test_any_mesh_trains_as_one_device_does(mesh, accumulate, r_drop):
+def test_every_mesh_trains_like_a_single_device(mesh, accumulate, r_drop):
     config = ModelConfig(**{**vars(MODEL), "dropout": 0.3})  # the masks do not depend on the mesh
     training = TrainingConfig(seed=3, accumulate=accumulate, r_drop=r_drop)
     model, optimizer, training, state = setup(config, training)

@@ -1,7 +1,7 @@
-"""The processes of a distributed run: they find each other, and none of them waits for one that has failed.
+"""Start and failure of a distributed run: no process waits for one that has failed.
 
-A process that fails leaves a word with JAX's coordination service, where all others look for one. Without it they would
-wait in a sum over all devices, and the failed one at its end for them, until JAX's heartbeat or a barrier gives up.
+A process that fails writes its error message to JAX's coordination service, which all processes poll. Otherwise the
+others would block in a collective, and the failed process at its exit, until JAX's heartbeat or a barrier times out.
 """
 
 from __future__ import annotations
@@ -16,86 +16,90 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import jax
-from jax._src import distributed  # No public name of jax leads to the coordination service.
+from jax._src import distributed  # JAX has no public API for its coordination service.
 
 from transformer_jax.errors import RunError
 
-FAILED = "transformer_jax/failed/"
-"""Below it stands, under the number of each process that has failed, why."""
-
-LOOK = 1.0
-"""Seconds between two looks for a failed process."""
-GRACE = 2.0
-"""Seconds for a process to end by itself, and say why, once another has failed: often they meet the same error."""
+FAILURE_KEY = "transformer_jax/failed/"
+"""Key prefix for the error message of a failed process, followed by its process ID."""
+POLL_SECONDS = 1.0
+"""Interval at which a process checks for failed processes."""
+GRACE_SECONDS = 2.0
+"""Time for a process to end by itself after another has failed, since both often fail with the same error."""
 
 
 @contextmanager
 def distributed_run() -> Iterator[None]:
-    """Join the other processes, and end this one, whatever it waits for, soon after another has failed.
+    """Join the other processes, and end this process if another one fails.
 
-    Raises RunError if they do not come together.
+    Raises RunError if the processes cannot connect.
     """
     join_processes()
-    over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(over,), daemon=True)
-    watch.start()
+    finished = threading.Event()
+    watcher = threading.Thread(target=_watch_for_failures, args=(finished,), daemon=True)
+    watcher.start()
     try:
         yield
-        jax.distributed.shutdown()  # Waits for the others to end: watched, too.
+        jax.distributed.shutdown()  # Watched as well, since it waits for the other processes.
     finally:
-        over.set()
-        watch.join()
+        finished.set()
+        watcher.join()
 
 
 def join_processes() -> None:
-    """Find the other processes of this run; before anything else touches the devices.
+    """Connect to the other processes of this run. Call it before any other use of the devices.
 
-    On TPU pods and Slurm JAX finds them by itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID say where they are. Raises RunError if they do not come together.
+    JAX detects the processes on TPU pods and under Slurm. Elsewhere it needs the environment variables
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    Raises RunError if the processes cannot connect.
     """
-    processes, number = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+    num_processes, process_id = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     try:
         jax.distributed.initialize(
-            num_processes=None if processes is None else int(processes),
-            process_id=None if number is None else int(number),
+            num_processes=None if num_processes is None else int(num_processes),
+            process_id=None if process_id is None else int(process_id),
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).split("\n")[0]
         raise RunError(
-            f"--distributed: {reason} Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID."
+            f"--distributed: {reason} Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
         ) from error
 
 
 def exit_after_failure(status: int, reason: str) -> None:
-    """End this process, which has failed and said why, as soon as the others know."""
+    """Report the failure of this process to the others, then exit. Return if the process has joined no others.
+
+    status: exit status of the process.
+    reason: error message, which the other processes print.
+    """
     client = distributed.global_state.client
     if client is None:
-        return  # It has joined no one.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # A second Ctrl-C does not wait.
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # A second Ctrl-C exits immediately.
     with suppress(jax.errors.JaxRuntimeError):
-        client.key_value_set(f"{FAILED}{distributed.global_state.process_id}", reason)
-        time.sleep(LOOK + GRACE)
-    _end(status)
+        client.key_value_set(f"{FAILURE_KEY}{distributed.global_state.process_id}", reason)
+        time.sleep(POLL_SECONDS + GRACE_SECONDS)
+    _exit_without_waiting(status)
 
 
-def _watch(over: threading.Event) -> None:
+def _watch_for_failures(finished: threading.Event) -> None:
     client: Any = distributed.global_state.client
-    while not over.wait(LOOK):
+    while not finished.wait(POLL_SECONDS):
         try:
-            failed = client.key_value_dir_get(FAILED)
+            failures = client.key_value_dir_get(FAILURE_KEY)
         except jax.errors.JaxRuntimeError:
-            continue  # If the service is gone for good, JAX ends this process.
-        if failed and not over.wait(GRACE):
-            name, reason = failed[0]
-            number = name.removeprefix(FAILED)
-            print(f"\nerror: process {number} of the run has failed: {reason}", file=sys.stderr)
-            _end(1)
+            continue  # If the service does not come back, JAX ends this process.
+        if failures and not finished.wait(GRACE_SECONDS):
+            key, reason = failures[0]
+            print(f"\nerror: process {key.removeprefix(FAILURE_KEY)} of the run failed: {reason}", file=sys.stderr)
+            _exit_without_waiting(1)
 
 
-def _end(status: int) -> None:
-    """Python's own end would wait for threads that wait for other processes."""
+def _exit_without_waiting(status: int) -> None:
+    """Exit without Python's shutdown, which would join threads that wait for other processes."""
     if distributed.global_state.process_id == 0:
-        time.sleep(2 * LOOK)  # The last to go: with it goes the service, without which JAX aborts the others.
+        # Process 0 hosts the coordination service. It exits last, since JAX aborts processes that lose the service.
+        time.sleep(2 * POLL_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

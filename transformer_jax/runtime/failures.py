@@ -1,4 +1,4 @@
-"""What libraries and the system raise while a run is under way, as one line with the remedy."""
+"""Errors of libraries and of the operating system during a run, as one line with a remedy."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import jax
 
 from transformer_jax.errors import RunError
 
-LOST = ("Gloo", "remote process exited", "heartbeat", "UNAVAILABLE:", "DEADLINE_EXCEEDED:")
-"""What errors say when another process does not answer: those of Gloo (CPU), of NCCL, and of JAX's coordination
-service.
-"""
+LOST_PROCESS_MESSAGES = ("Gloo", "remote process exited", "heartbeat", "UNAVAILABLE:", "DEADLINE_EXCEEDED:")
+"""Parts of the errors that Gloo (CPU), NCCL and JAX's coordination service raise when another process is lost."""
 
 
 @contextmanager
 def as_run_errors(workdir: Path) -> Iterator[None]:
-    """Turn what goes wrong in ``workdir``, on the devices, between the processes or on the disk into a RunError."""
+    """Turn lack of device memory, lost processes and failed file operations into a RunError.
+
+    workdir: the run directory, which the messages name.
+    """
     try:
         yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:  # The second from a program's first call.
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # The first call of a jitted function raises ValueError.
         if "RESOURCE_EXHAUSTED" in str(error):
             raise RunError(
-                "a device's memory is used up. Lower --data.batch-tokens, or raise --training.accumulate or "
-                "--mesh.fsdp."
+                "a device is out of memory. Lower --data.batch-tokens, or raise --training.accumulate or --mesh.fsdp."
             ) from error
-        if jax.process_count() > 1 and any(sign in str(error) for sign in LOST):
+        if jax.process_count() > 1 and any(part in str(error) for part in LOST_PROCESS_MESSAGES):
             reason = str(error).partition("\n")[0]
             raise RunError(
-                f"another process of the run is gone ({reason}). Start all of them again: "
-                f"{workdir} goes on from its last checkpoint."
+                f"lost another process of the run ({reason}). Start all processes again. "
+                f"The run in {workdir} resumes from its last checkpoint."
             ) from error
         raise
     except OSError as error:
-        place = os.fsdecode(error.filename) if error.filename else workdir
+        path = os.fsdecode(error.filename) if error.filename else workdir
         raise RunError(
-            f"{place}: {error.strerror or error}. Mend that and give the same command again: {workdir} goes on from "
-            "its last checkpoint."
+            f"{path}: {error.strerror or error}. Fix that and run the same command again. "
+            f"The run in {workdir} resumes from its last checkpoint."
         ) from error

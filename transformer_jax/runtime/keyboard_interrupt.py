@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost inside a callback."""
+"""Delivery of Ctrl-C that arrives inside a callback."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 
 @contextmanager
 def redeliver_interrupts() -> Iterator[None]:
-    """Deliver a KeyboardInterrupt again if it was raised inside a callback, such as JAX's garbage-collector hook.
+    """Raise a KeyboardInterrupt again in the main thread if Python ignored it inside a callback.
 
-    Python only reports exceptions raised there and continues.
+    Python reports exceptions in such callbacks, for example in JAX's garbage-collector hook, and continues.
     """
-    before = sys.unraisablehook
+    original_hook = sys.unraisablehook
 
     def redeliver(unraisable: Any) -> None:
         if unraisable.exc_type is KeyboardInterrupt:
             threading.Timer(0.01, _thread.interrupt_main).start()
         else:
-            before(unraisable)
+            original_hook(unraisable)
 
     sys.unraisablehook = redeliver
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        sys.unraisablehook = original_hook

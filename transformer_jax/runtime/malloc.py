@@ -1,4 +1,4 @@
-"""Memory for training on a CPU: kept instead of returned after every step, and in huge pages."""
+"""Settings of glibc's malloc that make training on a CPU faster."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ MALLOC_VARIABLES = {
     "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0",
 }
-"""What glibc's malloc reads, once, when a process starts.
+"""Environment variables that glibc's malloc reads when a process starts.
 
-By default malloc maps each large array afresh and gives it back at once, so every step pays a page fault for each 4 KiB
-that it writes. The tunables ask for transparent huge pages; for one heap, since those of further threads hold no array
-above 64 MiB; and for no small blocks kept aside, which part the free memory so that the next step's array, of the
-same size but aligned, does not fit where the last was.
+By default, malloc maps memory for each large array and unmaps it when the array is freed, so every step causes a page
+fault per 4 KiB written. The thresholds keep freed memory in the process. The tunables select:
+
+hugetlb: transparent huge pages.
+arena_max: a single heap, since the heaps of other threads cannot hold arrays above 64 MiB.
+tcache_count: no cache of small blocks. Cached blocks split the free memory, so that an aligned array of the next step
+    would not fit in place of the previous one.
 """
 
 
 def restart_with_tuned_malloc() -> None:
-    """Begin this program again with ``MALLOC_VARIABLES``, unless one of them is already set, the C library is another, or an
-    accelerator does the work.
+    """Restart the program with ``MALLOC_VARIABLES``.
+
+    Do nothing if one of them is already set, if the C library is not glibc, or if JAX will use an accelerator.
     """
     if platform.libc_ver()[0] == "glibc" and not MALLOC_VARIABLES.keys() & os.environ.keys() and runs_on_cpu():
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **MALLOC_VARIABLES})
 
 
 def runs_on_cpu() -> bool:
-    """Whether JAX will compute on the CPU, as far as can be told without starting it: by JAX_PLATFORMS, else by the
-    packages that are installed for other devices.
+    """Return whether JAX will probably compute on the CPU, without importing it.
 
-    Compiling for a GPU takes many threads, and with one heap they wait for each other.
+    The answer depends on JAX_PLATFORMS or, if that is not set, on the installed packages for other devices.
+    With an accelerator a single heap is slower, since the many threads that compile for a GPU wait for each other.
     """
     if platforms := os.environ.get("JAX_PLATFORMS"):
         return platforms == "cpu"

@@ -23,28 +23,32 @@ def bytes_per_device(shapes: Any) -> int:
 
 
 def device_memory() -> int | None:
-    """Return the bytes that a device of this process can hold; None if unknown.
+    """Return the memory of a device of this process in bytes, or None if it is unknown.
 
-    CPU devices share the free memory of the machine equally.
+    On a CPU it is the available memory of the machine, divided by the number of CPU devices.
     """
     device = jax.local_devices()[0]
     if limit := (device.memory_stats() or {}).get("bytes_limit"):
         return int(limit)
-    listing = Path("/proc/meminfo")
-    if device.platform != "cpu" or not listing.exists():
+    meminfo = Path("/proc/meminfo")
+    if device.platform != "cpu" or not meminfo.exists():
         return None
-    [kibibytes] = [line.split()[1] for line in listing.read_text().splitlines() if line.startswith("MemAvailable:")]
+    [kibibytes] = [line.split()[1] for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")]
     return int(kibibytes) * 1024 // jax.local_device_count()
 
 
 def fits_memory(needed: int) -> bool:
-    """Return whether a device has ``needed`` bytes available; True where its memory is unknown."""
+    """Return whether ``needed`` bytes fit in the memory of a device; True if its memory is unknown."""
     available = device_memory()
     return available is None or needed <= available
 
 
 def require_memory(needed: int, subject: str, remedy: str) -> None:
-    """Raise InputError if a device does not have ``needed`` bytes available for ``subject``."""
+    """Raise InputError if ``needed`` bytes do not fit in the memory of a device.
+
+    subject: what needs the memory, for the message.
+    remedy: a sentence for the user.
+    """
     available = device_memory()
     if available is not None and needed > available:
         raise InputError(
@@ -54,9 +58,9 @@ def require_memory(needed: int, subject: str, remedy: str) -> None:
 
 
 def require_state_memory(mesh: Mesh, state: Any) -> None:
-    """Raise InputError if a training state does not fit the devices; suggest a mesh on which it does.
+    """Raise InputError if a training state does not fit the devices. The message suggests a mesh on which it fits.
 
-    state: a tree of shapes with shardings.
+    state: tree of shapes with shardings.
     """
     needed, tensor = bytes_per_device(state), mesh.shape["tensor"]
     if fits_memory(needed):

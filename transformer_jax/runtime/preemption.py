@@ -1,6 +1,6 @@
-"""Ending a run on request: after SIGTERM or SIGINT the loop finishes its step and saves; a second signal ends at once.
+"""Handling of SIGTERM and SIGINT: the first stops the run after its current step, a second exits immediately.
 
-The processes of a distributed run agree on the step through JAX's preemption service, which takes SIGTERM for itself.
+The processes of a distributed run agree on the step through JAX's preemption service, which handles SIGTERM itself.
 """
 
 from __future__ import annotations
@@ -15,60 +15,64 @@ from typing import Any
 import jax
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
-NOTICE = b"\nstopping after this step, then saving; another signal ends at once\n"
+STOP_NOTICE = b"\nstopping after this step, then saving (another signal exits immediately)\n"
 
 
 class PreemptionHandler:
-    """The signals that come while this is entered.
+    """Signal handlers that are installed within a ``with`` block.
 
-    noted: the first one; signal: the one that stops the run; 0 as long as there is none.
+    received: number of the first signal that this process received; 0 if none.
+    stop_signal: number of the signal on which the run stops; 0 if none.
     """
 
     def __init__(self) -> None:
-        self.noted = self.signal = 0
-        self.several = jax.process_count() > 1
-        self.asked = 0
-        self.before: dict[int, Any] = {}
+        self.received = self.stop_signal = 0
+        self.is_multiprocess = jax.process_count() > 1
+        self.polls = 0
+        self.previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> PreemptionHandler:
-        if threading.current_thread() is threading.main_thread():  # Python lets no other set handlers.
-            numbers = [signal.SIGINT] if self.several else [signal.SIGINT, signal.SIGTERM]
-            self.before = {number: signal.signal(number, self._note) for number in numbers}
-            # With several, JAX's own handler stays meanwhile; afterwards it would only swallow the signal.
-            self.before.setdefault(signal.SIGTERM, signal.SIG_DFL)
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only in the main thread.
+            numbers = [signal.SIGINT] if self.is_multiprocess else [signal.SIGINT, signal.SIGTERM]
+            self.previous_handlers = {number: signal.signal(number, self._receive) for number in numbers}
+            # JAX handles SIGTERM in a distributed run. After the block, its handler would only ignore the signal.
+            self.previous_handlers.setdefault(signal.SIGTERM, signal.SIG_DFL)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
 
-    def requested(self) -> bool:
-        """Whether to stop now: the same answer on every process. To be asked after each step, as often on each.
+    def should_stop(self) -> bool:
+        """Return whether to stop now. All processes must call it equally often, and get the same answer.
 
-        JAX agrees on a number that no process has passed, so the questions of this run are counted, from 0.
+        JAX agrees on a step that no process has passed yet. The number of calls, from 0, serves as the step.
         """
-        if not self.several:
-            self.signal = self.noted
-        elif not self.signal and reached_preemption_sync_point(self.asked):
-            self.signal = self.noted = self.noted or signal.SIGTERM
-            signal.signal(signal.SIGTERM, self._note)
-        self.asked += 1
-        return bool(self.signal)
+        if not self.is_multiprocess:
+            self.stop_signal = self.received
+        elif not self.stop_signal and reached_preemption_sync_point(self.polls):
+            self.stop_signal = self.received = self.received or signal.SIGTERM
+            signal.signal(signal.SIGTERM, self._receive)
+        self.polls += 1
+        return bool(self.stop_signal)
 
     @property
-    def name(self) -> str:
-        """Of the signal that came."""
-        return signal.Signals(self.signal or self.noted).name
+    def signal_name(self) -> str:
+        """Name of the received signal, such as "SIGTERM"."""
+        return signal.Signals(self.stop_signal or self.received).name
 
-    def at_once(self) -> bool:
-        """Whether to give up what can be done again. Several processes never do: they would part."""
-        return bool(self.noted) and not self.several
+    def should_abort(self) -> bool:
+        """Return whether to abort work that can be repeated, such as a validation.
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.noted:
+        Always False in a distributed run, whose processes would fall out of sync.
+        """
+        return bool(self.received) and not self.is_multiprocess
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
             os._exit(128 + number)
-        self.noted = number
-        with suppress(OSError):  # Of `2>&1 | tee`, which Ctrl-C has ended, too.
-            os.write(2, NOTICE)  # Not print: the signal may have come in the middle of one.
-        if self.several:
+        self.received = number
+        with suppress(OSError):  # With `2>&1 | tee`, Ctrl-C has also ended the reader.
+            os.write(2, STOP_NOTICE)  # Unlike print, it is safe if the signal interrupts another print.
+        if self.is_multiprocess:
             os.kill(os.getpid(), signal.SIGTERM)

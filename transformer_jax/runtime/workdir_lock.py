@@ -1,4 +1,4 @@
-"""The folder of a run, as long as it is trained in."""
+"""Exclusive use of a run directory during training."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from transformer_jax.data.tokenizers import remove_tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.storage.lock import locked
 
-LOCK = ".lock"
+LOCK_FILE = ".lock"
 
 
 @contextmanager
 def exclusive_workdir(workdir: Path) -> Iterator[None]:
-    """Make the folder, and let nobody else train there meanwhile.
+    """Create and lock a run directory, so that no other run trains in it at the same time.
 
-    Nothing is left of a start that ended before there was a config.json. Raises InputError, on every process of this
-    run, if another run has the folder or if it cannot be written.
+    If the start fails before config.json exists, remove the files that it wrote.
+    Raises InputError, on every process of the run, if another run has locked the directory or if writing to it fails.
     """
-    with ExitStack() as held:
-        problem, is_ours = "", False
+    with ExitStack() as stack:
+        problem, was_empty = "", False
         if jax.process_index() == 0:
             try:
                 workdir.mkdir(parents=True, exist_ok=True)
-                is_ours = {path.name for path in workdir.iterdir()} <= {LOCK}
-                held.enter_context(locked(workdir / LOCK, blocking=False))
+                was_empty = {path.name for path in workdir.iterdir()} <= {LOCK_FILE}
+                stack.enter_context(locked(workdir / LOCK_FILE, blocking=False))
             except Timeout:
-                problem = "is in use by another training. Wait for its end"
+                problem = f"{workdir} is in use by another training. Wait until it ends"
             except OSError as error:
-                problem = f"cannot be made or written: {error.strerror}. Mend that"
+                problem = f"cannot write to {workdir}: {error.strerror}. Fix that"
         if jax.process_count() > 1 and broadcast_one_to_all(np.array(bool(problem))):
-            problem = problem or "was refused by process 0, which says why. Mend that"
+            problem = problem or f"process 0 cannot use {workdir}. See its error message"
         if problem:
-            raise InputError(f"{workdir} {problem}, or name another --workdir.")
+            raise InputError(f"{problem}, or name another --workdir.")
         try:
             yield
         finally:
-            if is_ours and not (workdir / "config.json").exists():
-                _clear(workdir)
+            if was_empty and not (workdir / "config.json").exists():
+                _remove_failed_start(workdir)
 
 
-def _clear(workdir: Path) -> None:
-    """Remove what a start writes before its run begins, and the folder, unless somebody has put something there."""
+def _remove_failed_start(workdir: Path) -> None:
+    """Remove what a start writes before config.json, then the directory unless it holds other files."""
     with suppress(OSError):
         checkpoints = workdir / "checkpoints"
         if checkpoints.exists():
             checkpoints.rmdir()
         remove_tokenizers(workdir)
-        if [path.name for path in workdir.iterdir()] == [LOCK]:
-            (workdir / LOCK).unlink()
+        if [path.name for path in workdir.iterdir()] == [LOCK_FILE]:
+            (workdir / LOCK_FILE).unlink()
             workdir.rmdir()

@@ -1,4 +1,4 @@
-"""The functions of a run, jitted with their shardings for its mesh; each is compiled when it is first called."""
+"""The jitted functions of a run, with the shardings of its mesh. Each is compiled on its first call."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ from transformer_jax.training.step import loss_sums, make_train_step
 
 
 class CompiledFunctions(NamedTuple):
-    """initialize() -> the first state; train_step(state, batch) -> the next state, which takes the memory of the one
-    before, and metrics; loss_sums(parameters, batch) -> sums of the loss. state: its shapes, each with its sharding.
+    """The jitted functions of a run, and what they were made for.
+
+    mesh: mesh of the devices.
+    model: the Transformer.
+    state: shapes of the training state, with shardings.
+    initialize: () -> first state.
+    train_step: (state, batch) -> (next state, metrics). It donates the memory of its state to the next one.
+    loss_sums: (params, batch) -> LossSums, without dropout.
     """
 
     mesh: Mesh
@@ -31,9 +37,12 @@ class CompiledFunctions(NamedTuple):
 
 
 def jit_functions(
-    config: Config, mesh: Mesh, source_vocab_size: int, target_vocab_size: int, chunk: int | None = None
+    config: Config, mesh: Mesh, source_vocab_size: int, target_vocab_size: int, chunk_size: int | None = None
 ) -> CompiledFunctions:
-    """Nothing is allocated or compiled here. chunk: as in ``make_train_step``."""
+    """Jit the functions of a run, without compiling them or allocating memory.
+
+    chunk_size: see ``make_train_step``.
+    """
     model = Transformer(config.model, source_vocab_size, target_vocab_size)
     training = config.training
     optimizer = make_optimizer(config.optimizer, config.model.d_model, training.steps)
@@ -41,7 +50,7 @@ def jit_functions(
     shapes = jax.eval_shape(initialize)
     shardings, rows = state_shardings(mesh, shapes), batch_sharding(mesh)
     train_step = jax.jit(
-        make_train_step(model, optimizer, training, mesh, chunk),
+        make_train_step(model, optimizer, training, mesh, chunk_size),
         in_shardings=(shardings, rows),
         out_shardings=(shardings, None),
         donate_argnums=0,
@@ -58,11 +67,14 @@ def jit_functions(
 
 
 def require_enough_rows(config: Config, parts: int, length: int) -> None:
-    """Refuse a batch with fewer rows of ``length`` positions than parts to divide them into."""
+    """Raise InputError if a batch of rows of ``length`` tokens has fewer rows than ``parts``.
+
+    parts: number of parts that a batch is divided into: devices that divide the batch, times accumulation steps.
+    """
     rows = config.data.batch_tokens // length
     if rows < parts:
         raise InputError(
-            f"data.batch_tokens {config.data.batch_tokens} holds {rows} rows of {length} tokens, too few for {parts} "
-            f"parts (mesh data x fsdp x training.accumulate). Use --data.batch-tokens {parts * length}, or at most "
-            f"{rows} parts."
+            f"data.batch_tokens {config.data.batch_tokens} gives {rows} rows of {length} tokens, but mesh.data x "
+            f"mesh.fsdp x training.accumulate needs {parts}. Use --data.batch-tokens {parts * length}, or lower these "
+            f"values to at most {rows} in total."
         )

@@ -1,4 +1,4 @@
-"""The data of a run, from locators to ids, with the tokenizers that it trains or finds."""
+"""The data of a run: sentence pairs, tokenizers and token IDs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from jax.experimental.multihost_utils import sync_global_devices
 from transformer_jax.config import Config, DataConfig
 from transformer_jax.data.batches import EncodedPairs
 from transformer_jax.data.overlap import Overlap, count_overlap
-from transformer_jax.data.prepared import prepared_pairs
+from transformer_jax.data.prepared import prepare_pairs
 from transformer_jax.data.sources import Pair, Pairs, open_pairs
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers, save_tokenizers, train_tokenizers
 from transformer_jax.errors import InputError
 
 
 class Corpus(NamedTuple):
-    """The data of a run: training pairs as ids, validation and test pairs as text.
+    """The data of a run.
 
-    overlap: of the test set with the training text; None if a later start left that alone.
+    tokenizers: source and target tokenizer.
+    train: training pairs as token IDs.
+    valid, test: validation and test pairs as text.
+    overlap: overlap of the test set with the training text; None if this start did not read that text.
     """
 
     tokenizers: Tokenizers
@@ -34,32 +37,31 @@ class Corpus(NamedTuple):
 
 
 def load_corpus(config: Config, workdir: Path) -> Corpus:
-    """Open the data; train the tokenizers on the training split, take those of the run that it starts from
-    (training.init), or load those that it has.
+    """Load the data and the tokenizers of a run.
 
-    The text of the training split is read for that, and to prepare it (``data/prepared.py``); later starts leave it
-    alone.
+    The first start trains the tokenizers on the training split, or copies those of ``training.init``, and encodes the
+    training pairs (see ``data/prepared.py``). Later starts load both, without reading the training text again.
     """
     data = config.data
     text = cache(lambda: training_text(data))
-    trained = (workdir / "config.json").exists()  # Written after them; without it they may be of other settings.
+    # config.json is written after the tokenizers. Without it, they may belong to another config.
+    has_tokenizers = (workdir / "config.json").exists()
     valid = list(open_pairs(data.valid, data.source, data.target, "valid"))
     test = list(open_pairs(data.test, data.source, data.target, "test"))
-    # Read once from end to end: what is wrong with the text is said before anything is written.
-    overlap = None if trained else count_overlap(test, text())
-    if jax.process_index() == 0 and not trained:
+    # Counting reads the complete training text, so bad text is reported before anything is written.
+    overlap = None if has_tokenizers else count_overlap(test, text())
+    if jax.process_index() == 0 and not has_tokenizers:
         sources, targets = (pair.source for pair in text()), (pair.target for pair in text())
         init = config.training.init
-        new = load_tokenizers(Path(init)) if init else train_tokenizers(config.tokenizer, sources, targets)
-        save_tokenizers(new, workdir)
+        first_tokenizers = load_tokenizers(Path(init)) if init else train_tokenizers(config.tokenizer, sources, targets)
+        save_tokenizers(first_tokenizers, workdir)
     sync_global_devices("tokenizers")
     tokenizers = load_tokenizers(workdir)
-    encoded, left_out, skipped = prepared_pairs(data, tokenizers, text)
+    encoded, excluded, skipped = prepare_pairs(data, tokenizers, text)
     logging.info(
-        f"{len(encoded) + left_out} training pairs ({left_out} left out: empty, or over {data.max_length} tokens"
-        f"{f'; {skipped} bad rows skipped' if skipped else ''}), "
-        f"{len(valid)} for validation, {len(test)} for the test; "
-        f"vocabularies of {len(tokenizers.source)} and {len(tokenizers.target)}"
+        f"{len(encoded) + excluded} training pairs ({excluded} left out: empty or over {data.max_length} tokens"
+        f"{f'; {skipped} invalid rows skipped' if skipped else ''}), {len(valid)} validation pairs, "
+        f"{len(test)} test pairs, vocabulary sizes {len(tokenizers.source)} and {len(tokenizers.target)}"
     )
     if overlap and overlap.sources:
         logging.warning(str(overlap))
@@ -67,14 +69,17 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
 
 
 def recount_overlap(test: Sequence[Pair], data: DataConfig) -> Overlap | None:
-    """The overlap of a run that goes on, whose text this start has not read. A text that is gone costs no score."""
+    """Return the overlap of the test set with the training text of a resumed run, by reading that text again.
+
+    Return None, with a warning, if the text is not available any more.
+    """
     try:
         return count_overlap(test, training_text(data))
     except (InputError, OSError) as error:
-        logging.warning(f"how much of the test set stands in the training text is not known: {error}")
+        logging.warning(f"The overlap of test set and training text is unknown: {error}")
         return None
 
 
 def training_text(data: DataConfig) -> Pairs:
-    """The training split, unread."""
+    """Open the training split, without reading it."""
     return open_pairs(data.train, data.source, data.target, "train", data.on_error)

@@ -1,4 +1,4 @@
-"""Where a number that is none comes from."""
+"""Locate the operation that first produces a NaN."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
 
 
 def check_nans(train_step: Step) -> Step:
-    """The same step, slower: one that would be skipped is done again, operation by operation.
+    """Return a slower training step that raises an error instead of skipping an update.
 
-    It raises RunError that names the first operation whose result is not a number.
+    It repeats the update operation by operation, and raises RunError with the first operation that returns a NaN.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
-        before = jax.tree.map(lambda leaf: leaf.copy(), state)  # The step gives its memory away.
+        before = jax.tree.map(lambda leaf: leaf.copy(), state)  # The step donates the memory of its state.
         after, metrics = train_step(state, batch)
         if int(metrics["skipped"]):
             try:
@@ -32,13 +32,14 @@ def check_nans(train_step: Step) -> Step:
                     train_step(before, batch)
             except FloatingPointError as error:
                 frames = traceback.extract_tb(error.__traceback__)
-                at = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)][-1]
+                frame = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)][-1]
                 raise RunError(
-                    f"update {int(after.step)}: {error} at {at.filename}:{at.lineno}, in {at.name}: {at.line}"
+                    f"update {int(after.step)}: {error} at {frame.filename}:{frame.lineno}, in {frame.name}: "
+                    f"{frame.line}"
                 ) from error
             raise RunError(
-                f"update {int(after.step)}: its loss or gradients are too large for their type, though no operation "
-                "gives what is not a number. Try a lower --optimizer.factor in another --workdir."
+                f"update {int(after.step)}: loss or gradients overflow, but no operation returns a NaN. "
+                "Try a lower --optimizer.factor in another --workdir."
             )
         return after, metrics
 

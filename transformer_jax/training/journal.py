@@ -1,4 +1,4 @@
-"""What a run reports while it trains: metrics.jsonl and TensorBoard events."""
+"""Metrics of a run: their accumulation between reports, metrics.jsonl and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -17,60 +17,73 @@ from transformer_jax.storage import atomic
 
 
 class MetricAccumulator:
-    """Metrics since the last report. They stay on the device until they are gathered, so that no step waits for the
-    host.
+    """Metrics since the last report.
+
+    They stay on the device until ``fetch``, so that no training step waits for the host.
+
+    pending: metrics of each step since the last ``fetch``.
+    sums: sums of the fetched metrics.
     """
 
     def __init__(self, max_skipped: int, sums: dict[str, float] | None = None, seconds: float = 0.0) -> None:
-        """max_skipped: as in the settings; sums, seconds: of an earlier window to go on with, see ``saved``."""
+        """Start empty, or continue from a ``snapshot``.
+
+        max_skipped: see ``TrainingConfig``.
+        sums, seconds: fields of the snapshot.
+        """
         self.max_skipped = max_skipped
         self.began = time.monotonic() - seconds
         self.sums = dict(sums or {})
-        self.metrics: list[dict[str, jax.Array]] = []
+        self.pending: list[dict[str, jax.Array]] = []
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Note the metrics of one step."""
-        self.metrics.append(metrics)
+        """Append the metrics of one step."""
+        self.pending.append(metrics)
 
-    def pause(self, seconds: float) -> None:
-        """Leave out time that was not spent on training."""
+    def exclude_time(self, seconds: float) -> None:
+        """Exclude time that was not spent on training from the speed."""
         self.began += seconds
 
-    def gather(self, step: int) -> None:
-        """Add up what has been noted, the last of it for ``step``.
+    def fetch(self, step: int) -> None:
+        """Fetch the pending metrics from the device and add them to the sums.
 
-        Raises RunError if ``max_skipped`` updates in a row were skipped.
+        step: step of the last pending metrics.
+        Raises RunError if ``max_skipped`` consecutive updates were skipped.
         """
-        first = step - len(self.metrics) + 1
-        for number, metrics in enumerate(jax.device_get(self.metrics), start=first):
-            in_a_row = int(metrics["skipped"])
-            if in_a_row >= self.max_skipped:
+        first_step = step - len(self.pending) + 1
+        for number, metrics in enumerate(jax.device_get(self.pending), start=first_step):
+            skipped = int(metrics["skipped"])
+            if skipped >= self.max_skipped:
                 raise RunError(
-                    f"updates {number - in_a_row + 1} to {number} were skipped: their loss or gradients are no finite "
-                    "numbers. --debug-nans finds the operation; in another --workdir, try a lower --optimizer.factor."
+                    f"updates {number - skipped + 1} to {number} were skipped because of non-finite loss or "
+                    "gradients. Find the operation with --debug-nans, or try a lower --optimizer.factor in another "
+                    "--workdir."
                 )
-            for name, value in {**metrics, "skipped": in_a_row > 0, "updates": 1}.items():
-                # One after the other, so that a window cut in two by an interruption has the same sums.
+            for name, value in {**metrics, "skipped": skipped > 0, "updates": 1}.items():
+                # Added step by step, so that the rounding of the sums does not depend on interruptions.
                 self.sums[name] = self.sums.get(name, 0.0) + float(value)
-        self.metrics = []
+        self.pending = []
 
-    def saved(self) -> dict[str, Any]:
-        """What was gathered, for a window that goes on later."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return the fetched sums and the elapsed time, to continue from after an interruption."""
         return {"sums": self.sums, "seconds": time.monotonic() - self.began}
 
     def report(self) -> dict[str, float]:
-        """Of what was gathered: means over the target tokens, how many of them a second, and skipped updates."""
+        """Return means per target token, target tokens per second and the number of skipped updates."""
         sums = self.sums
         seconds = time.monotonic() - self.began
         counts = {"tokens_per_second": sums["tokens"] / seconds, "skipped": sums["skipped"]}
         updates = sums["updates"] - sums["skipped"]
         if not updates:
             return counts
-        return {**means(sums), "gradient_norm": sums["gradient_norm"] / updates, **counts}
+        return {**per_token_means(sums), "gradient_norm": sums["gradient_norm"] / updates, **counts}
 
 
-def means(sums: dict[str, float]) -> dict[str, float]:
-    """Loss and perplexity for each target token, and the share predicted right, from the fields of ``LossSums``."""
+def per_token_means(sums: dict[str, float]) -> dict[str, float]:
+    """Return loss, perplexity and accuracy per target token.
+
+    sums: the fields of ``LossSums``.
+    """
     tokens = sums["tokens"]
     return {
         "loss": sums["loss"] / tokens,
@@ -80,23 +93,27 @@ def means(sums: dict[str, float]) -> dict[str, float]:
 
 
 class MetricsWriter:
-    """metrics.jsonl and TensorBoard events; written by the first process alone."""
+    """Writer of metrics.jsonl and TensorBoard events. Only process 0 writes."""
 
     def __init__(self, workdir: Path, step: int, validated: int) -> None:
-        """Go on after ``step``, and after the validation of ``validated``."""
+        """Open the files, and drop the metrics after the step that the run resumes from.
+
+        step: last completed step.
+        validated: last validated step.
+        """
         self.writes = jax.process_index() == 0
         if not self.writes:
             return
         path = workdir / "metrics.jsonl"
-        # What an interrupted run wrote after its last checkpoint will be computed again.
-        known = {"train": step, "valid": validated}
-        kept = [line for line in read_metrics(workdir) if line["step"] <= known[line["phase"]]]
-        atomic.write_text(path, "".join(f"{json.dumps(line)}\n" for line in kept))
+        # The run will compute the metrics after its last checkpoint again.
+        last_step = {"train": step, "valid": validated}
+        lines = [line for line in read_metrics(workdir) if line["step"] <= last_step[line["phase"]]]
+        atomic.write_text(path, "".join(f"{json.dumps(line)}\n" for line in lines))
         self.file = path.open("a")
         self.board = SummaryWriter(str(workdir), purge_step=step + 1)
 
     def write(self, step: int, phase: str, values: dict[str, float]) -> None:
-        """Add one line, and one point to each curve."""
+        """Write one line to metrics.jsonl and one point to each TensorBoard curve."""
         if self.writes:
             self.file.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
             self.file.flush()
@@ -104,15 +121,16 @@ class MetricsWriter:
                 self.board.add_scalar(f"{phase}/{name}", value, step)
 
     def close(self) -> None:
-        """Finish both files."""
+        """Close the files."""
         if self.writes:
             self.file.close()
             self.board.close()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl. One that a kill cut short is dropped, so are those that a loss of power left
-    without their text, with a warning: no run depends on them.
+    """Return the lines of metrics.jsonl.
+
+    Drop an incomplete last line, which a kill leaves behind. Drop lines that a power failure damaged, with a warning.
     """
     path = workdir / "metrics.jsonl"
     if not path.exists():
@@ -124,5 +142,5 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
         except ValueError:
             damaged += 1
     if damaged:
-        logging.warning(f"{path}: {damaged} lines are damaged and left out; the curves have a gap")
+        logging.warning(f"{path}: ignored {damaged} damaged lines, so the curves have a gap.")
     return lines

@@ -1,4 +1,4 @@
-"""The training loop: the only file that joins training to evaluation."""
+"""The training loop, with validation, reports and checkpoints."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.training.compiled import CompiledFunctions, jit_functions, require_enough_rows
 from transformer_jax.training.corpus import Corpus, load_corpus
 from transformer_jax.training.debug_nans import check_nans
-from transformer_jax.training.journal import MetricAccumulator, MetricsWriter, means
+from transformer_jax.training.journal import MetricAccumulator, MetricsWriter, per_token_means
 from transformer_jax.training.loss import LossSums
 from transformer_jax.training.optimizer import learning_rate
-from transformer_jax.training.results import finish
+from transformer_jax.training.results import finish_run
 from transformer_jax.training.state import TrainState
 from transformer_jax.training.warm_start import init_from_run
 
-MAY_CHANGE = (
+CHANGEABLE_FIELDS = (
     *(f"training.{name}" for name in ("steps", "patience", "log_every", "valid_every", "save_every", "max_skipped")),
     "mesh",
     "decoding",
 )
-"""Settings that a run may continue with changed; any other would make it a different run."""
+"""Config fields and sections that may change when a run resumes."""
 
-PROFILED = range(20, 25)
-"""The updates of a process that a profile covers: a few, after the first ones, which compile."""
+PROFILED_UPDATES = range(20, 25)
+"""Updates that a profile covers, counted from the start of the process. The first ones, which compile, are left out."""
 
 
 def fit(
@@ -57,16 +57,17 @@ def fit(
     profile: Path | None = None,
     debug_nans: bool = False,
     recipe: str | None = None,
-    translate: str = "python -m transformer_jax translate",
+    translate_command: str = "python -m transformer_jax translate",
 ) -> None:
-    """Train in ``workdir`` until done, from where the last run there stopped; score the test set; write the results.
+    """Train a model in ``workdir``, or resume the run there. Then score the test set and write results.json.
 
-    profile: a folder for a trace of a few updates, which TensorBoard and Perfetto show; debug_nans: see
-    ``check_nans``; recipe: the name of the recipe that the settings come from, for the record; translate: the
-    command to print for a first translation.
-    Raises InputError for settings or data that cannot be used, before the first update, or if fewer updates are left
-    than a profile needs; RunError for what goes wrong meanwhile; StoppedBySignal after SIGTERM or
-    SIGINT.
+    profile: directory for a trace of a few updates, for TensorBoard or Perfetto.
+    debug_nans: whether to stop at the first NaN, see ``check_nans``.
+    recipe: name of the recipe, for results.json.
+    translate_command: start of the command for a first translation, which is printed at the end.
+    Raises InputError before the first update if the config or the data are invalid.
+    Raises RunError if training fails.
+    Raises StoppedBySignal after SIGTERM or SIGINT.
     """
     began = time.monotonic()
     with as_run_errors(workdir), exclusive_workdir(workdir):
@@ -77,61 +78,64 @@ def fit(
         shard = Shard(*batch_shard(mesh))
         multiple = batch_multiple(mesh) * config.training.accumulate
         checkpoints = Checkpoints(workdir / "checkpoints")
-        earlier = checkpoints.progress()
-        require_same_corpus(earlier, corpus, workdir)
-        planned = earlier.divisor or multiple  # On other devices than it began on, a run keeps its plan.
-        batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned, shard, multiple)
+        progress = checkpoints.progress()
+        require_same_corpus(progress, corpus, workdir)
+        planned_multiple = progress.divisor or multiple  # A run keeps its batches when it resumes on other devices.
+        batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned_multiple, shard, multiple)
         require_enough_rows(config, multiple, batches.shapes[-1].target)
         functions = jit_functions(config, mesh, *map(len, corpus.tokenizers))
         require_state_memory(mesh, functions.state)
         if debug_nans:
             functions = functions._replace(train_step=check_nans(functions.train_step))
-        loop = Loop(config, workdir, corpus, functions, batches, checkpoints, began, profile)
-        if jax.process_index() == 0:  # Whatever may be refused has been: from here on there is a run.
+        loop = TrainingLoop(config, workdir, corpus, functions, batches, checkpoints, began, profile)
+        if jax.process_index() == 0:  # Saved after all checks: the file marks the directory as a run.
             save_config(config, workdir / "config.json")
+        shapes = ", ".join(f"{rows} x {source}/{target}" for rows, source, target in batches.shapes)
         logging.info(
-            f"{batches.batches_per_epoch} batches an epoch, {batches.padding():.1%} of the target positions are "
-            f"padding, {len(batches.shapes)} shapes: {', '.join(f'{rows} x {s}/{t}' for rows, s, t in batches.shapes)}"
+            f"{batches.batches_per_epoch} batches per epoch, {batches.padding_fraction():.1%} of the target positions "
+            f"are padding, {len(batches.shapes)} shapes: {shapes}"
         )
-        finish(config, workdir, corpus, loop.run(), recipe, translate)
+        finish_run(config, workdir, corpus, loop.run(), recipe, translate_command)
 
 
 def require_same_config(config: Config, workdir: Path) -> None:
-    """Refuse a folder that holds a run with other settings, or one of which nobody knows the settings."""
+    """Raise InputError if ``workdir`` holds a run with another config, or checkpoints without a config."""
     path = workdir / "config.json"
     if not path.exists() and any((workdir / "checkpoints").glob("[1-9]*")):
-        raise InputError(f"{path} is missing, but there are checkpoints. Restore it, or name another --workdir.")
+        raise InputError(f"{path} is missing, but checkpoints exist. Restore it, or name another --workdir.")
     if path.exists():
-        earlier, now = (_flat(dataclasses.asdict(settings)) for settings in (load_config(path), config))
-        changed = [key for key in now if now[key] != earlier[key] and not key.startswith(MAY_CHANGE)]
+        saved, requested = (_flatten(dataclasses.asdict(each)) for each in (load_config(path), config))
+        changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(CHANGEABLE_FIELDS)]
         if changed:
-            differences = ", ".join(f"{key} {earlier[key]} -> {now[key]}" for key in changed)
-            raise InputError(f"{workdir} holds a run with other settings: {differences}. Name another --workdir.")
+            differences = ", ".join(f"{key} {saved[key]} -> {requested[key]}" for key in changed)
+            raise InputError(f"{workdir} holds a run with another config: {differences}. Name another --workdir.")
 
 
-def require_same_corpus(earlier: Progress, corpus: Corpus, workdir: Path) -> None:
-    """Refuse to go on with other training text under the same name: the position in it would mean nothing."""
-    if earlier.corpus is not None and earlier.corpus != size_of(corpus):
-        (before, *_), (now, *_) = earlier.corpus, size_of(corpus)
+def require_same_corpus(progress: Progress, corpus: Corpus, workdir: Path) -> None:
+    """Raise InputError if the training text has changed, since the saved position in the batches would be wrong."""
+    if progress.corpus is not None and progress.corpus != corpus_size(corpus):
+        (saved_pairs, *_), (current_pairs, *_) = progress.corpus, corpus_size(corpus)
         raise InputError(
-            f"{workdir} holds a run on other training text: {before} pairs then, {now} now, or other words in them. "
-            "Restore the text, or name another --workdir."
+            f"{workdir} holds a run on another training text: it had {saved_pairs} pairs, now there are "
+            f"{current_pairs}, or their words differ. Restore the text, or name another --workdir."
         )
 
 
-def size_of(corpus: Corpus) -> list[int]:
-    """Pairs, source tokens and target tokens of the training text."""
+def corpus_size(corpus: Corpus) -> list[int]:
+    """Return the numbers of pairs, source tokens and target tokens of the training text."""
     return [len(corpus.train), *(int(lengths.sum()) for lengths in corpus.train.lengths())]
 
 
-def _flat(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return {f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()}
+def _flatten(config: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {f"{section}.{key}": value for section, fields in config.items() for key, value in fields.items()}
 
 
-class Loop:
-    """Updates, reports, validations and checkpoints, from where the last run in ``workdir`` stopped.
+class TrainingLoop:
+    """Updates, reports, validations and checkpoints of a run, from its last checkpoint on.
 
-    step: updates completed; saved: the step of the last checkpoint.
+    step: number of completed updates.
+    first_step: step at which this process started.
+    saved_step: step of the last checkpoint.
     """
 
     def __init__(
@@ -145,113 +149,125 @@ class Loop:
         began: float,
         profile: Path | None,
     ) -> None:
-        """began: the time.monotonic() at which the command started."""
+        """Create the first training state, or restore the last checkpoint.
+
+        began: time.monotonic() at the start of the command.
+        profile: see ``fit``.
+        Raises InputError if fewer updates are left than a profile needs.
+        """
         self.config, self.corpus, self.functions = config, corpus, functions
         self.workdir, self.profile = workdir, profile
         self.checkpoints = checkpoints
         self.iterator = training_iterator(batches)
-        # One or the other: a run that takes half of the memory must be able to go on.
+        # Never both states: one may take more than half of the memory.
         if checkpoints.latest_step():
             self.state = checkpoints.restore(functions.state)
         else:
             self.state = functions.initialize()
             if config.training.init:
                 self.state = init_from_run(Path(config.training.init), self.state)
-        self.progress = checkpoints.progress()._replace(divisor=batches.batch_multiple, corpus=size_of(corpus))
+        self.progress = checkpoints.progress()._replace(divisor=batches.batch_multiple, corpus=corpus_size(corpus))
         if self.progress.data is not None:
             self.iterator.set_state(self.progress.data)
-            logging.info(f"continuing after step {int(self.state.step)}")
-        self.step = self.first = self.saved = int(self.state.step)
+            logging.info(f"resuming after step {int(self.state.step)}")
+        self.step = self.first_step = self.saved_step = int(self.state.step)
         self.began = began - self.progress.seconds
-        self.rate = learning_rate(config.optimizer, config.model.d_model, config.training.steps)
-        self.window = MetricAccumulator(config.training.max_skipped, **(self.progress.window or {}))
-        if profile and config.training.steps - self.first < PROFILED[-1]:
+        self.learning_rate = learning_rate(config.optimizer, config.model.d_model, config.training.steps)
+        self.accumulator = MetricAccumulator(config.training.max_skipped, **(self.progress.window or {}))
+        updates_left = config.training.steps - self.first_step
+        if profile and updates_left < PROFILED_UPDATES[-1]:
             raise InputError(
-                f"--profile needs {PROFILED[-1]} updates, but only {config.training.steps - self.first} are left. "
+                f"--profile needs {PROFILED_UPDATES[-1]} updates, but only {updates_left} are left. "
                 "Raise --training.steps."
             )
 
     def run(self) -> Progress:
-        """All that is left. Raises StoppedBySignal, once everything is saved, if a signal came."""
+        """Train until the end and return the final progress.
+
+        Raises StoppedBySignal after a signal, once everything is saved.
+        """
         training = self.config.training
         with (
-            PreemptionHandler() as self.interruption,  # The outermost: a signal also waits for the last checkpoint.
+            PreemptionHandler() as self.preemption,  # Outermost, so that a signal also waits for the last checkpoint.
             self.checkpoints,
-            closing(MetricsWriter(self.workdir, self.step, self.progress.validated)) as self.journal,
+            closing(MetricsWriter(self.workdir, self.step, self.progress.validated)) as self.writer,
             closing(
                 tqdm(total=training.steps, initial=self.step, unit="step", disable=None, mininterval=1)
             ) as self.bar,
         ):
-            while not self.interruption.requested():
+            while not self.preemption.should_stop():
                 at_end = self.step >= training.steps
                 if self.progress.validated < self.step and (self.step % training.valid_every == 0 or at_end):
                     self.validate()
                     continue
-                if self.saved < self.step and training.save_every and self.step % training.save_every == 0:
+                if self.saved_step < self.step and training.save_every and self.step % training.save_every == 0:
                     self.save()
                 if at_end or self.progress.is_stale(training.patience):
                     break
                 self.update()
                 if self.step % training.log_every == 0:
                     self.report()
-            stopped = bool(self.interruption.signal)
-            if self.saved < self.step:
+            stopped = bool(self.preemption.stop_signal)
+            if self.saved_step < self.step:
                 self.save()
-        if stopped or self.interruption.at_once():
+        if stopped or self.preemption.should_abort():
             raise StoppedBySignal(
-                f"{self.interruption.name}: update {self.step} of {training.steps} is saved. Give the same command "
-                f"again to go on with {self.workdir}.",
-                self.interruption.signal or self.interruption.noted,
+                f"{self.preemption.signal_name}: update {self.step} of {training.steps} is saved. Run the same command "
+                f"again to resume the run in {self.workdir}.",
+                self.preemption.stop_signal or self.preemption.received,
             )
         return self.progress
 
     def update(self) -> None:
-        """One step of the optimizer."""
+        """Make one update of the parameters."""
         self.step += 1
-        if self.profile and self.step - self.first == PROFILED.start:
+        if self.profile and self.step - self.first_step == PROFILED_UPDATES.start:
             jax.profiler.start_trace(str(self.profile))
         batch = put_batch(next(self.iterator), self.functions.mesh)
         self.state, metrics = self.functions.train_step(self.state, batch)
-        if self.profile and self.step - self.first == PROFILED[-1]:
+        if self.profile and self.step - self.first_step == PROFILED_UPDATES[-1]:
             jax.block_until_ready(self.state)
             jax.profiler.stop_trace()
-            self.bar.write(f"{self.profile}: a trace of updates {self.first + PROFILED.start} to {self.step}")
-        self.window.add(metrics)
-        # A device has its next step when it is done with one, and no more: a signal waits for all of them to end.
-        jax.block_until_ready(self.window.metrics[-2:-1])
+            first_profiled = self.first_step + PROFILED_UPDATES.start
+            self.bar.write(f"{self.profile}: trace of updates {first_profiled} to {self.step}")
+        self.accumulator.add(metrics)
+        # Queue only one step ahead: enough to keep the devices busy, and a signal has to wait for all queued steps.
+        jax.block_until_ready(self.accumulator.pending[-2:-1])
         self.bar.update()
 
     def report(self) -> None:
         """Write the metrics since the last report."""
-        self.window.gather(self.step)
-        values = self.window.report()
-        self.window = MetricAccumulator(self.config.training.max_skipped)
-        # Skipped updates leave the optimizer's count, which the schedule goes by, behind the step.
-        [(_, applied), *_] = optax.tree_utils.tree_get_all_with_path(self.state.optimizer, "count")
-        self.journal.write(self.step, "train", {**values, "learning_rate": float(self.rate(applied - 1))})
+        self.accumulator.fetch(self.step)
+        values = self.accumulator.report()
+        self.accumulator = MetricAccumulator(self.config.training.max_skipped)
+        # The schedule depends on the optimizer's count of updates, which does not include skipped ones.
+        [(_, count), *_] = optax.tree_utils.tree_get_all_with_path(self.state.optimizer, "count")
+        self.writer.write(self.step, "train", {**values, "learning_rate": float(self.learning_rate(count - 1))})
         self.bar.set_postfix_str(f"loss {values.get('loss', math.nan):.3f}, {values['tokens_per_second']:.0f} tokens/s")
         self.checkpoints.check()
 
     def validate(self) -> None:
-        """Score the parameters as they are, and save; neither, if a signal comes meanwhile.
+        """Score the validation set and save a checkpoint. Do neither if a signal interrupts the scoring.
 
-        What fails here, such as compiling, costs no update. It may fail because of the signal: schedulers send it to
-        every process of a job, and a compiler's ends.
+        If the scoring fails, for example while compiling, save the updates before raising the error.
         """
         began = time.monotonic()
         try:
-            values = validate(self.config, self.corpus, self.functions, self.state, self.interruption.at_once)
+            values = score_validation_set(
+                self.config, self.corpus, self.functions, self.state, self.preemption.should_abort
+            )
         except Exception:
-            if self.interruption.at_once():
+            # The signal may be the cause: a scheduler sends it to all processes of a job, including compilers.
+            if self.preemption.should_abort():
                 return
-            if jax.process_count() == 1:  # Others would not take part.
+            if jax.process_count() == 1:  # Saving needs all processes, but only this one may have failed.
                 self.save()
             raise
-        self.window.pause(time.monotonic() - began)
+        self.accumulator.exclude_time(time.monotonic() - began)
         if values is None:
             return
         self.progress = self.progress.after(self.step, values["bleu"])
-        self.journal.write(self.step, "valid", values)
+        self.writer.write(self.step, "valid", values)
         self.save()
         self.bar.write(
             f"step {self.step}: validation loss {values['loss']:.3f}, sacreBLEU {values['bleu']:.2f}"
@@ -259,40 +275,45 @@ class Loop:
         )
 
     def save(self) -> None:
-        """Start saving all that the run needs to go on from here."""
-        self.window.gather(self.step)
+        """Start saving a checkpoint in the background."""
+        self.accumulator.fetch(self.step)
         self.progress = self.progress._replace(
-            seconds=time.monotonic() - self.began, window=self.window.saved(), data=self.iterator.get_state()
+            seconds=time.monotonic() - self.began,
+            window=self.accumulator.snapshot(),
+            data=self.iterator.get_state(),
         )
         self.checkpoints.save(self.state, self.progress)
-        self.saved = self.step
+        self.saved_step = self.step
 
 
-def validate(
-    config: Config, corpus: Corpus, functions: CompiledFunctions, state: TrainState, given_up: Callable[[], bool]
+def score_validation_set(
+    config: Config, corpus: Corpus, functions: CompiledFunctions, state: TrainState, should_abort: Callable[[], bool]
 ) -> dict[str, float] | None:
-    """Loss over all validation pairs; sacreBLEU of greedy translations of the first ones. None once ``given_up``."""
+    """Return the loss on all validation pairs, and sacreBLEU and chrF of greedy translations of the first pairs.
+
+    should_abort: checked between batches; if it returns True, return None.
+    """
     encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
     shard = Shard(*batch_shard(functions.mesh))
     batches = evaluation_batches(encoded, config.data.batch_tokens, batch_multiple(functions.mesh), shard)
     sums = []
     for batch in batches:
-        if given_up():
+        if should_abort():
             return None
         sums.append(functions.loss_sums(state.eval_params, put_batch(batch, functions.mesh)))
-    total = {name: float(sum(parts)) for name, parts in zip(LossSums._fields, zip(*sums, strict=True), strict=True)}
+    total = {name: float(sum(terms)) for name, terms in zip(LossSums._fields, zip(*sums, strict=True), strict=True)}
     pairs = corpus.valid[: config.training.valid_sentences]
-    # Every process translates all of them with its own copy, and so all agree on the score.
+    # Every process translates all pairs with its own copy of the parameters, so all get the same score.
     replicated = NamedSharding(functions.mesh, PartitionSpec())
     params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.eval_params))
     translator = Translator(config, corpus.tokenizers, params)
     translations: list[str] = []
-    together = BATCH_SIZES[-1] * max(2, max_parallel_batches())  # A signal waits for their end, not for all pairs.
-    for start in range(0, len(pairs), together):
-        if given_up():
+    block_size = BATCH_SIZES[-1] * max(2, max_parallel_batches())  # A signal waits for the current block.
+    for start in range(0, len(pairs), block_size):
+        if should_abort():
             return None
-        block = [pair.source for pair in pairs[start : start + together]]
-        found = translator.translate_n_best(block, 1, beam=1, first=start + 1)
-        translations += [best.text for [best] in found]
+        sources = [pair.source for pair in pairs[start : start + block_size]]
+        n_best_lists = translator.translate_n_best(sources, 1, beam=1, first=start + 1)
+        translations += [best.text for [best] in n_best_lists]
     scores = score(translations, [pair.target for pair in pairs], config.data.target)
-    return {**means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
+    return {**per_token_means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}

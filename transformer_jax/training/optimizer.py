@@ -1,4 +1,4 @@
-"""Adam with the paper's learning rate."""
+"""Adam with the learning-rate schedule of the paper."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from transformer_jax.config import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, d_model: int, steps: int) -> optax.Schedule:
-    """Linear warm-up to factor / sqrt(d_model * warmup), then a decay.
+    """Return the learning-rate schedule: linear warm-up to factor / sqrt(d_model * warmup), then a decay.
 
-    inverse_sqrt: factor * d_model^-0.5 * min(step^-0.5, step * warmup^-1.5), with step counted from 1;
-    cosine: from the same peak along half a cosine to zero at ``steps``.
+    inverse_sqrt: factor * d_model^-0.5 * min(step^-0.5, step * warmup^-1.5), where step starts at 1.
+    cosine: half a cosine, from the same peak to zero at ``steps``.
     Source: Vaswani et al. 2017, section 5.3, equation 3; Loshchilov and Hutter 2017, equation 5, without restarts.
     """
     peak = config.factor / (d_model * config.warmup) ** 0.5
@@ -30,6 +30,6 @@ def learning_rate(config: OptimizerConfig, d_model: int, steps: int) -> optax.Sc
 
 
 def make_optimizer(config: OptimizerConfig, d_model: int, steps: int) -> optax.GradientTransformation:
-    """Clip by the global norm, then Adam."""
+    """Return Adam, after clipping by the global norm if ``clip_norm`` is not 0."""
     adam = optax.adam(learning_rate(config, d_model, steps), config.beta1, config.beta2, config.epsilon)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam

@@ -1,4 +1,4 @@
-"""What a run comes to: the score of its best checkpoint on the test set, recorded with all that it depends on."""
+"""Results of a run: scores on the test set, and a record of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transformer_jax.storage.checkpoints import Progress, best_step, load_params
 from transformer_jax.training.corpus import Corpus, recount_overlap
 from transformer_jax.training.journal import read_metrics
 
-RECORDED = (
+RECORDED_PACKAGES = (
     "jax",
     "jaxlib",
     "flax",
@@ -34,14 +34,14 @@ RECORDED = (
     "sacrebleu",
     "sacremoses",
 )
-"""Packages that results.json names with their versions."""
+"""Packages whose versions are recorded in results.json."""
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores and devices of this machine, for the record."""
-    # platform.processor() is empty or a mere architecture on most Linux systems.
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text().splitlines() if listing.exists() else []
+    """Return the processor, the number of cores and the devices of this machine."""
+    # On most Linux systems platform.processor() returns nothing or only the architecture.
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor() or platform.machine(),
@@ -51,9 +51,9 @@ def hardware() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this package lies in, whose files may differ from it; None elsewhere.
+    """Return the current commit of the checkout that contains this package; None if it is not in a checkout.
 
-    Read from .git itself: a training starts no other program.
+    The working tree may differ from the commit. Reading .git avoids starting git, since training starts no program.
     """
     git = Path(__file__).parent.parent.parent / ".git"
     try:
@@ -65,26 +65,29 @@ def git_commit() -> str | None:
             return (git / branch).read_text().strip()
         packed = (line.split(" ") for line in (git / "packed-refs").read_text().splitlines())
         return next((first for first, *rest in packed if rest == [branch]), None)
-    except OSError:  # Installed without its history, or a branch without a commit.
+    except OSError:  # Not a checkout, or a branch without commits.
         return None
 
 
-def finish(
-    config: Config, workdir: Path, corpus: Corpus, progress: Progress, recipe: str | None, translate: str
+def finish_run(
+    config: Config, workdir: Path, corpus: Corpus, progress: Progress, recipe: str | None, translate_command: str
 ) -> None:
-    """Score the test set with the best checkpoint, write results.json, show five translations."""
+    """Score the test set with the best checkpoint, write results.json, and print scores and five translations.
+
+    recipe, translate_command: see ``training.loop.fit``.
+    """
     began = time.monotonic() - progress.seconds
     step = best_step(workdir / "checkpoints")
     params = load_params(workdir / "checkpoints", step)
     sources, references = [pair.source for pair in corpus.test], [pair.target for pair in corpus.test]
-    translations = [one.text for one in Translator(config, corpus.tokenizers, params).translate(sources)]
+    translations = [best.text for best in Translator(config, corpus.tokenizers, params).translate(sources)]
     data = config.data
     scores = score(translations, references, data.target)
     overlap = corpus.overlap or recount_overlap(corpus.test, data)
     if jax.process_index():
         return
-    journal = list(read_metrics(workdir))
-    speeds = [line["tokens_per_second"] for line in journal if line["phase"] == "train"]
+    metrics = read_metrics(workdir)
+    speeds = [line["tokens_per_second"] for line in metrics if line["phase"] == "train"]
     results = {
         "recipe": recipe,
         "config": dataclasses.asdict(config),
@@ -95,7 +98,7 @@ def finish(
         "decoding": dataclasses.asdict(config.decoding),
         "best_step": step,
         "validations": [
-            {name: line[name] for name in ("step", "loss", "bleu")} for line in journal if line["phase"] == "valid"
+            {name: line[name] for name in ("step", "loss", "bleu")} for line in metrics if line["phase"] == "valid"
         ],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "seed": config.training.seed,
@@ -105,17 +108,17 @@ def finish(
         "commit": git_commit(),
         "versions": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in RECORDED},
+            **{name: metadata.version(name) for name in RECORDED_PACKAGES},
         },
     }
     atomic.write_text(workdir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     for source, reference, translation in list(zip(sources, references, translations, strict=True))[:5]:
         print(f"\nsource       {source}\nreference    {reference}\ntranslation  {translation}")
-    for value in scores.values():
-        print(f"\n{value.value:.2f}  {value.signature}", end="")
+    for metric in scores.values():
+        print(f"\n{metric.value:.2f}  {metric.signature}", end="")
     if overlap and overlap.sources:
         print(f"\n\n{overlap}", end="")
     print(
         f"\n\nTest set: sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}. Saved in {workdir}. Try:"
     )
-    print(f'{translate} "{sources[0]}" --workdir {workdir} --attention out/')
+    print(f'{translate_command} "{sources[0]}" --workdir {workdir} --attention out/')

@@ -1,4 +1,4 @@
-"""All that a training step reads and writes."""
+"""The training state."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from transformer_jax.model.transformer import Transformer
 
 
 class TrainState(NamedTuple):
-    """step: updates completed, skipped ones included; average: the moving average of the parameters, None unless the
-    run keeps one; key: the random key from which each step derives its own; skipped: how many updates in a row, the
-    last one included, were skipped.
+    """Everything that a training step reads and writes.
+
+    step: number of completed updates, including skipped ones.
+    params: parameters of the model.
+    optimizer: state of the optimizer.
+    average: moving average of the parameters; None if the run keeps none.
+    key: random key from which each step derives its own.
+    skipped: number of consecutive skipped updates up to this step.
     """
 
     step: Int[Array, ""]
@@ -27,12 +32,12 @@ class TrainState(NamedTuple):
 
     @property
     def eval_params(self) -> Any:
-        """The parameters to validate and to translate with."""
+        """The parameters for validation and translation: the average if there is one."""
         return self.params if self.average is None else self.average
 
 
 def initial_state(model: Transformer, optimizer: optax.GradientTransformation, seed: int, average: bool) -> TrainState:
-    """Fresh parameters, and the key of all dropout to come: the seed alone decides both."""
+    """Return the state before the first update. Its parameters and its random key depend only on ``seed``."""
     tokens = jnp.ones((1, 2), jnp.int32)
     key = jax.random.key(seed)
     params = model.init(key, tokens, tokens, tokens, tokens)["params"]

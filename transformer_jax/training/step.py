@@ -1,6 +1,6 @@
-"""One update of the parameters, and one evaluation of them: pure functions, to be jitted by the caller.
+"""The training step and the loss as pure functions, which the caller jits.
 
-Axes: B rows, A batches whose gradients are accumulated, N blocks of rows, one for each device that shares them.
+Axes: N blocks of rows, one per device that divides the batch.
 """
 
 from __future__ import annotations
@@ -28,14 +28,19 @@ def loss_sums(
     params: Any,
     batch: Batch,
     smoothing: float,
-    dropout: Any = None,
-    chunk: int | None = None,
+    dropout_key: Any = None,
+    chunk_size: int | None = None,
     r_drop: float = 0.0,
 ) -> LossSums:
-    """Sums of the loss over a batch; with a key for ``dropout``, as training sees it. chunk: see ``default_chunk_size``;
-    r_drop: other than 0, every row is passed twice and the divergence of both passes weighs so much.
+    """Return the sums of the loss over a batch.
+
+    smoothing: label smoothing.
+    dropout_key: random key for dropout; None disables dropout.
+    chunk_size: tokens whose logits a device computes at a time; default: ``default_chunk_size``.
+    r_drop: weight of the divergence between two forward passes of each row; 0 makes a single pass.
     """
-    # The passes of a row side by side: so the masks, which go by the place in the batch, do not depend on the mesh.
+    # Both passes of a row are adjacent. Dropout masks depend on the position in the batch, so this order makes them
+    # independent of the mesh.
     rows = jax.tree.map(lambda x: jnp.repeat(x, forward_passes(r_drop), axis=0), batch)
     features, table = model.apply(
         {"params": params},
@@ -45,13 +50,13 @@ def loss_sums(
         rows.target_segments,
         rows.source_positions,
         rows.target_positions,
-        rngs=None if dropout is None else {"dropout": dropout},
+        rngs=None if dropout_key is None else {"dropout": dropout_key},
         method="features_and_table",
     )
     loss_weights = (batch.target_segments != 0).astype(jnp.float32)
     features = features.reshape(len(loss_weights), forward_passes(r_drop), *features.shape[1:]).swapaxes(1, 2)
-    chunk = max((chunk or default_chunk_size()) // forward_passes(r_drop), 1)
-    return smoothed_cross_entropy(features, table, batch.target_output, loss_weights, smoothing, chunk, r_drop)
+    chunk_size = max((chunk_size or default_chunk_size()) // forward_passes(r_drop), 1)
+    return smoothed_cross_entropy(features, table, batch.target_output, loss_weights, smoothing, chunk_size, r_drop)
 
 
 def make_train_step(
@@ -59,62 +64,34 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     config: TrainingConfig,
     mesh: Mesh | None = None,
-    chunk: int | None = None,
+    chunk_size: int | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The update for a run's settings.
+    """Return the function that makes one update of the optimizer.
 
-    The loss is the mean over all target tokens of the global batch: neither devices nor accumulated batches with few
-    tokens weigh more than they hold. An update whose loss or gradients are no finite numbers changes nothing but the
-    step and the count of such updates in a row, and has no other metrics than that: they are 0. mesh: the devices that
-    share the rows, None for one; chunk: see ``default_chunk_size``.
+    The loss is the mean over all target tokens of the global batch, so every token has the same weight, however the
+    tokens are spread over devices and accumulated batches.
+
+    An update with non-finite loss or gradients is skipped: it changes only ``step`` and ``skipped``, and all other
+    metrics are 0.
+
+    mesh: devices that divide the batch; None for a single device.
+    chunk_size: tokens whose logits a device computes at a time; default: ``default_chunk_size``.
     """
-    blocks = batch_multiple(mesh) if mesh else 1
-
-    def gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
-        def total(params: Any) -> tuple[jax.Array, LossSums]:
-            whole = gather_over_fsdp(mesh, params) if mesh else params
-            sums = loss_sums(model, whole, batch, config.label_smoothing, key, chunk, config.r_drop)
-            return sums.loss, sums
-
-        summed, sums = jax.grad(total, has_aux=True)(params)
-        return summed, sums
-
-    def block_gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
-        """Gradients [N, ...] of each device's own rows. Summed here, they would travel between the devices at every
-        turn of the loops over chunks of tokens and over accumulated batches.
-        """
-        if blocks == 1:  # On a CPU an axis of blocks costs 5% of a step, even of length 1.
-            return jax.tree.map(lambda x: x[None], gradients(params, batch, key))
-        rows = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), batch)
-        return jax.vmap(gradients, (None, 0, None), spmd_axis_name=BATCH_AXES if mesh else None)(params, rows, key)
-
-    def accumulated(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
-        if config.accumulate == 1:
-            return block_gradients(params, batch, key)
-        # Rows are dealt to the parts in turn, so that every device keeps an equal share of each part.
-        parts = jax.tree.map(lambda x: x.reshape(-1, config.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
-        keys = jax.random.split(key, config.accumulate)
-
-        def add(total: Any, part: tuple[Batch, Any]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, block_gradients(params, *part)), None
-
-        sums = params, LossSums(*jnp.zeros(4))
-        zeros = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), sums)
-        return jax.lax.scan(add, zeros, (parts, keys))[0]
+    accumulated_gradients = _make_gradient_function(model, config, mesh, chunk_size)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        blockwise = accumulated(state.params, batch, jax.random.fold_in(state.key, state.step))
+        blockwise = accumulated_gradients(state.params, batch, jax.random.fold_in(state.key, state.step))
         summed, sums = jax.tree.map(lambda x: x.sum(0), blockwise)
-        mean = jax.tree.map(lambda gradient: gradient / sums.tokens, summed)
-        updates, optimizer_state = optimizer.update(mean, state.optimizer, state.params)
+        mean_gradients = jax.tree.map(lambda gradient: gradient / sums.tokens, summed)
+        updates, optimizer_state = optimizer.update(mean_gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         step = state.step + 1
         average = state.average
         if average is not None:
-            # Early on, average over the few steps there are instead of remembering the initial weights.
+            # The decay is smaller at first, so that the average forgets the initial parameters quickly.
             decay = jnp.minimum(config.ema, step / (step + 10))
             average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
-        norm = optax.tree.norm(mean)
+        norm = optax.tree.norm(mean_gradients)
         metrics = {**sums._asdict(), "gradient_norm": norm}
         finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
         skipped = jnp.where(finite, 0, state.skipped + 1)
@@ -125,3 +102,45 @@ def make_train_step(
         return after, {**metrics, "skipped": skipped}
 
     return train_step
+
+
+def _make_gradient_function(
+    model: Transformer, config: TrainingConfig, mesh: Mesh | None, chunk_size: int | None
+) -> Callable[[Any, Batch, Any], tuple[Any, LossSums]]:
+    """Return the function (params, batch, key) -> gradients [N, ...] and loss sums [N] of each block of rows."""
+    blocks = batch_multiple(mesh) if mesh else 1
+
+    def gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
+        def loss_fn(params: Any) -> tuple[jax.Array, LossSums]:
+            gathered = gather_over_fsdp(mesh, params) if mesh else params
+            sums = loss_sums(model, gathered, batch, config.label_smoothing, key, chunk_size, config.r_drop)
+            return sums.loss, sums
+
+        return jax.grad(loss_fn, has_aux=True)(params)
+
+    def block_gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
+        """Return the gradients [N, ...] of each device's own rows.
+
+        They are summed over the devices later. Summed here, they would be communicated in every iteration of the loops
+        over chunks of tokens and over accumulated batches.
+        """
+        if blocks == 1:  # On a CPU, vmap over a single block makes a step 5% slower.
+            return jax.tree.map(lambda x: x[None], gradients(params, batch, key))
+        rows = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), batch)
+        return jax.vmap(gradients, (None, 0, None), spmd_axis_name=BATCH_AXES if mesh else None)(params, rows, key)
+
+    def accumulated_gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
+        if config.accumulate == 1:
+            return block_gradients(params, batch, key)
+        # Consecutive rows go to different batches, so that every device has equally many rows of each batch.
+        batches = jax.tree.map(lambda x: x.reshape(-1, config.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+        keys = jax.random.split(key, config.accumulate)
+
+        def add(total: Any, batch_and_key: tuple[Batch, Any]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, block_gradients(params, *batch_and_key)), None
+
+        sums = params, LossSums(*jnp.zeros(4))
+        zeros = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), sums)
+        return jax.lax.scan(add, zeros, (batches, keys))[0]
+
+    return accumulated_gradients

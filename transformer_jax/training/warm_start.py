@@ -1,4 +1,4 @@
-"""Training that starts from the weights of another run (``training.init``) instead of random ones."""
+"""Initialization from the parameters of another run (``training.init``)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.training.state import TrainState
 
 
-def init_from_run(folder: Path, state: TrainState) -> TrainState:
-    """A state before the first update, with the best weights of the run in ``folder``.
+def init_from_run(workdir: Path, state: TrainState) -> TrainState:
+    """Return the initial ``state`` with the best parameters of the run in ``workdir``.
 
-    Raises InputError if they cannot be read, or have other shapes.
+    Raises InputError if they cannot be read or have other shapes.
     """
 
-    def require(saved: Any) -> None:
+    def check_shapes(saved: Any) -> None:
         shapes, needed = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (saved, state.params))
         if shapes != needed:
-            raise InputError(f"{folder}: the weights are not those of its config. Copy the whole run folder again.")
+            raise InputError(
+                f"{workdir}: the parameters do not match its config. Copy the complete run directory again."
+            )
 
-    def place(new: Any, old: jax.Array) -> jax.Array:
-        return jax.make_array_from_callback(old.shape, old.sharding, lambda part: new[part])
+    def replace(old: jax.Array, new: Any) -> jax.Array:
+        return jax.make_array_from_callback(old.shape, old.sharding, lambda index: new[index])
 
-    require_contained(folder)
-    weights = load_params(folder / "checkpoints", require=require)
-    params, average = (kept and jax.tree.map(place, weights, kept) for kept in (state.params, state.average))
+    require_contained(workdir)
+    loaded = load_params(workdir / "checkpoints", check_shapes=check_shapes)
+    params = jax.tree.map(replace, state.params, loaded)
+    average = None if state.average is None else jax.tree.map(replace, state.average, loaded)
     return state._replace(params=params, average=average)
