@@ -10,7 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from transformer_jax.config import TokenizerConfig
-from transformer_jax.data.detokenization import join_wordpieces, join_words
 from transformer_jax.data.tokenizers import (
     SPECIAL_TOKENS,
     Tokenizer,
@@ -232,11 +231,6 @@ def test_most_frequent_words_are_kept():
     assert tokenizer.tokens(range(4, 6)) == ["b", "a"]
 
 
-def test_join_words_alternates_quotation_marks():
-    assert join_words(['"', "a", '"', "b", '"', "c", '"']) == '"a" b "c"'
-    assert join_words([]) == ""
-
-
 # WordPiece and Unigram.
 
 
@@ -247,11 +241,6 @@ def test_wordpiece_builds_new_words_from_pieces(trained):
 def test_wordpiece_loses_words_with_unknown_characters(trained):
     assert restored(trained["wordpiece"], "The house 日本 is red") == "The house is red"
     assert restored(trained["wordpiece"], "The " + "a" * 101 + " house") == "The house"
-
-
-def test_wordpiece_pieces_are_joined_at_their_prefix():
-    assert join_wordpieces(["a", "##b", "##c", "d"]) == ["abc", "d"]
-    assert join_wordpieces(["##b", "c"]) == ["b", "c"]
 
 
 @pytest.mark.parametrize("text", [*ENGLISH, "a  b ", "a - b", "the men' book"])

@@ -30,7 +30,7 @@ SPLIT_NAMES: dict[Split, str] = {"train": "train", "valid": "validation", "test"
 
 
 def open_parquet(path: Path, source: str, target: str) -> Records:
-    """Open a Parquet file, of which only the columns of the two languages are read."""
+    """Open a Parquet file. Only the columns of the two languages are read."""
     import pyarrow
     import pyarrow.parquet
 
@@ -162,9 +162,9 @@ def table_records(table: Any, source: str, target: str, location: str, fingerpri
 
 
 def parse_query(name: str, split: Split) -> tuple[str, str]:
-    """Return a data set's name without its query, and the library's name of the split.
+    """Split a locator into the name of the data set and the library's name of the split.
 
-    split: role that names the split if there is no query.
+    split: role of the data, which determines the split if there is no query.
     Raises InputError if the query is not ``?split=...``.
     """
     name, _, query = name.partition("?")

@@ -13,11 +13,11 @@ phrasebook                         the embedded corpus, English and German
 =================================  ====================================================================================
 
 ``hf://`` and ``tfds://`` accept ``?split=`` in the library's own notation, such as ``?split=train[:90%]``. The default
-is the split of the data's role: train, validation or test. A file has only one split, so its role has no effect.
+split depends on the role of the data: train, validation or test. Files are always read completely.
 
-Each iteration reads and checks the text again; it is never kept in memory. An invalid record (not UTF-8, blank, without
-one of the languages, ...) is refused, or skipped and counted. A problem with an entire file is always refused: it is
-missing, damaged, or differs from the other language's file in its number of lines. Blank sentences from ``hf://`` and
+Each iteration reads and checks the text again, so no text is kept in memory. An invalid record (not UTF-8, blank,
+without one of the languages, ...) raises an error, or is skipped and counted. A missing or damaged file, or one with
+more or fewer lines than the other language's file, always raises an error. Blank sentences from ``hf://`` and
 ``tfds://`` are allowed, because users cannot edit those data sets.
 
 Errors count lines from 1 and rows from 0.

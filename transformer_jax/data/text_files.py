@@ -31,7 +31,7 @@ def open_language_files(locator: str, source: str, target: str) -> Records:
 
 
 def open_aligned_files(source: Path, target: Path) -> Records:
-    """Open two files of which line n of the target translates line n of the source."""
+    """Open two files aligned by line: line n of the target translates line n of the source."""
     paths = source, target
     for path in paths:
         require_file(path)
@@ -64,7 +64,7 @@ def open_aligned_files(source: Path, target: Path) -> Records:
 
 
 def open_tsv(path: Path, source: str, target: str) -> Records:
-    """Open a file of tab-separated pairs: source, one tab, target. The language codes are not used."""
+    """Open a file of tab-separated pairs: source, one tab, target. The language codes have no effect."""
     require_file(path)
 
     def parse(index: int, line: bytes) -> Pair:

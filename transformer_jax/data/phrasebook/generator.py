@@ -192,7 +192,7 @@ def split_into_words(sentence: str) -> list[str]:
 
 
 def _keep_known_words(pairs: SentencePairs, train: SentencePairs) -> SentencePairs:
-    """Return the pairs of which every word is frequent in the training sentences of its language."""
+    """Return the pairs whose words all occur at least MIN_TRAINING_COUNT times in training, in their language."""
     english, german = (Counter(word for pair in train for word in split_into_words(pair[side])) for side in (0, 1))
     return [
         pair
