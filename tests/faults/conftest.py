@@ -1,4 +1,4 @@
-"""A run that nothing happens to; and what the long form found, as the table of docs/reliability.md."""
+"""An uninterrupted run, and a summary of all faults as the table of docs/reliability.md."""
 
 import pytest
 from real_runs import train, write_recipe
@@ -10,10 +10,10 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(recipe):
-    """A run that nothing happens to."""
-    train(recipe, recipe.parent / "whole")
-    return recipe.parent / "whole"
+def uninterrupted(recipe):
+    """The run directory of an uninterrupted run."""
+    train(recipe, recipe.parent / "uninterrupted")
+    return recipe.parent / "uninterrupted"
 
 
 def pytest_terminal_summary(terminalreporter):

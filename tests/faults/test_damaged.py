@@ -1,4 +1,4 @@
-"""Each file of a checkpoint, cut short and with a byte flipped in turn: found out, named, kept aside, never used."""
+"""A checkpoint with a damaged file is detected, renamed and never used, whichever file it is."""
 
 import shutil
 
@@ -31,53 +31,53 @@ def files(checkpoint):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_found_out_whichever_it_is(damage, whole, tmp_path, caplog, record_property):
-    steps = checkpoints(whole)
-    names = files(whole / "checkpoints" / str(steps[-1]))
+def test_a_checkpoint_with_any_damaged_file_is_not_restored(damage, uninterrupted, tmp_path, caplog, record_property):
+    steps = checkpoints(uninterrupted)
+    names = files(uninterrupted / "checkpoints" / str(steps[-1]))
     assert len(names) > 8
     for number, name in enumerate(names):
-        folder = tmp_path / str(number)
-        shutil.copytree(whole / "checkpoints", folder)
-        DAMAGES[damage](folder / str(steps[-1]) / name)
+        copy = tmp_path / str(number)
+        shutil.copytree(uninterrupted / "checkpoints", copy)
+        DAMAGES[damage](copy / str(steps[-1]) / name)
         caplog.clear()
-        assert Checkpoints(folder).latest_step() == steps[-2], name
+        assert Checkpoints(copy).latest_step() == steps[-2], name
         [warning] = caplog.messages
-        assert str(folder / str(steps[-1])) in warning
+        assert str(copy / str(steps[-1])) in warning
         assert "damaged" in warning
-        assert (folder / f"{steps[-1]}.damaged-1").is_dir()
+        assert (copy / f"{steps[-1]}.damaged-1").is_dir()
     record_property("faults", f"a file of the newest checkpoint {damage} | {len(names)} | {len(names)} | -")
 
 
 @pytest.mark.parametrize(
     "damage", ["a bit flipped", *(pytest.param(name, marks=pytest.mark.faults) for name in ("cut short", "removed"))]
 )
-def test_translation_never_uses_a_damaged_checkpoint_silently(damage, whole, tmp_path, caplog):
-    steps = checkpoints(whole)
+def test_translation_never_silently_uses_a_damaged_checkpoint(damage, uninterrupted, tmp_path, caplog):
+    steps = checkpoints(uninterrupted)
     for step in steps:
-        for name in files(whole / "checkpoints" / str(step)):
-            folder = tmp_path / f"{step}-{str(name).replace('/', '-')}"
-            shutil.copytree(whole / "checkpoints", folder)
-            DAMAGES[damage](folder / str(step) / name)
+        for name in files(uninterrupted / "checkpoints" / str(step)):
+            copy = tmp_path / f"{step}-{str(name).replace('/', '-')}"
+            shutil.copytree(uninterrupted / "checkpoints", copy)
+            DAMAGES[damage](copy / str(step) / name)
             caplog.clear()
-            params = load_params(folder)
+            params = load_params(copy)
             if not caplog.messages:
-                jax.tree.map(np.testing.assert_array_equal, params, load_params(whole / "checkpoints"))
+                jax.tree.map(np.testing.assert_array_equal, params, load_params(uninterrupted / "checkpoints"))
     for step in steps:
-        DAMAGES[damage](folder / str(step) / "progress.json")
-    with pytest.raises(InputError, match="only damaged checkpoints"):
-        load_params(folder)
+        DAMAGES[damage](copy / str(step) / "progress.json")
+    with pytest.raises(InputError, match="all checkpoints are damaged"):
+        load_params(copy)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("which", ["newest", "all"])
-def test_a_run_goes_on_from_what_is_whole(which, recipe, whole, tmp_path, record_property):
-    workdir = shutil.copytree(whole, tmp_path / "run")
+def test_a_run_resumes_from_undamaged_checkpoints(which, recipe, uninterrupted, tmp_path, record_property):
+    workdir = shutil.copytree(uninterrupted, tmp_path / "run")
     steps = checkpoints(workdir)
     for step in steps[-1:] if which == "newest" else steps:
         flip(workdir / "checkpoints" / str(step) / "progress.json")
     output = train(recipe, workdir)
     assert f"{steps[-1]}.damaged-1" in output
-    for aside in (workdir / "checkpoints").glob("*.damaged-*"):
-        shutil.rmtree(aside)
-    assert_same_run(workdir, whole)
+    for damaged in (workdir / "checkpoints").glob("*.damaged-*"):
+        shutil.rmtree(damaged)
+    assert_same_run(workdir, uninterrupted)
     record_property("faults", f"{which} checkpoint damaged, then trained on | 1 | 1 | -")

@@ -1,4 +1,4 @@
-"""The processes of a distributed run stop together, and none waits for one that is gone."""
+"""The processes of a distributed run stop together, and none waits for a process that failed."""
 
 import os
 import socket
@@ -8,21 +8,24 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from real_runs import KILL, ROOT, SMALL_FILES, TERM, assert_same_run, checkpoints, reported, training, wait_for
+from real_runs import KILL, ROOT, SMALL_FILES, TERM, assert_same_run, checkpoints, count_reports, training, wait_for
 
 
-def two_addresses():
-    """What the environment of each of two processes says of where they meet."""
+def two_environments():
+    """Return the environment variables with which two processes connect."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    where = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
-    return [{**where, "JAX_PROCESS_ID": str(number)} for number in range(2)]
+    shared = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
+    return [{**shared, "JAX_PROCESS_ID": str(number)} for number in range(2)]
 
 
 @contextmanager
-def peers(recipe, workdir, options=((), ()), under=((), ())):
-    """Two processes of one device each; options, under: of either, as in ``training``."""
+def distributed_training(recipe, workdir, options=((), ()), wrappers=((), ())):
+    """Start a training of two processes with one device each.
+
+    options, wrappers: arguments of ``training`` for each process.
+    """
     with ExitStack() as stack:
         yield [
             stack.enter_context(
@@ -31,53 +34,53 @@ def peers(recipe, workdir, options=((), ()), under=((), ())):
                     workdir,
                     "--distributed",
                     *options[number],
-                    under=under[number],
-                    env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1", **addresses},
+                    wrapper=wrappers[number],
+                    env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1", **environment},
                 )
             )
-            for number, addresses in enumerate(two_addresses())
+            for number, environment in enumerate(two_environments())
         ]
 
 
 def train_together(recipe, workdir):
-    with peers(recipe, workdir) as processes:
+    with distributed_training(recipe, workdir) as processes:
         outputs = [process.communicate(timeout=300)[0] for process in processes]
         assert [process.returncode for process in processes] == [0, 0], outputs
 
 
 @pytest.fixture(scope="module")
-def whole(recipe):
-    train_together(recipe, recipe.parent / "whole")
-    return recipe.parent / "whole"
+def uninterrupted(recipe):
+    train_together(recipe, recipe.parent / "uninterrupted")
+    return recipe.parent / "uninterrupted"
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("victim", [0, 1])
-def test_one_that_is_killed_ends_the_other_and_the_run_goes_on(victim, recipe, whole, tmp_path, record_property):
+def test_a_killed_process_ends_the_other_and_the_run_resumes(victim, recipe, uninterrupted, tmp_path, record_property):
     workdir = tmp_path / "run"
-    with peers(recipe, workdir) as processes:
+    with distributed_training(recipe, workdir) as processes:
         assert wait_for(lambda: checkpoints(workdir), processes[0])
         processes[victim].send_signal(KILL)
         began = time.monotonic()
         output = processes[1 - victim].communicate(timeout=120)[0]
         took = time.monotonic() - began
     assert processes[1 - victim].returncode not in (0, None)
-    # The second is how JAX ends a process whose coordinator, process 0, is gone.
-    assert "error: another process of the run is gone" in output or "another task died" in output, output
+    # JAX prints the second message if the coordinator, process 0, is lost.
+    assert "error: lost another process of the run" in output or "another task died" in output, output
     train_together(recipe, workdir)
-    assert_same_run(workdir, whole)
+    assert_same_run(workdir, uninterrupted)
     record_property("faults", f"process {victim} of 2 killed, the other ended after {took:.1f} s | 1 | 1 | -")
 
 
 @pytest.mark.parametrize("wrong", [1, pytest.param(0, marks=pytest.mark.faults)])
-def test_one_that_refuses_its_input_says_why_and_the_other_does_not_wait(wrong, recipe, tmp_path):
+def test_bad_input_in_one_process_ends_both(wrong, recipe, tmp_path):
     options = [(), ()]
     options[wrong] = ("--data.test", str(tmp_path / "missing.tsv"))
-    with peers(recipe, tmp_path / "run", options) as processes:
+    with distributed_training(recipe, tmp_path / "run", options) as processes:
         outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [2 if number == wrong else 1 for number in range(2)]
     assert f"error: {tmp_path}/missing.tsv does not exist" in outputs[wrong]
-    assert f"error: process {wrong} of the run has failed: {tmp_path}/missing.tsv" in outputs[1 - wrong]
+    assert f"error: process {wrong} of the run failed: {tmp_path}/missing.tsv" in outputs[1 - wrong]
 
 
 LATE = """
@@ -90,14 +93,14 @@ def main(arguments):
     with distributed_run():
         if os.environ["JAX_PROCESS_ID"] == sys.argv[1]:
             time.sleep(2)
-            raise RunError("the last line cannot be written")
+            raise RunError("writing the last line failed")
 
 sys.exit(run_command(main, ["--distributed"]))
 """
 
 
 @pytest.mark.parametrize("late", [1, pytest.param(0, marks=pytest.mark.faults)])
-def test_one_that_fails_when_the_other_has_ended_its_work_still_ends_both(late):
+def test_a_late_failure_of_one_process_ends_both(late):
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
@@ -105,36 +108,36 @@ def test_one_that_fails_when_the_other_has_ended_its_work_still_ends_both(late):
                     [sys.executable, "-c", LATE, str(late)],
                     stderr=subprocess.PIPE,
                     text=True,
-                    env={**os.environ, "PYTHONPATH": str(ROOT), **addresses},
+                    env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
                 )
             )
-            for addresses in two_addresses()
+            for environment in two_environments()
         ]
         outputs = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], outputs
-    assert "error: the last line cannot be written" in outputs[late]
-    assert f"error: process {late} of the run has failed: the last line cannot be written" in outputs[1 - late]
+    assert "error: writing the last line failed" in outputs[late]
+    assert f"error: process {late} of the run failed: writing the last line failed" in outputs[1 - late]
 
 
 @pytest.mark.faults
-def test_one_whose_disk_is_full_says_so_and_the_other_does_not_wait(recipe, whole, tmp_path):
+def test_a_full_disk_of_one_process_ends_both(recipe, uninterrupted, tmp_path):
     workdir = tmp_path / "run"
-    with peers(recipe, workdir, under=((sys.executable, "-c", SMALL_FILES), ())) as processes:
+    with distributed_training(recipe, workdir, wrappers=((sys.executable, "-c", SMALL_FILES), ())) as processes:
         began = time.monotonic()
         outputs = [process.communicate(timeout=90)[0] for process in processes]
         assert time.monotonic() - began < 60
     assert [process.returncode for process in processes] == [1, 1], outputs
     [error] = [line for line in outputs[0].splitlines() if line.startswith("error: ")]
     assert str(workdir) in error
-    assert "error: process 0 of the run has failed: " in outputs[1]
+    assert "error: process 0 of the run failed: " in outputs[1]
     train_together(recipe, workdir)
-    assert_same_run(workdir, whole)
+    assert_same_run(workdir, uninterrupted)
 
 
 @pytest.mark.faults
-def test_a_signal_while_the_test_set_is_scored_ends_the_processes(recipe, whole, tmp_path):
+def test_a_signal_during_the_final_scoring_ends_both(recipe, uninterrupted, tmp_path):
     workdir = tmp_path / "run"
-    with peers(recipe, workdir) as processes:
+    with distributed_training(recipe, workdir) as processes:
         assert wait_for(lambda: checkpoints(workdir)[-1:] == [101], processes[0])
         time.sleep(0.5)
         assert not (workdir / "results.json").exists()
@@ -147,35 +150,35 @@ def test_a_signal_while_the_test_set_is_scored_ends_the_processes(recipe, whole,
     assert not (workdir / "results.json").exists()
     train_together(recipe, workdir)
     assert (workdir / "results.json").exists()
-    assert_same_run(workdir, whole)
+    assert_same_run(workdir, uninterrupted)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("told", [0, 1])
-def test_a_signal_to_one_stops_all_at_the_same_step(told, recipe, whole, tmp_path):
+def test_a_signal_to_one_process_stops_both_at_the_same_step(told, recipe, uninterrupted, tmp_path):
     workdir = tmp_path / "run"
-    with peers(recipe, workdir) as processes:
-        assert wait_for(lambda: reported(workdir) > 0, processes[0])
+    with distributed_training(recipe, workdir) as processes:
+        assert wait_for(lambda: count_reports(workdir) > 0, processes[0])
         processes[told].send_signal(TERM)
         began = time.monotonic()
         outputs = [process.communicate(timeout=60)[0] for process in processes]
         assert time.monotonic() - began < 15
     assert [process.returncode for process in processes] == [143, 143], outputs
-    last = [
-        next(line for line in output.splitlines() if "is saved. Give the same command" in line) for output in outputs
+    last_lines = [
+        next(line for line in output.splitlines() if "is saved. Run the same command" in line) for output in outputs
     ]
-    assert last[0] == last[1]
+    assert last_lines[0] == last_lines[1]
     train_together(recipe, workdir)
-    assert_same_run(workdir, whole)
+    assert_same_run(workdir, uninterrupted)
 
 
 @pytest.mark.faults
-def test_a_second_run_is_refused_on_all_its_processes(recipe, whole, tmp_path):
+def test_a_second_run_is_refused_in_all_its_processes(recipe, uninterrupted, tmp_path):
     with training(recipe, tmp_path / "run") as first:
-        assert wait_for(lambda: reported(tmp_path / "run") > 0, first)
+        assert wait_for(lambda: count_reports(tmp_path / "run") > 0, first)
         first.send_signal(19)
-        with peers(recipe, tmp_path / "run") as processes:
+        with distributed_training(recipe, tmp_path / "run") as processes:
             outputs = [process.communicate(timeout=60)[0] for process in processes]
         assert [process.returncode for process in processes] == [2, 2], outputs
         assert "is in use by another training" in outputs[0]
-        assert "was refused by process 0" in outputs[1]
+        assert "process 0 cannot use" in outputs[1]

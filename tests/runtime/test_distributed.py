@@ -1,4 +1,4 @@
-"""Several processes are one run: python train.py --distributed on each."""
+"""A distributed run of several processes trains like a single process."""
 
 import json
 import os
@@ -24,8 +24,8 @@ config = Config(
 """
 
 
-def train(folder, workdir, processes, *options):
-    """Run all processes of one training; returns its metrics."""
+def train(directory, workdir, processes, *options):
+    """Run all processes of a training and return its metrics."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -33,13 +33,13 @@ def train(folder, workdir, processes, *options):
         sys.executable,
         "train.py",
         "--config",
-        str(folder / "recipe.py"),
+        str(directory / "recipe.py"),
         "--workdir",
-        str(folder / workdir),
+        str(directory / workdir),
         *options,
     ]
     command += ["--distributed"] if processes > 1 else []
-    started = []
+    running = []
     for process in range(processes):
         environment = {
             **os.environ,
@@ -48,27 +48,28 @@ def train(folder, workdir, processes, *options):
             "JAX_NUM_PROCESSES": str(processes),
             "JAX_PROCESS_ID": str(process),
         }
-        started.append(
+        running.append(
             subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         )
-    outputs = [process.communicate(timeout=500)[0].decode() for process in started]
-    assert [process.returncode for process in started] == [0] * processes, outputs
-    return [json.loads(line) for line in (folder / workdir / "metrics.jsonl").read_text().splitlines()]
+    outputs = [process.communicate(timeout=500)[0].decode() for process in running]
+    assert [process.returncode for process in running] == [0] * processes, outputs
+    return [json.loads(line) for line in (directory / workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "options"),
     [(2, ()), (4, ()), (4, ("--mesh.tensor", "2")), (2, ("--mesh.tensor", "4"))],
-    ids=["2", "4", "4, two of which divide a layer", "2 that divide a layer"],
+    ids=["2", "4", "4, tensor 2", "2, tensor 4"],
 )
-def test_several_processes_train_as_one_does(processes, options, tmp_path):
+def test_several_processes_train_like_a_single_one(processes, options, tmp_path):
     random = np.random.default_rng(0)
     rows = [random.integers(0, 8, random.integers(1, 5)) for _ in range(200)]
     lines = [f"{' '.join(map(str, row))}\t{' '.join(chr(97 + n) for n in row)}\n" for row in rows]
     (tmp_path / "pairs.tsv").write_text("".join(lines))
     (tmp_path / "recipe.py").write_text(RECIPE.format(tmp_path / "pairs.tsv"))
-    one, several = train(tmp_path, "one", 1, *options), train(tmp_path, "several", processes, *options)
-    assert [line["step"] for line in several] == [line["step"] for line in one]
-    np.testing.assert_allclose([line["loss"] for line in several], [line["loss"] for line in one], rtol=1e-4)
-    assert (tmp_path / "several/results.json").exists()
+    single = train(tmp_path, "single", 1, *options)
+    distributed = train(tmp_path, "distributed", processes, *options)
+    assert [line["step"] for line in distributed] == [line["step"] for line in single]
+    np.testing.assert_allclose([line["loss"] for line in distributed], [line["loss"] for line in single], rtol=1e-4)
+    assert (tmp_path / "distributed/results.json").exists()

@@ -1,4 +1,4 @@
-"""One run in a folder, and nothing left of a start that was refused; tests/faults shows it with processes."""
+"""A run directory has one run, and a failed start leaves no files. tests/faults uses real processes."""
 
 import errno
 import logging
@@ -10,32 +10,32 @@ from transformer_jax.errors import InputError
 from transformer_jax.runtime.workdir_lock import exclusive_workdir
 
 
-def test_a_folder_is_made_and_kept_if_something_was_written(tmp_path):
+def test_a_workdir_with_files_is_kept(tmp_path):
     with exclusive_workdir(tmp_path / "a" / "run"):
         (tmp_path / "a" / "run" / "file").touch()
     assert (tmp_path / "a" / "run" / "file").exists()
 
 
-def test_a_folder_in_which_nothing_was_written_goes(tmp_path):
+def test_an_empty_workdir_is_removed(tmp_path):
     with pytest.raises(ZeroDivisionError), exclusive_workdir(tmp_path / "run"):
         raise ZeroDivisionError
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+def test_an_unwritable_workdir_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(InputError, match=r"file/run cannot be made or written: .*--workdir"),
+        pytest.raises(InputError, match=r"cannot write to .*file/run: .*--workdir"),
         exclusive_workdir(tmp_path / "file" / "run"),
     ):
         pass
 
 
-def test_what_a_start_wrote_before_there_was_a_run_goes_and_nothing_else(tmp_path):
-    def start(*others):
+def test_a_failed_start_removes_only_its_own_files(tmp_path):
+    def start(*other_files):
         with exclusive_workdir(tmp_path / "run"):
             (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
-            for name in ("tokenizer.source.json", "tokenizer.target.json", *others):
+            for name in ("tokenizer.source.json", "tokenizer.target.json", *other_files):
                 (tmp_path / "run" / name).touch()
 
     start()
@@ -46,7 +46,7 @@ def test_what_a_start_wrote_before_there_was_a_run_goes_and_nothing_else(tmp_pat
     assert (tmp_path / "run" / "tokenizer.source.json").exists()
 
 
-def test_tokenizers_beside_checkpoints_stay_even_if_the_config_is_lost(tmp_path):
+def test_tokenizers_next_to_checkpoints_are_never_removed(tmp_path):
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     (tmp_path / "tokenizer.json").touch()
     with exclusive_workdir(tmp_path):
@@ -54,7 +54,7 @@ def test_tokenizers_beside_checkpoints_stay_even_if_the_config_is_lost(tmp_path)
     assert (tmp_path / "tokenizer.json").exists()
 
 
-def test_a_folder_that_another_run_has_is_refused(tmp_path):
+def test_a_workdir_in_use_is_refused(tmp_path):
     with (
         exclusive_workdir(tmp_path),
         pytest.raises(InputError, match="is in use by another training"),
@@ -63,7 +63,7 @@ def test_a_folder_that_another_run_has_is_refused(tmp_path):
         pass
 
 
-def test_a_file_system_without_locks_is_no_reason_to_refuse(tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_accepted(tmp_path, monkeypatch, caplog):
     def fail(*_, **__):
         raise OSError(errno.ENOLCK, "No locks available")
 

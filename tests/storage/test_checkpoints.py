@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer_jax.errors import RunError
+from transformer_jax.errors import InputError, RunError
 from transformer_jax.storage import checkpoints as checkpointing
 from transformer_jax.storage.checkpoints import Checkpoints, Progress, best_step, load_params
 from transformer_jax.training.state import TrainState
@@ -106,3 +106,15 @@ def test_a_failed_save_is_reported_and_keeps_the_last_checkpoint(tmp_path, monke
         checkpoints.wait()
     assert checkpoints.latest_step() == 1
     assert json.loads((tmp_path / "1" / "progress.json").read_text())["best_step"] == 0
+
+
+def test_progress_keeps_the_best_score():
+    progress = Progress().after(10, 3.0).after(20, 2.0).after(30, 3.0)
+    assert (progress.best_step, progress.best_score, progress.stale) == (10, 3.0, 2)
+    assert progress.after(40, 3.5).stale == 0
+
+
+def test_a_directory_without_checkpoints_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has no checkpoint"):
+        load_params(tmp_path)
+    assert Checkpoints(tmp_path / "new").latest_step() is None

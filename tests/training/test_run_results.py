@@ -1,0 +1,84 @@
+"""results.json of a finished run, and what it records."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import jax
+import pytest
+
+from benchmarks.results import read_run
+from transformer_jax.training.loop import fit
+from transformer_jax.training.results import git_commit
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_git_commit_reads_the_commit_of_the_checkout(tmp_path, monkeypatch):
+    checkout = tmp_path / "checkout"
+    (checkout / "transformer_jax").mkdir(parents=True)
+    (checkout / "README.md").write_text("one")
+    results = checkout / "transformer_jax/training/results.py"
+    monkeypatch.setattr("transformer_jax.training.results.__file__", str(results))
+
+    def git(directory, *arguments):
+        name = "-c", "user.name=A", "-c", "user.email=a@b.c"
+        command = ["git", "-C", str(directory), *name, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git(tmp_path, "init")
+    assert git_commit() is None  # The package is in a subdirectory of another project.
+    git(checkout, "init")
+    assert git_commit() is None  # A branch without a commit.
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-m", "one")
+    head = git(checkout, "rev-parse", "HEAD")
+    assert git_commit() == head
+    git(checkout, "pack-refs", "--all")
+    assert git_commit() == head
+    git(checkout, "checkout", "--detach")
+    assert git_commit() == head
+
+
+def test_a_finished_run_writes_all_files_and_results(make_config, finished_run):
+    names = {path.name for path in finished_run.iterdir()}
+    assert {"config.json", "tokenizer.json", "checkpoints", "metrics.jsonl", "results.json"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    results = json.loads((finished_run / "results.json").read_text())
+    assert "version:" in results["scores"]["BLEU"]["signature"]
+    assert [valid["step"] for valid in results["validations"]] == [4, 8, 12]
+    best = max(results["validations"], key=lambda valid: valid["bleu"])
+    assert results["best_step"] == best["step"]
+    assert results["target_tokens_per_second"] > 0
+    assert results["wall_seconds"] > 0
+    assert results["versions"]["jax"] == jax.__version__
+    assert results["hardware"]["processor"]
+    assert results["hardware"]["cores"] > 0
+    assert results["commit"] == git_commit()
+    assert results["recipe"] == "numbers"
+    assert results["config"] == dataclasses.asdict(make_config())
+    assert results["training_pairs"] == 400
+
+
+def test_benchmarks_can_read_the_results_of_a_run(make_config, finished_run, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/numbers.py").write_text("from transformer_jax.config import Config\nconfig = Config()\n")
+    run = read_run(finished_run / "results.json", tmp_path)
+    assert "--training.steps 12" in run.command
+
+
+def test_every_scoring_counts_the_overlap_with_training_text(make_config, finished_run, tmp_path, capsys):
+    # Sentences of one to four digits: many short lines are in both sets.
+    data = make_config().data
+    train, test = (Path(path).read_text().splitlines() for path in (data.train, data.test))
+    sources = {line.partition("\t")[0] for line in train}
+    common = sum(line.partition("\t")[0] in sources for line in test)
+    expected = {"sentences": 29, "sources": common, "pairs": sum(line in train for line in test)}
+    results = shutil.copytree(finished_run, tmp_path / "run") / "results.json"
+    assert common > 0
+    assert json.loads(results.read_text())["overlap"] == expected
+    results.unlink()
+    fit(make_config(), results.parent)  # Only scores the test set: its start reads no training text.
+    assert json.loads(results.read_text())["overlap"] == expected
+    assert f"{common} of 29 test sentences" in capsys.readouterr().out
