@@ -1,4 +1,4 @@
-"""The align command: what goes in, what comes out, and a model of which one knows what it attends to."""
+"""The command ``align``: input, output, and a model whose attention is known."""
 
 import dataclasses
 import gzip
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_run import TINY_CONFIG, make_run, random_params, tiny_run  # noqa: F401
+from tiny_run import TINY_CONFIG, make_run, random_params
 
 from transformer_jax import Translator
 from transformer_jax.alignment import aligning_model
@@ -34,9 +34,9 @@ WORDS = ["Where", "is", "the", "old", "station?", "dog,", "here.", "3.5", "(we)"
 
 @pytest.fixture(scope="module")
 def copier():
-    """Each token has a direction of its own, large beside the position's; queries and keys are the embeddings.
+    """A model that attends from each target token to the same token of the source, once it has read it.
 
-    So the step that has just read a token attends to the same token of the source.
+    Each token has its own direction, large compared with the position's. Queries and keys are the embeddings.
     """
     tokenizer = Tokenizer.train("word", [" ".join(WORDS)] * 3, 50)
     size = len(tokenizer)
@@ -56,20 +56,19 @@ def copier():
 
 
 def links_of(translator, pair, is_reverse=False):
-    """As the step that has just read a word finds its copy."""
-    [weights] = AligningModel(Path("copier"), translator, AlignmentRule("shifted", ((0, 0),)), is_reverse).weights(
-        [pair]
-    )
+    """Return the links of a pair by the rule that suits the copying model."""
+    rule = AlignmentRule("shifted", ((0, 0),))
+    [weights] = AligningModel(Path("copier"), translator, rule, is_reverse).weights([pair])
     return link_source_words(weights) if is_reverse else link_target_words(weights)
 
 
 @given(st.permutations(WORDS).flatmap(lambda words: st.integers(1, len(words)).map(lambda count: words[:count])))
-def test_a_sentence_aligned_with_itself_under_a_copy_model_is_the_diagonal(copier, words):
+def test_copying_model_aligns_a_sentence_with_itself(copier, words):
     diagonal = {(word, word) for word in range(len(words))}
     assert links_of(copier, Pair("  ".join(words), " ".join(words))) == diagonal
 
 
-def test_links_follow_the_words_whichever_way_the_model_translates(copier):
+def test_links_follow_the_words_in_both_directions(copier):
     pair = Pair("the old dog, here.", "here. dog, the old")
     for is_reverse in (False, True):
         assert links_of(copier, pair, is_reverse) == {(0, 2), (1, 3), (2, 1), (3, 0)}
@@ -80,7 +79,7 @@ def test_links_follow_the_words_whichever_way_the_model_translates(copier):
 
 @pytest.fixture
 def files(tmp_path):
-    """The paths of three sentences, their translations, and links that might be theirs."""
+    """A directory with three sentences, their translations and plausible gold links."""
     (tmp_path / "text.en").write_text("".join(f"{line}\n" for line in SOURCES))
     (tmp_path / "text.de").write_text("".join(f"{line}\n" for line in TARGETS))
     (tmp_path / "gold").write_text("0-0 1-1 2p2\n0-0 1-1 2-2\n0-0 1-1 2-2\n")
@@ -88,8 +87,8 @@ def files(tmp_path):
 
 
 @pytest.fixture
-def call(tiny_run, files, capsys):  # noqa: F811
-    """Align the files; returns what is printed, as lines."""
+def call(tiny_run, files, capsys):
+    """Align the files, and return the printed lines."""
 
     def call(**options):
         defaults = {"source": files / "text.en", "target": files / "text.de", "workdir": tiny_run}
@@ -100,69 +99,70 @@ def call(tiny_run, files, capsys):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def way_back(tmp_path_factory):
-    """A run that translates the other way."""
+def reverse_run(tmp_path_factory):
+    """A run for the opposite direction."""
     config = dataclasses.replace(TINY_CONFIG, data=dataclasses.replace(TINY_CONFIG.data, source="de", target="en"))
-    return make_run(tmp_path_factory.mktemp("back") / "run", config, seed=1)
+    return make_run(tmp_path_factory.mktemp("reverse") / "run", config, seed=1)
 
 
-def parsed(lines):
+def parse_links(lines):
     return [{tuple(map(int, link.split("-"))) for link in line.split()} for line in lines]
 
 
 def test_each_target_word_has_a_link_and_each_pair_a_line(call):
-    found = parsed(call())
-    assert [{target for _, target in links} for links in found] == [set(range(len(t.split()))) for t in TARGETS]
-    assert all(0 <= source < len(SOURCES[n].split()) for n, links in enumerate(found) for source, _ in links)
+    alignments = parse_links(call())
+    assert [{target for _, target in links} for links in alignments] == [set(range(len(t.split()))) for t in TARGETS]
+    for text, links in zip(SOURCES, alignments, strict=True):
+        assert all(0 <= source < len(text.split()) for source, _ in links)
 
 
-def test_links_are_those_of_each_pair_alone_whatever_the_block(call, tiny_run, monkeypatch):  # noqa: F811
-    whole = call()
+def test_links_do_not_depend_on_the_other_pairs(call, tiny_run, monkeypatch):
+    lines = call()
     monkeypatch.setattr(align_command, "BLOCK_LINES", 2)
-    assert call() == whole
+    assert call() == lines
     model = AligningModel(tiny_run, Translator.load(tiny_run), AlignmentRule.default(2, 2), is_reverse=False)
-    alone = [link_target_words(*model.weights([Pair(*pair)])) for pair in zip(SOURCES, TARGETS, strict=True)]
-    assert parsed(whole) == alone
+    single = [link_target_words(*model.weights([Pair(*pair)])) for pair in zip(SOURCES, TARGETS, strict=True)]
+    assert parse_links(lines) == single
 
 
-def test_method_layer_and_head_choose_what_is_read(call, tiny_run):  # noqa: F811
-    def expected(*reading):
-        model = AligningModel(tiny_run, Translator.load(tiny_run), AlignmentRule(*reading), is_reverse=False)
+def test_method_layer_and_head_select_the_weights(call, tiny_run):
+    def expected(*rule):
+        model = AligningModel(tiny_run, Translator.load(tiny_run), AlignmentRule(*rule), is_reverse=False)
         return list(map(link_target_words, model.weights([*map(Pair, SOURCES, TARGETS)])))
 
-    assert parsed(call(method="shifted", layer=0, head=0)) == expected("shifted", ((0, 0),))
-    assert parsed(call(layer=0)) == expected("plain", ((0, 0), (0, 1))) != expected("shifted", ((0, 0), (0, 1)))
-    assert parsed(call(head=1)) == expected("plain", ((1, 1),)) != expected("plain", ((0, 1),))
-    assert parsed(call()) == expected("plain", ((1, 0), (1, 1))) != parsed(call(layer=0))
+    assert parse_links(call(method="shifted", layer=0, head=0)) == expected("shifted", ((0, 0),))
+    assert parse_links(call(layer=0)) == expected("plain", ((0, 0), (0, 1))) != expected("shifted", ((0, 0), (0, 1)))
+    assert parse_links(call(head=1)) == expected("plain", ((1, 1),)) != expected("plain", ((0, 1),))
+    assert parse_links(call()) == expected("plain", ((1, 0), (1, 1))) != parse_links(call(layer=0))
 
 
-def test_two_directions_are_put_together(call, files, way_back):
-    reading = {"method": "plain", "layer": 1}
+def test_two_directions_are_symmetrized(call, files, reverse_run):
+    rule = {"method": "plain", "layer": 1}
     forward, reverse = (
-        parsed(call(**reading)),
-        parsed(call(source=files / "text.de", target=files / "text.en", workdir=way_back, **reading)),
+        parse_links(call(**rule)),
+        parse_links(call(source=files / "text.de", target=files / "text.en", workdir=reverse_run, **rule)),
     )
-    turned = [{link[::-1] for link in links} for links in reverse]
-    both = list(zip(forward, turned, strict=True))
-    assert forward != turned
-    call = partial(call, reverse=way_back, **reading)
-    assert parsed(call(symmetrize="intersection")) == [one & other for one, other in both]
-    assert parsed(call(symmetrize="union")) == [one | other for one, other in both]
+    swapped = [{link[::-1] for link in links} for links in reverse]
+    both = list(zip(forward, swapped, strict=True))
+    assert forward != swapped
+    call = partial(call, reverse=reverse_run, **rule)
+    assert parse_links(call(symmetrize="intersection")) == [first & second for first, second in both]
+    assert parse_links(call(symmetrize="union")) == [first | second for first, second in both]
 
 
-def test_two_directions_are_read_where_they_agree_most(call, way_back, caplog):
-    def agreed(**options):
-        ways = ("intersection", "union")
-        both, either = (parsed(call(reverse=way_back, symmetrize=how, **options)) for how in ways)
-        return sum(map(len, both)) / sum(map(len, either))
+def test_rules_with_the_most_agreement_are_chosen(call, reverse_run, caplog):
+    def agreement(**options):
+        methods = ("intersection", "union")
+        common, union = (parse_links(call(reverse=reverse_run, symmetrize=method, **options)) for method in methods)
+        return sum(map(len, common)) / sum(map(len, union))
 
     caplog.set_level("INFO")
-    found = agreed()
+    chosen = agreement()
     assert caplog.text.count(", layer ") == 2 * 2  # Two calls of two models.
-    assert found >= max(agreed(method=method, layer=layer) for method in ("plain", "shifted") for layer in (0, 1))
+    assert chosen >= max(agreement(method=method, layer=layer) for method in ("plain", "shifted") for layer in (0, 1))
 
 
-def test_output_is_written_as_it_would_be_printed(call, files):
+def test_output_file_equals_the_printed_lines(call, files):
     printed = call()
     assert call(output=files / "links") == []
     assert (files / "links").read_text().splitlines() == printed
@@ -175,7 +175,7 @@ def test_compressed_files_are_read(call, files):
     assert call(source=files / "text.en.gz", target=files / "text.de.gz") == printed
 
 
-def test_long_pairs_are_named_and_keep_their_line(call, files, caplog, monkeypatch):
+def test_long_pairs_cause_warnings_and_keep_their_line(call, files, caplog, monkeypatch):
     (files / "text.en").write_text(f"{SOURCES[0]}\n{'dog ' * 20}\n{'dog ' * 60}\n")
     monkeypatch.setattr(aligning_model, "MAX_ALIGNED_TOKENS", 50)
     lines = call()
@@ -188,18 +188,18 @@ def test_long_pairs_are_named_and_keep_their_line(call, files, caplog, monkeypat
     assert caplog.messages[1].endswith("it gets no links.")
 
 
-def test_gold_gives_a_table_of_every_layer_and_head_both_ways_and_their_symmetrizations(call, files, way_back):
-    lines = call(gold=files / "gold", reverse=way_back)
+def test_gold_prints_error_rates_of_all_layers_and_heads(call, files, reverse_run):
+    lines = call(gold=files / "gold", reverse=reverse_run)
     for name in ("all heads", "layer 0", "layer 1", "layer 1, head 1", "best combination"):
         assert sum(line.startswith(f"{name}  ") for line in lines) == 2
     assert any(line.startswith("shifted, layer 1  ") for line in lines)
     assert lines[-1].startswith("with these options")
 
 
-def test_links_with_gold_are_the_same_and_the_last_line_measures_them(call, files, way_back):
-    printed = call(reverse=way_back)
+def test_links_with_gold_are_unchanged_and_scored_last(call, files, reverse_run):
+    printed = call(reverse=reverse_run)
     (files / "gold").write_text("".join(f"{line}\n" for line in printed))
-    lines = call(reverse=way_back, gold=files / "gold", output=files / "links")
+    lines = call(reverse=reverse_run, gold=files / "gold", output=files / "links")
     assert lines[-1].split()[-3:] == ["1.000", "1.000", "0.000"]
     assert (files / "links").read_text().splitlines() == printed
 
@@ -210,12 +210,12 @@ def test_links_with_gold_are_the_same_and_the_last_line_measures_them(call, file
         ({"layer": 2}, r"has no decoder layer 2\. Choose from 0 to 1"),
         ({"layer": -1}, r"has no decoder layer -1\. Choose from 0 to 1"),
         ({"head": 2}, r"has no head 2\. Choose from 0 to 1"),
-        ({"symmetrize": "union"}, r"--symmetrize union needs two directions\. .* as --reverse\."),
+        ({"symmetrize": "union"}, r"--symmetrize union needs two directions\. .* with --reverse\."),
         ({"source": None}, r"there are no sentence pairs"),
         ({"target": Path("none")}, r"none does not exist"),
         ({"gold": Path("none")}, r"none does not exist"),
-        ({"output": Path("no/such/file")}, r"no/such is not a folder"),
-        ({"workdir": Path("none")}, r"none is not the folder of a run"),
+        ({"output": Path("no/such/file")}, r"no/such is not a directory"),
+        ({"workdir": Path("none")}, r"none is not a run directory"),
     ],
 )
 def test_wrong_use_is_refused(options, message, call):
@@ -233,7 +233,7 @@ def test_wrong_use_is_refused(options, message, call):
         ("gold", "0-0\n0-0\n0-9\n", r"gold:3: 0-9 links to a word that is not there"),
     ],
 )
-def test_bad_input_is_refused_with_its_place_and_nothing_is_written(name, text, message, call, files):
+def test_bad_input_is_refused_before_anything_is_written(name, text, message, call, files):
     (files / name).write_text(text)
     with pytest.raises(InputError, match=message) as refusal:
         call(gold=files / "gold", output=files / "links")
@@ -241,6 +241,6 @@ def test_bad_input_is_refused_with_its_place_and_nothing_is_written(name, text, 
     assert not (files / "links").exists()
 
 
-def test_two_runs_of_the_same_direction_are_refused(call, tiny_run):  # noqa: F811
-    with pytest.raises(InputError, match=r"is not the way back of .* from de to en"):
+def test_two_runs_for_the_same_direction_are_refused(call, tiny_run):
+    with pytest.raises(InputError, match=r"is not the opposite direction of .* from de to en"):
         call(reverse=tiny_run)

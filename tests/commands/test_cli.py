@@ -95,4 +95,6 @@ def test_wrong_arguments_are_one_line_that_names_the_option(arguments, message):
 def test_a_command_is_called_as_this_process_was(called, expected, monkeypatch):
     monkeypatch.setattr("sys.argv", [called.format(root=ROOT)])
     assert command_prefix("translate") == expected.format(root=ROOT)
-    assert command_prefix("align") == ("transformer-jax align" if "bin" in called else "python -m transformer_jax align")
+    assert command_prefix("align") == (
+        "transformer-jax align" if "bin" in called else "python -m transformer_jax align"
+    )

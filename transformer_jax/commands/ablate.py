@@ -1,4 +1,4 @@
-"""The command `ablate`: how much each attention head matters."""
+"""The command ``ablate``: how much each attention head contributes."""
 
 from __future__ import annotations
 
@@ -22,73 +22,76 @@ from transformer_jax.runtime.keyboard_interrupt import redeliver_interrupts
 
 @dataclass(frozen=True)
 class AblateCommand:
-    """Mask one attention head at a time, and show what that does to the loss and to sacreBLEU.
+    """Mask one attention head at a time, and measure the change of the loss and of sacreBLEU.
 
-    The text is translated once for each head of the model, and once with all of them.
+    The text is translated once with all heads, and then once per head.
     """
 
     input: Path = tyro.MISSING
-    """The source sentences, one a line."""
+    """The source sentences, one per line."""
     reference: Path = tyro.MISSING
-    """Their translations, one a line."""
+    """The reference translations, one per line."""
     workdir: Path | None = None
-    """The run folder; the newest finished run under runs/ unless given."""
+    """The run directory. If omitted, the newest finished run in runs/ is used."""
     beam: int = 1
-    """Hypotheses kept a sentence. Greedy unless given, since the text is translated so often."""
+    """Beam size. The default is greedy search, since the text is translated many times."""
     output: Path | None = None
-    """A folder for ablation.json and ablation.png; the run folder unless given."""
+    """The directory for ablation.json and ablation.png. If omitted, the run directory."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def ablate(command: AblateCommand) -> None:
-    """Do what the command line says: a table on standard output, and the two files.
+    """Run the command: print a table, and write ablation.json and ablation.png.
 
     Raises InputError for wrong use or bad input, before anything is translated.
     """
-    from transformer_jax.commands.head_ablation import measure
+    from transformer_jax.commands.head_ablation import measure_head_importance
     from transformer_jax.decoding.translator import Translator
 
     if command.beam < 1:
-        raise InputError(f"--beam {command.beam} makes no sense. Give a number of at least 1.")
+        raise InputError(f"--beam {command.beam} is invalid. Give a number of at least 1.")
     files = open_aligned_files(command.input, command.reference)
     pairs = list(Pairs(f"{command.input} and {command.reference}", files, "refuse"))
     workdir = command.workdir or newest_run()
-    folder = command.output or workdir
+    directory = command.output or workdir
     translator = Translator.load(workdir)
-    require_writable(folder)
+    check_writable_directory(directory)
     with redeliver_interrupts():
-        ablation = measure(translator, pairs, command.beam)
-    ablation.save(folder / HEAD_IMPORTANCE_FILE)
-    picture = (folder / HEAD_IMPORTANCE_FILE).with_suffix(".png")
-    save_figure(draw_head_importance(ablation), picture)
-    print(table(ablation))
-    logging.info(f"{folder / HEAD_IMPORTANCE_FILE} and {picture.name} beside it hold the same.")
+        importance = measure_head_importance(translator, pairs, command.beam)
+    path = directory / HEAD_IMPORTANCE_FILE
+    importance.save(path)
+    save_figure(draw_head_importance(importance), path.with_suffix(".png"))
+    print(format_table(importance))
+    logging.info(f"Saved in {path} and {path.with_suffix('.png').name}.")
 
 
-def require_writable(folder: Path) -> None:
-    """Raise InputError if no file can be made there: better now than after all the translations."""
+def check_writable_directory(directory: Path) -> None:
+    """Raise InputError if no file can be created in the directory. Call this before the long measurement."""
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
-        raise InputError(f"{folder} cannot be written to: {error.strerror}. Name a folder for --output.") from error
+        raise InputError(f"cannot write to {directory}: {error.strerror}. Name a directory for --output.") from error
 
 
-def table(ablation: HeadImportance) -> str:
-    """The whole model's scores, then a line for each head with what its absence changes, the most missed head first."""
+def format_table(importance: HeadImportance) -> str:
+    """Return the scores of the complete model, and one line per head with the change when it is masked.
+
+    The head whose absence increases the loss most comes first.
+    """
     lines = [
-        f"{ablation.sentences} sentences, beam {ablation.beam}: loss {ablation.loss:.4f} nats a target token, "
-        f"sacreBLEU {ablation.bleu:.2f} ({ablation.signature})",
+        f"{importance.sentences} sentences, beam {importance.beam}: loss {importance.loss:.4f} nats per target token, "
+        f"sacreBLEU {importance.bleu:.2f} ({importance.signature})",
         "",
         "without          head    loss  sacreBLEU",
         *(
-            f"{row.kind:<8} layer {row.layer:>2}  {row.head:>3} {row.loss:>+8.4f}  {row.bleu:>+9.2f}"
-            for row in ablation.ranked_heads()
+            f"{head.kind:<8} layer {head.layer:>2}  {head.head:>3} {head.loss:>+8.4f}  {head.bleu:>+9.2f}"
+            for head in importance.ranked_heads()
         ),
     ]
     return "\n".join(lines)
 
 
 def main(arguments: list[str]) -> None:
-    """Measure as the arguments say."""
+    """Run the command with these arguments."""
     ablate(parse_arguments(AblateCommand(), arguments, command_prefix("ablate")))

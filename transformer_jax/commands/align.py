@@ -1,4 +1,4 @@
-"""The command that aligns words: sentence pairs in, the links of each out, or how good every way to find them is."""
+"""The command ``align``: the word alignment of sentence pairs, or its error rate on gold alignments."""
 
 from __future__ import annotations
 
@@ -28,154 +28,159 @@ if TYPE_CHECKING:
     from transformer_jax.alignment.aligning_model import AligningModel
     from transformer_jax.decoding.translator import Translator
 
-SAMPLE = 200
-"""Pairs by which the readings of two models are chosen: they are in memory with the weights of all heads."""
+SAMPLE_PAIRS = 200
+"""Sentence pairs by which the rules of two models are chosen. The weights of all heads for them are in memory."""
 
 
 @dataclass(frozen=True)
 class AlignCommand:
-    """Find which source word each word of given translations came from, by a model's cross-attention.
+    """Link the words of sentences to those of their translations, with a model's cross-attention.
 
-    Prints one line for each sentence pair, i-j for each link, words counted from 0. With --gold: precision, recall and
-    Alignment Error Rate of each layer, of each head, and of the best combination.
+    Prints one line per sentence pair with i-j for each link; words are counted from 0. With --gold, prints precision,
+    recall and alignment error rate of each layer, of each head and of the best combination instead.
     """
 
     source: Path | None = None
-    """The sentences, one a line (plain, .gz or .xz), in the language that the run translates from."""
+    """The sentences in the source language of the run, one per line: plain text, .gz or .xz."""
     target: Path | None = None
-    """Their translations, line for line."""
+    """Their translations, in the same order."""
     workdir: Path | None = None
-    """The run folder; the newest finished run under runs/ unless given."""
+    """The run directory. If omitted, the newest finished run in runs/ is used."""
     reverse: Path | None = None
-    """The run folder of a model that translates the other way: both are read, and put together by --symmetrize."""
+    """The run directory of a model for the opposite direction. The two alignments are combined by --symmetrize."""
     gold: Path | None = None
-    """Alignments made by hand, line for line: i-j for a sure link, ipj for a possible one."""
+    """Gold alignments, one line per sentence pair: i-j for a sure link, ipj for a possible one."""
     output: Path | None = None
-    """Where to write the links; it appears when it is whole."""
+    """The file for the links, which appears when it is complete. If omitted, standard output."""
     method: Method | None = None
-    """Read a word off the step that predicts it (plain), or that has just read it (shifted: Chen et al. 2020). Unless
-    given: plain, or with --reverse that by which the two directions agree most.
-    """
+    """The decoding step that links a word: the one that predicts it (plain) or reads it (shifted; Chen et al. 2020).
+    If omitted, plain, or with --reverse the method for which the two directions agree most."""
     layer: int | None = None
-    """The decoder layer to read, from 0. Unless given: the last, or with --reverse that by which the two directions
-    agree most.
-    """
+    """The decoder layer, counted from 0.
+    If omitted, the last layer, or with --reverse the layers for which the two directions agree most."""
     head: int | None = None
-    """The head to read, from 0; the average of the layer's heads unless given."""
+    """The attention head, counted from 0. If omitted, the mean over the heads of the layer."""
     symmetrize: Symmetrization | None = None
-    """With --reverse: how the two directions are put together; by agreement unless given."""
+    """With --reverse: the method that combines the two directions. If omitted, agreement."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def align(command: AlignCommand) -> None:
-    """Do what the command line says. Raises InputError for wrong use or bad input, before anything is written."""
+    """Run the command. Raises InputError for wrong use or bad input, before anything is written."""
     if command.source is None or command.target is None:
-        raise InputError("there are no sentence pairs. Give two files of lines with --source and --target.")
+        raise InputError("there are no sentence pairs. Give two files with --source and --target.")
     if command.symmetrize and not command.reverse:
         raise InputError(
-            f"--symmetrize {command.symmetrize} needs two directions. Give the run that translates the other way as "
-            "--reverse."
+            f"--symmetrize {command.symmetrize} needs two directions. Name a run for the other one with --reverse."
         )
     check_output_path(command.output)
     pairs = Pairs(
         f"{command.source} and {command.target}", open_aligned_files(command.source, command.target), "refuse"
     )
-    # Reads all of it, so that a bad line is found before anything is written.
+    # This reads all pairs, so that a bad line is found before anything is written.
     lengths = [(len(pair.source.split()), len(pair.target.split())) for pair in pairs]
     gold = None if command.gold is None else read_gold_links(command.gold, lengths)
-    models = chosen(load_models(command), command, pairs)
+    models = choose_rules(load_models(command), command, pairs)
     if gold is not None:
         print_error_rates(command, models, list(pairs), gold)
         return
-    with open_output(command.output) as out:
+    with open_output(command.output) as output:
         first = 1
         for block in split_into_blocks(pairs, BLOCK_LINES):
-            found = [model.weights(block, first) for model in models]
-            print(*map(format_links, combined(found, command.symmetrize or "agreement")), sep="\n", file=out)
+            links = combine_links([model.weights(block, first) for model in models], command.symmetrize)
+            print(*map(format_links, links), sep="\n", file=output)
             first += len(block)
 
 
 def print_error_rates(
     command: AlignCommand, models: Sequence[AligningModel], pairs: Sequence[Pair], gold: Sequence[GoldLinks]
 ) -> None:
-    """Print how good each way to find links is, and that of the command; write its links, too, if --output is given."""
+    """Print the error rates of all rules, and those of the command's options, whose links go to --output if given."""
     from transformer_jax.alignment.aligning_model import collect_attention
 
     sides = [collect_attention(model, pairs) for model in models]
     for line in report_tables(sides, gold):
         print(line)
-    found = [side.weights(model.rule) for side, model in zip(sides, models, strict=True)]
-    links = combined(found, command.symmetrize or "agreement")
+    links = combine_links(
+        [side.weights(model.rule) for side, model in zip(sides, models, strict=True)], command.symmetrize
+    )
     print(table_row("with these options", [score_alignments(links, gold)]))
     if command.output is not None:
-        with open_output(command.output) as out:
-            print(*map(format_links, links), sep="\n", file=out)
+        with open_output(command.output) as output:
+            print(*map(format_links, links), sep="\n", file=output)
 
 
-def combined(found: Sequence[Sequence[Float[np.ndarray, "_ _"]]], how: Symmetrization) -> list[Links]:
-    """The links of each pair: those of the only model, or of two put together."""
-    return list(map(link_target_words, found[0])) if len(found) == 1 else symmetrize_all(how, *found)
+def combine_links(
+    weights: Sequence[Sequence[Float[np.ndarray, "_ _"]]], symmetrization: Symmetrization | None
+) -> list[Links]:
+    """Return the links of each sentence pair from the weights of one model, or of two, which are symmetrized.
+
+    weights: for each model, the word weights of each pair [source word, target word].
+    symmetrization: default: agreement.
+    """
+    if len(weights) == 1:
+        return list(map(link_target_words, weights[0]))
+    return symmetrize_all(symmetrization or "agreement", *weights)
 
 
 def load_models(command: AlignCommand) -> list[AligningModel]:
-    """The run, and the one that translates the other way if there is one.
+    """Load the run, and the run for the opposite direction if --reverse is given.
 
-    Raises InputError for what is no run, a layer or a head that a run does not have, and two runs that do not translate
-    the same languages both ways.
+    Raises InputError for an invalid run directory, for a layer or head that a run does not have, and for two runs whose
+    languages are not opposite.
     """
     from transformer_jax.alignment.aligning_model import AligningModel
     from transformer_jax.decoding.translator import Translator
 
-    folders = [command.workdir or newest_run(activity="aligning"), *([command.reverse] if command.reverse else [])]
+    workdirs = [command.workdir or newest_run(activity="aligning"), *([command.reverse] if command.reverse else [])]
     models: list[AligningModel] = []
-    for folder in folders:
-        translator = Translator.load(folder)
-        models.append(
-            AligningModel(folder, translator, candidate_rules(command, folder, translator)[-1], is_reverse=bool(models))
-        )
+    for workdir in workdirs:
+        translator = Translator.load(workdir)
+        rule = candidate_rules(command, workdir, translator)[-1]
+        models.append(AligningModel(workdir, translator, rule, is_reverse=bool(models)))
     languages = [(model.translator.config.data.source, model.translator.config.data.target) for model in models]
     if languages[-1][::-1] != languages[0] and len(models) == 2:
         raise InputError(
-            f"{models[1].name}, is not the way back of {models[0].name}. Give a run that translates from "
-            f"{languages[0][1]} to {languages[0][0]} as --reverse."
+            f"{models[1].name}, is not the opposite direction of {models[0].name}. Name a run that translates from "
+            f"{languages[0][1]} to {languages[0][0]} with --reverse."
         )
     return models
 
 
-def candidate_rules(command: AlignCommand, folder: Path, translator: Translator) -> list[AlignmentRule]:
-    """Those that --method, --layer and --head leave open, the default last.
+def candidate_rules(command: AlignCommand, workdir: Path, translator: Translator) -> list[AlignmentRule]:
+    """Return the rules that --method, --layer and --head allow, the default last.
 
-    Raises InputError for a layer or a head that is not there.
+    Raises InputError for a layer or head that the model does not have.
     """
     config = translator.model.config
-    for name, one, count in (
+    for name, number, count in (
         ("decoder layer", command.layer, config.decoder_layers),
         ("head", command.head, config.heads),
     ):
-        if one is not None and not 0 <= one < count:
-            raise InputError(f"{folder} has no {name} {one}. Choose from 0 to {count - 1}.")
+        if number is not None and not 0 <= number < count:
+            raise InputError(f"{workdir} has no {name} {number}. Choose from 0 to {count - 1}.")
     methods = METHODS[::-1] if command.method is None else [command.method]
     layers = range(config.decoder_layers) if command.layer is None else [command.layer]
     heads = range(config.heads) if command.head is None else [command.head]
     return [AlignmentRule(method, tuple((layer, head) for head in heads)) for method in methods for layer in layers]
 
 
-def chosen(models: list[AligningModel], command: AlignCommand, pairs: Iterable[Pair]) -> list[AligningModel]:
-    """Two models with the readings by which they agree most on the first pairs; one as it is."""
+def choose_rules(models: list[AligningModel], command: AlignCommand, pairs: Iterable[Pair]) -> list[AligningModel]:
+    """Return two models with the rules for which they agree most on the first pairs, and a single model unchanged."""
     from transformer_jax.alignment.aligning_model import collect_attention
 
     if len(models) == 1:
         return models
-    sample = list(islice(pairs, SAMPLE))
+    sample = list(islice(pairs, SAMPLE_PAIRS))
     forward, reverse = (collect_attention(model, sample) for model in models)
     candidates = [candidate_rules(command, model.workdir, model.translator) for model in models]
-    found = most_agreeing_rules((forward, reverse), (candidates[0], candidates[1]))
-    for model, rule in zip(models, found, strict=True):
+    rules = most_agreeing_rules((forward, reverse), (candidates[0], candidates[1]))
+    for model, rule in zip(models, rules, strict=True):
         logging.info(f"{model.name}: {rule.method}, layer {rule.heads[0][0]}")
-    return [model._replace(rule=rule) for model, rule in zip(models, found, strict=True)]
+    return [model._replace(rule=rule) for model, rule in zip(models, rules, strict=True)]
 
 
 def main(arguments: list[str]) -> None:
-    """Align as the arguments say."""
+    """Run the command with these arguments."""
     align(parse_arguments(AlignCommand(), arguments, command_prefix("align")))

@@ -1,6 +1,6 @@
-"""What is a head for? Each is masked alone, and what that does to the loss and to the translations is measured.
+"""Head ablation: mask one attention head at a time and measure the change of loss and sacreBLEU.
 
-Source: Michel, Levy and Neubig 2019, 'Are Sixteen Heads Really Better than One?'; Voita et al. 2019, 'Analyzing
+Sources: Michel, Levy and Neubig 2019, 'Are Sixteen Heads Really Better than One?'; Voita et al. 2019, 'Analyzing
 Multi-Head Self-Attention'.
 
 Axes: L layers, H heads.
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from transformer_jax.attention.head_importance import Ablation, Changes
+from transformer_jax.attention.head_importance import HeadImportance, ScoreChanges
 from transformer_jax.attention.weights import AttentionKind
 from transformer_jax.config import ModelConfig
 from transformer_jax.data.batches import encode_pairs
@@ -29,106 +29,114 @@ from transformer_jax.data.sources import Pair
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import RunError
 from transformer_jax.evaluation import score
-from transformer_jax.training.step import evaluate
+from transformer_jax.training.step import loss_sums
 
-SUBLAYERS: dict[AttentionKind, tuple[str, str]] = {
+ATTENTION_SUBLAYERS: dict[AttentionKind, tuple[str, str]] = {
     "encoder": ("encoder", "self_attention"),
     "decoder": ("decoder", "self_attention"),
     "cross": ("decoder", "cross_attention"),
 }
-"""Where the parameters of each kind of attention are: ``params[stack]["blocks_0"][sublayer]``."""
-Heads = Mapping[AttentionKind, Float[Array | np.ndarray, "_ H"]]
-"""For each kind [layers, heads]: 1 keeps a head, 0 masks it."""
-LOSS_TOKENS = 2048
-"""Target tokens in a batch of the loss, padding included: the last batch, which may be nearly empty, costs little."""
+"""Kind of attention -> stack and sub-layer of its parameters: ``params[stack]["blocks_0"][sublayer]``."""
+HeadMask = Mapping[AttentionKind, Float[Array | np.ndarray, "_ H"]]
+"""Kind of attention -> a value per head [layers, heads]: 1 keeps the head, 0 masks it."""
+LOSS_BATCH_TOKENS = 2048
+"""Target tokens per batch for the loss, padding included. It is small because the last batch may be nearly empty."""
 
 
-class Scores(NamedTuple):
-    """Of one model: loss in nats a target token, without label smoothing, and sacreBLEU with its signature."""
+class ModelScores(NamedTuple):
+    """The scores of one model.
+
+    loss: mean cross-entropy in nats per target token, without label smoothing.
+    bleu: sacreBLEU.
+    signature: signature of sacreBLEU.
+    """
 
     loss: float
     bleu: float
     signature: str
 
 
-def measure(translator: Translator, pairs: Sequence[Pair], beam: int) -> Ablation:
-    """Score the whole model, then the model without each of its heads in turn, on all pairs whatever their length.
+def measure_head_importance(translator: Translator, pairs: Sequence[Pair], beam: int) -> HeadImportance:
+    """Score the complete model, and then the model with each of its heads masked in turn.
 
-    All these models have the same shapes, so each program is compiled once.
-    Raises RunError if a loss is no finite number.
+    All sentence pairs count, whatever their length. The shapes do not change, so each function is compiled once.
+
+    Raises RunError if a loss is not finite.
     """
-    scores_of = scorer(translator, pairs, beam)
-    heads = all_heads(translator.config.model)
-    loss, bleu = ({kind: np.zeros(kept.shape) for kind, kept in heads.items()} for _ in range(2))
-    with tqdm(total=1 + sum(kept.size for kept in heads.values()), unit="model", disable=None) as bar:
-        whole = scores_of(heads)
-        bar.update()
-        with nothing_said_twice():
-            for kind, kept in heads.items():
-                for place in np.ndindex(kept.shape):
-                    masked = kept.copy()
-                    masked[place] = 0
-                    scores = scores_of({**heads, kind: masked})
-                    loss[kind][place] = scores.loss - whole.loss
-                    bleu[kind][place] = scores.bleu - whole.bleu
-                    bar.update()
-    changes = {kind: Changes(loss[kind], bleu[kind]) for kind in heads}
-    return Ablation(len(pairs), beam, whole.loss, whole.bleu, whole.signature, changes, translator.step)
+    score_model = make_scorer(translator, pairs, beam)
+    mask = full_mask(translator.config.model)
+    loss, bleu = ({kind: np.zeros(heads.shape) for kind, heads in mask.items()} for _ in range(2))
+    with tqdm(total=1 + sum(heads.size for heads in mask.values()), unit="model", disable=None) as progress:
+        complete = score_model(mask)
+        progress.update()
+        with suppressed_warnings():
+            for kind, heads in mask.items():
+                for position in np.ndindex(heads.shape):
+                    masked_heads = heads.copy()
+                    masked_heads[position] = 0
+                    masked = score_model({**mask, kind: masked_heads})
+                    loss[kind][position] = masked.loss - complete.loss
+                    bleu[kind][position] = masked.bleu - complete.bleu
+                    progress.update()
+    changes = {kind: ScoreChanges(loss[kind], bleu[kind]) for kind in mask}
+    return HeadImportance(len(pairs), beam, complete.loss, complete.bleu, complete.signature, changes, translator.step)
 
 
-def all_heads(model: ModelConfig) -> Heads:
-    """Every head kept."""
+def full_mask(model: ModelConfig) -> HeadMask:
+    """Return the mask that keeps every head."""
     layers = {"encoder": model.encoder_layers, "decoder": model.decoder_layers, "cross": model.decoder_layers}
     return {kind: np.ones((layers[kind], model.heads), np.float32) for kind in get_args(AttentionKind)}
 
 
-def scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Callable[[Heads], Scores]:
-    """Score the model with some of its heads masked: the loss over whole pairs, the translations as translate.py makes
-    them, a source of more than data.max_length tokens in parts.
+def make_scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Callable[[HeadMask], ModelScores]:
+    """Return a function that scores the model under a head mask.
+
+    The loss covers complete pairs. The translations are those of translate.py, which splits a source of more than
+    data.max_length tokens.
     """
     encoded, _ = encode_pairs(pairs, translator.tokenizers, max_length=None)
-    batches = [jax.device_put(batch) for batch in evaluation_batches(encoded, LOSS_TOKENS, batch_multiple=1)]
+    batches = [jax.device_put(batch) for batch in evaluation_batches(encoded, LOSS_BATCH_TOKENS, batch_multiple=1)]
     sources, references = zip(*pairs, strict=True)
 
-    def scores_of(heads: Heads) -> Scores:
-        params = mask_heads(translator.params, heads)
-        sums = jax.device_get([_evaluate(translator.model, params, batch, 0.0) for batch in batches])
-        loss = sum(float(one.cross_entropy) for one in sums) / sum(float(one.tokens) for one in sums)
+    def score_model(mask: HeadMask) -> ModelScores:
+        params = mask_heads(translator.params, mask)
+        sums = jax.device_get([_loss_sums(translator.model, params, batch, 0.0) for batch in batches])
+        loss = sum(float(batch.cross_entropy) for batch in sums) / sum(float(batch.tokens) for batch in sums)
         if not math.isfinite(loss):
-            raise RunError(f"the loss is {loss}: the training of the model has diverged. Train again.")
-        masked = Translator(translator.config, translator.tokenizers, params)
-        translations = [found.text for found in masked.translate(sources, beam)]
+            raise RunError(f"the loss is {loss}: training diverged. Train the model again.")
+        masked_translator = Translator(translator.config, translator.tokenizers, params)
+        translations = [translation.text for translation in masked_translator.translate(sources, beam)]
         bleu = score(translations, references, translator.config.data.target)["BLEU"]
-        return Scores(loss, bleu.value, bleu.signature)
+        return ModelScores(loss, bleu.value, bleu.signature)
 
-    return scores_of
+    return score_model
 
 
-_evaluate = jax.jit(evaluate, static_argnums=(0, 3))
+_loss_sums = jax.jit(loss_sums, static_argnums=(0, 3))
 
 
 @jax.jit
-def mask_heads(params: Any, heads: Heads) -> Any:
-    """Parameters with which the masked heads put out nothing.
+def mask_heads(params: Any, mask: HeadMask) -> Any:
+    """Return parameters with which the masked heads output zeros.
 
-    W^O adds up the heads, each through rows of its own (section 3.2.2 of Vaswani et al. 2017): with its rows at zero
-    a head is masked in training's pass and in decoding alike, and the model need not know.
+    W^O sums the heads, and each head has its own rows in it (Vaswani et al. 2017, section 3.2.2). With these rows set
+    to zero, the head is masked in teacher forcing and in decoding, without a change of the model.
     """
-    masked = jax.tree.map(lambda leaf: leaf, params)
-    for kind, (stack, sublayer) in SUBLAYERS.items():
-        for layer, kept in enumerate(heads[kind]):
-            output = masked[stack][f"blocks_{layer}"][sublayer]["w_output"]
-            rows_of_a_head = output["kernel"].shape[0] // len(kept)
-            output["kernel"] *= jnp.repeat(kept, rows_of_a_head)[:, None]
-    return masked
+    masked_params = jax.tree.map(lambda leaf: leaf, params)
+    for kind, (stack, sublayer) in ATTENTION_SUBLAYERS.items():
+        for layer, heads in enumerate(mask[kind]):
+            output = masked_params[stack][f"blocks_{layer}"][sublayer]["w_output"]
+            rows_per_head = output["kernel"].shape[0] // len(heads)
+            output["kernel"] *= jnp.repeat(heads, rows_per_head)[:, None]
+    return masked_params
 
 
 @contextmanager
-def nothing_said_twice() -> Iterator[None]:
-    """What there is to say about a line was said when the whole model translated it."""
-    before = logging.root.manager.disable
+def suppressed_warnings() -> Iterator[None]:
+    """Suppress warnings about lines, which the complete model has already caused once."""
+    level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(level)

@@ -1,0 +1,82 @@
+"""The collective operations of a compiled program, read from its HLO text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Collective(NamedTuple):
+    """An operation in which devices exchange data.
+
+    kind: the HLO operation.
+    result_shapes: shapes of the arrays that each device receives.
+    bytes_sent: bytes that a device sends per execution.
+    executions: number of executions per run of the program.
+    in_loop: whether a loop contains it.
+    """
+
+    kind: str
+    result_shapes: list[tuple[int, ...]]
+    bytes_sent: int
+    executions: int
+    in_loop: bool
+
+
+COLLECTIVE_PATTERN = re.compile(
+    r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+)
+ARRAY_PATTERN = re.compile(r"([a-z]+)(\d*)\[([\d,]*)\]")
+CALL_PATTERN = re.compile(r"(?:to_apply|calls|body|condition|branch_computations)=\{?(%[^,}\s]+(?:, %[^,}\s]+)*)")
+
+
+def find_collectives(hlo: str) -> list[Collective]:
+    """Return all collectives of an optimized program. Loops count with the trip count that the compiler knows."""
+    computations = dict(re.findall(r"^(?:ENTRY )?(%\S+) .*?\{\n(.*?)^\}", hlo, re.MULTILINE | re.DOTALL))
+    [entry] = re.findall(r"^ENTRY (%\S+)", hlo, re.MULTILINE)
+
+    def visit(computation: str, executions: int, in_loop: bool) -> Iterator[Collective]:
+        for line in computations[computation].splitlines():
+            match = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+            trip_count = int(match[1]) if match else 1
+            for called in ", ".join(CALL_PATTERN.findall(line)).split(", "):
+                if called:
+                    yield from visit(called, executions * trip_count, in_loop or " while(" in line)
+            if collective := COLLECTIVE_PATTERN.search(line):
+                results, kind = collective.groups()
+                yield _make_collective(kind, results, _group_size(line), executions, in_loop)
+
+    return list(visit(entry, 1, False))
+
+
+def _make_collective(kind: str, results: str, group_size: int, executions: int, in_loop: bool) -> Collective:
+    """Return a collective with the bytes that a device sends around a ring, which is the minimum."""
+    arrays = [
+        (int(bits or 8) // 8, tuple(map(int, filter(None, sizes.split(",")))))
+        for _, bits, sizes in ARRAY_PATTERN.findall(results)
+    ]
+    result_bytes = sum(itemsize * math.prod(shape) for itemsize, shape in arrays)
+    share_of_others = (group_size - 1) / group_size
+    bytes_sent = {
+        "all-reduce": 2 * share_of_others * result_bytes,
+        "all-gather": share_of_others * result_bytes,
+        "reduce-scatter": (group_size - 1) * result_bytes,  # The result is one device's share of the input.
+        "all-to-all": share_of_others * result_bytes,
+        "collective-permute": result_bytes,
+    }
+    return Collective(kind, [shape for _, shape in arrays], round(bytes_sent[kind]), executions, in_loop)
+
+
+def _group_size(line: str) -> int:
+    """Return the number of devices that exchange data with each other, from any of XLA's notations."""
+    if axes := re.search(r"replica_groups=mesh\[(.*?)\].*?\{(.*?)\}", line):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", axes[1]))
+        group_axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", axes[2])  # The size of a partial axis follows its name.
+        return math.prod(int(partial_size or sizes[name]) for name, partial_size in group_axes)
+    if counts := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
+        return int(counts[1])
+    if members := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
+        return len(members[1].split(","))
+    return 1  # A permutation has pairs of devices instead of groups.
