@@ -1,4 +1,4 @@
-"""MarianMT models in the files of Hugging Face's transformers, made on the spot: random weights, real vocabularies."""
+"""MarianMT models in the format of Hugging Face's transformers, with random weights and trained vocabularies."""
 
 import io
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 if os.environ.get("CI") == "true":
-    import sentencepiece  # a missing parity test must not look like a passed one
+    import sentencepiece  # In CI, a missing package must fail the tests instead of skipping them.
     import torch
     import transformers
 else:
@@ -20,7 +20,28 @@ else:
 ENGLISH = ["Where is the old station?", "The old dog is here.", "Is it 3.5 or 4?", "A red house, a green tree."] * 3
 GERMAN = ["Wo ist der alte Bahnhof?", "Der alte Hund ist hier.", "Ist es 3,5 oder 4?", "Ein rotes Haus, grün."] * 3
 
-# Sizes that all differ: D model width, F feed-forward width.
+SENTENCES = ["Where is the dog?", "A green house is here.", "Is it 4?", "The old tree, a red station, the old dog."]
+
+DIFFICULT = [
+    *SENTENCES,
+    "",
+    " ",
+    "  leading, trailing and   multiple spaces  ",
+    "tabs\tand\nline\r\nfeeds \u2028 \x85 end",
+    "\x00\x01 control \x07\x1b\x7f characters",
+    "unicode: é e\u0301 ﬁ Ⅳ ① ß ẞ İ ｆｕｌｌ \u00a0\u3000 ½ ™",
+    "👩\u200d👩\u200d👧 🇩🇪 emoji 🎉",
+    "日本 日本語 العربية עברית ไทย \ufeff\u200b\u202e",
+    "</s> <unk> <s> <pad> pad> [PAD] [EOS] <0x41> ▁ ▁▁a",
+    "a</s>b<unk><pad>",
+    ">>de<< The old house",
+    ">>de<<",
+    " >>de<< The old house",
+    "The >>de<< old << house >>",
+    "x" * 300,
+]
+
+# All sizes differ.
 SHARED = {
     "d_model": 22,
     "encoder_ffn_dim": 19,
@@ -43,7 +64,7 @@ SHAPES = {
 
 
 def train_spm(path, lines, size):
-    """A SentencePiece model of OPUS-MT's kind: unigram, NFKC."""
+    """Train a SentencePiece model like those of OPUS-MT (unigram, NFKC), and return its pieces."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_writer=model, vocab_size=size, minloglevel=2, hard_vocab_limit=False
@@ -54,23 +75,26 @@ def train_spm(path, lines, size):
 
 
 def vocabulary(*pieces):
-    """As OPUS-MT's: the end first, padding last."""
+    """Return a vocabulary like those of OPUS-MT, with the end token first and padding last."""
     return {piece: number for number, piece in enumerate(dict.fromkeys(["</s>", "<unk>", *pieces, ">>de<<", "<pad>"]))}
 
 
 def make_marian(folder, shape=SHARED, seed=0):
-    """Write a model with its tokenizer; returns both as transformers has them."""
+    """Write a model with its tokenizer, and return both as objects of transformers."""
     folder.mkdir(parents=True)
     sides = [train_spm(folder / "source.spm", ENGLISH, 61), train_spm(folder / "target.spm", GERMAN, 67)]
     joint = shape.get("share_encoder_decoder_embeddings", True)
     if joint:
-        words = [vocabulary(*sides[0], *sides[1], "日本")]  # A word of which neither model has the characters.
+        # Neither SentencePiece model knows the characters of the last word.
+        vocabularies = [vocabulary(*sides[0], *sides[1], "日本")]
     else:
-        words = [vocabulary(*pieces) for pieces in sides]
-        size = max(map(len, words))
-        words = [vocabulary(*list(one)[:-2], *(f"extra{n}" for n in range(size - len(one)))) for one in words]
-    for name, one in zip(("vocab.json", "target_vocab.json"), words, strict=False):
-        (folder / name).write_text(json.dumps(one))
+        vocabularies = [vocabulary(*pieces) for pieces in sides]
+        size = max(map(len, vocabularies))
+        vocabularies = [
+            vocabulary(*list(ids)[:-2], *(f"extra{n}" for n in range(size - len(ids)))) for ids in vocabularies
+        ]
+    for name, ids in zip(("vocab.json", "target_vocab.json"), vocabularies, strict=False):
+        (folder / name).write_text(json.dumps(ids))
     tokenizer = transformers.MarianTokenizer(
         *(str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")),
         target_vocab_file=None if joint else str(folder / "target_vocab.json"),
@@ -79,29 +103,29 @@ def make_marian(folder, shape=SHARED, seed=0):
         target_lang="de",
         split_special_tokens=True,
     )
-    pad = len(words[0]) - 1
+    pad = len(vocabularies[0]) - 1
     config = transformers.MarianConfig(
         **shape,
-        vocab_size=len(words[0]),
-        decoder_vocab_size=len(words[-1]),
+        vocab_size=len(vocabularies[0]),
+        decoder_vocab_size=len(vocabularies[-1]),
         pad_token_id=pad,
         decoder_start_token_id=pad,
         eos_token_id=0,
         forced_eos_token_id=0,
     )
     model = transformers.MarianMTModel(config).eval()
-    draw(model, np.random.default_rng(seed))
+    draw_weights(model, np.random.default_rng(seed))
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return model, tokenizer
 
 
-def draw(model, random):
-    """Random weights with which some translations end early, and some at their limit."""
+def draw_weights(model, random):
+    """Draw random weights with which some translations end early and some reach their length limit."""
     with torch.no_grad():
         for name, tensor in (*model.named_parameters(), ("final_logits_bias", model.final_logits_bias)):
             if "embed_positions" in name:
                 continue
-            around = 1.0 if name.endswith("norm.weight") else 0.0
-            tensor.copy_(torch.from_numpy(around + 0.3 * random.standard_normal(tensor.shape).astype(np.float32)))
+            mean = 1.0 if name.endswith("norm.weight") else 0.0
+            tensor.copy_(torch.from_numpy(mean + 0.3 * random.standard_normal(tensor.shape).astype(np.float32)))
         model.final_logits_bias[0, model.config.eos_token_id] += 2

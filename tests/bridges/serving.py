@@ -1,4 +1,4 @@
-"""The programs of docs/serving.md, run as a server runs them: without this package."""
+"""The programs of docs/serving.md, run without this package as on a server."""
 
 import re
 import subprocess
@@ -8,19 +8,19 @@ from pathlib import Path
 from decisive import TEXTS
 
 SERVING = (Path(__file__).parent.parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
-ALONE = """
+PACKAGE_IS_ABSENT = """
 import importlib.util
 assert importlib.util.find_spec("transformer_jax") is None
 """
 
 
-def example(place, package, folder):
-    """What the program that needs ``package`` prints for TEXTS, a line for each."""
+def run_documented_program(package, model, directory):
+    """Run the program that needs ``package`` on TEXTS in ``directory``, and return the lines that it prints."""
     programs = re.findall(r"^```python\n(.*?)^```$", SERVING, re.DOTALL | re.MULTILINE)
-    [program] = [one for one in programs if re.match(f'"""[^"]* needs [^"]*{package}', one)]
-    (place / "serve.py").write_text(program + ALONE, encoding="utf-8")
-    # -I: neither the working folder nor PYTHONPATH, from which these tests have the package.
-    command = [sys.executable, "-I", place / "serve.py", folder]
-    ended = subprocess.run(command, input="\n".join(TEXTS), capture_output=True, encoding="utf-8", cwd=place)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.split("\n")[:-1]
+    [program] = [program for program in programs if re.match(f'"""[^"]* needs [^"]*{package}', program)]
+    (directory / "serve.py").write_text(program + PACKAGE_IS_ABSENT, encoding="utf-8")
+    # -I ignores the working directory and PYTHONPATH, where the tests find the package.
+    command = [sys.executable, "-I", directory / "serve.py", model]
+    process = subprocess.run(command, input="\n".join(TEXTS), capture_output=True, encoding="utf-8", cwd=directory)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.split("\n")[:-1]

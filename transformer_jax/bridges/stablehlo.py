@@ -1,11 +1,11 @@
-"""A trained run as two StableHLO programs, which jax alone reloads: docs/serving.md.
+"""Export to two StableHLO programs, which need only JAX. See docs/serving.md.
 
     python -m transformer_jax export runs/NAME --to stablehlo --output DIR
 
-Needs the package flatbuffers, in which jax.export writes programs.
+This needs the package flatbuffers, which jax.export uses to write programs.
 
-Axes: b sentences, s source positions, t target positions at most, L decoder layers, H heads, K head width,
-V target vocabulary.
+Axes: b batch, s source positions, t maximum target positions, L decoder layers, H heads, K head width, V target
+vocabulary.
 """
 
 from __future__ import annotations
@@ -33,22 +33,25 @@ from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-"""What each program is lowered for; it holds one body where they do not differ."""
+"""Platforms that each program is lowered for."""
 
 
-def encode(
-    model: Transformer, pad: int, parameters: dict[str, Array], source: Int[Array, "b s"]
+def encode_program(
+    model: Transformer, pad_id: int, parameters: dict[str, Array], source: Int[Array, "b s"]
 ) -> Float[Array, "L 2 b H s K"]:
-    """Source tokens -> keys and values of the encoder's output, for the cross-attention of every decoder layer."""
+    """Return the keys and values of the encoder output for the cross-attention of every decoder layer.
+
+    source: token ids, padded with ``pad_id``.
+    """
     variables = _variables(parameters)
-    memory = model.apply(variables, source, padding_mask(source, pad), method="encode")
+    memory = model.apply(variables, source, padding_mask(source, pad_id), method="encode")
     caches: Any = model.apply(variables, memory, 1, 1, method="init_cache")
     return jnp.stack([jnp.stack(cache.source) for cache in caches])
 
 
-def step(
+def step_program(
     model: Transformer,
-    pad: int,
+    pad_id: int,
     parameters: dict[str, Array],
     source: Int[Array, "b s"],
     source_cache: Float[Array, "L 2 b H s K"],
@@ -56,20 +59,25 @@ def step(
     position: Int[Array, ""],
     prefix_cache: Float[Array, "L 2 b H t K"],
 ) -> tuple[Float[Array, "b V"], Float[Array, "L 2 b H t K"]]:
-    """The token at ``position``, from [SOS] at 0 on -> logits of the next one, and the cache with this one in it."""
+    """Return the logits of the next token, and the cache with the current token added.
+
+    source_cache: the result of ``encode_program``.
+    token: the current token of each sentence; [SOS] at position 0.
+    prefix_cache: keys and values of the earlier target tokens.
+    """
     caches = tuple(
         BlockCache(KVCache(*prefix), KVCache(*source))
         for prefix, source in zip(prefix_cache, source_cache, strict=True)
     )
-    so_far = (jnp.arange(prefix_cache.shape[4]) <= position)[None, None, None]
-    inputs = token[:, None], caches, position, so_far, padding_mask(source, pad)
+    prefix_mask = (jnp.arange(prefix_cache.shape[4]) <= position)[None, None, None]
+    inputs = token[:, None], caches, position, prefix_mask, padding_mask(source, pad_id)
     outputs: Any = model.apply(_variables(parameters), *inputs, method="decode_step")
     logits, caches = outputs
     return logits[:, 0], jnp.stack([jnp.stack(cache.prefix) for cache in caches])
 
 
 class ExportedFunction(NamedTuple):
-    """A function, and the names of the arrays that it takes and returns."""
+    """A function with the names of its inputs and outputs."""
 
     function: Callable[..., Any]
     inputs: tuple[str, ...]
@@ -77,26 +85,25 @@ class ExportedFunction(NamedTuple):
 
 
 EXPORTED_FUNCTIONS = {
-    "encode": ExportedFunction(encode, ("parameters", "source"), ("source_cache",)),
+    "encode": ExportedFunction(encode_program, ("parameters", "source"), ("source_cache",)),
     "step": ExportedFunction(
-        step,
+        step_program,
         ("parameters", "source", "source_cache", "token", "position", "prefix_cache"),
         ("logits", "prefix_cache"),
     ),
 }
 
 
-def export_stablehlo(translator: Translator, folder: Path) -> None:
-    """Write the model's folder: encode.bin, step.bin, parameters.npz, description.json and the tokenizers.
+def export_stablehlo(translator: Translator, directory: Path) -> None:
+    """Write encode.bin, step.bin, parameters.npz, description.json and the tokenizers to a new directory.
 
-    Raises InputError if there is something of that name or if flatbuffers is not installed, RunError if the folder
-    cannot be written.
+    Raises InputError if the directory exists or flatbuffers is not installed, RunError if writing fails.
     """
     if find_spec("flatbuffers") is None:
         raise InputError("the export needs flatbuffers. Run: pip install flatbuffers")
-    config, special = translator.config.model, translator.tokenizers.target
+    config, tokenizer = translator.config.model, translator.tokenizers.target
     b, s, t = jax.export.symbolic_shape("b, s, t")
-    # Beside the programs: both read the parameters, and within them they would be there twice, as constants to compile.
+    # The parameters are inputs. As constants, they would be stored and compiled twice, once per program.
     parameters = {name: np.asarray(leaf) for name, leaf in flatten_dict(translator.params, sep="/").items()}
     cache = (config.decoder_layers, 2, b, config.heads)
     width = config.d_model // config.heads
@@ -107,34 +114,48 @@ def export_stablehlo(translator: Translator, folder: Path) -> None:
         "token": jax.ShapeDtypeStruct((b,), jnp.int32),
         "position": jax.ShapeDtypeStruct((), jnp.int32),
         "prefix_cache": jax.ShapeDtypeStruct((*cache, t, width), config.dtype),
-        "logits": jax.ShapeDtypeStruct((b, len(translator.tokenizers.target)), jnp.float32),
+        "logits": jax.ShapeDtypeStruct((b, len(tokenizer)), jnp.float32),
     }
     programs = {
         name: jax.export.export(
-            jax.jit(partial(program.function, translator.model, special.pad_id)), platforms=PLATFORMS
-        )(*(arrays[one] for one in program.inputs))
+            jax.jit(partial(program.function, translator.model, tokenizer.pad_id)), platforms=PLATFORMS
+        )(*(arrays[array] for array in program.inputs))
         for name, program in EXPORTED_FUNCTIONS.items()
     }
-    description = {
+    with new_export_directory(directory, translator.tokenizers) as unfinished:
+        for name, program in programs.items():
+            (unfinished / f"{name}.bin").write_bytes(program.serialize())
+        np.savez(unfinished / "parameters.npz", **parameters)  # type: ignore[arg-type]  # The names are paths.
+        description = json.dumps(_description(translator, arrays), indent=2)
+        (unfinished / "description.json").write_text(description + "\n")
+
+
+def _description(translator: Translator, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of description.json."""
+    tokenizer = translator.tokenizers.target
+    return {
         "jax": jax.__version__,
         "platforms": PLATFORMS,
-        "tokens": {"pad": special.pad_id, "unknown": special.unk_id, "start": special.sos_id, "end": special.eos_id},
+        "tokens": {
+            "pad": tokenizer.pad_id,
+            "unknown": tokenizer.unk_id,
+            "start": tokenizer.sos_id,
+            "end": tokenizer.eos_id,
+        },
         "longest_source_trained_on": translator.config.data.max_length,
-        "programs": {name: {"inputs": one.inputs, "outputs": one.outputs} for name, one in EXPORTED_FUNCTIONS.items()},
+        "programs": {
+            name: {"inputs": function.inputs, "outputs": function.outputs}
+            for name, function in EXPORTED_FUNCTIONS.items()
+        },
         "arrays": {
             name: {
-                "shape": [size if isinstance(size, int) else str(size) for size in one.shape],
-                "dtype": str(one.dtype),
+                "shape": [size if isinstance(size, int) else str(size) for size in array.shape],
+                "dtype": str(array.dtype),
             }
-            for name, one in arrays.items()
+            for name, array in arrays.items()
             if name != "parameters"
         },
     }
-    with new_export_directory(folder, translator.tokenizers) as unfinished:
-        for name, program in programs.items():
-            (unfinished / f"{name}.bin").write_bytes(program.serialize())
-        np.savez(unfinished / "parameters.npz", **parameters)  # type: ignore[arg-type]  # names are paths
-        (unfinished / "description.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
 def _variables(parameters: dict[str, Array]) -> dict[str, Any]:

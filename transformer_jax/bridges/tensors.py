@@ -1,4 +1,4 @@
-"""Arrays by name from a stranger's file of weights, in which nothing is executed: safetensors, or PyTorch's."""
+"""Tensors from untrusted weight files of safetensors or PyTorch, read without executing code."""
 
 from __future__ import annotations
 
@@ -10,27 +10,23 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer_jax.errors import InputError
-from transformer_jax.runtime.memory import GIB, device_memory
+from transformer_jax.runtime.memory import require_memory
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Names of the file in a folder of Hugging Face's, the preferred one first."""
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of the weight file in a directory of Hugging Face's ``transformers``, the preferred one first."""
 
 Tensors = Mapping[str, Float[np.ndarray, "..."]]
 
 
-def read_tensors(folder: Path) -> Tensors:
-    """All arrays, as float32.
+def read_tensors(directory: Path) -> Tensors:
+    """Return all tensors of the weight file in a directory, by name and as float32.
 
-    Raises InputError if there is no such file, if it does not fit the memory, or if it holds anything but arrays.
+    Raises InputError if there is no such file, if it does not fit in memory, or if it contains anything but tensors.
     """
-    path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    path = next((directory / name for name in WEIGHT_FILES if (directory / name).is_file()), None)
     if path is None:
-        raise InputError(f"{folder} has no {' or '.join(WEIGHTS)}. Copy it there from the same model.")
-    size, there = path.stat().st_size, device_memory()
-    if there is not None and size > there:
-        raise InputError(
-            f"{path} has {size / GIB:.1f} GiB, and {there / GIB:.1f} GiB are free. Use a machine with more memory."
-        )
+        raise InputError(f"{directory} has no {' or '.join(WEIGHT_FILES)}. Copy one of them from the same model.")
+    require_memory(path.stat().st_size, str(path), "Use a machine with more memory.")
     return _safetensors(path) if path.suffix == ".safetensors" else _pytorch(path)
 
 
@@ -38,7 +34,7 @@ def _safetensors(path: Path) -> Tensors:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise InputError(f"{path.name} needs the package safetensors. Run: pip install safetensors") from error
+        raise InputError(f"reading {path} needs safetensors. Run: pip install safetensors") from error
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
@@ -47,24 +43,24 @@ def _safetensors(path: Path) -> Tensors:
 
 
 def _pytorch(path: Path) -> Tensors:
-    """PyTorch's file is a pickle, which may run any code; its own restricted reader makes tensors and nothing else."""
+    """Read a pickle with PyTorch's restricted unpickler, which creates only tensors and executes no other code."""
     try:
         import torch
     except ImportError as error:
         raise InputError(
-            f"{path} needs PyTorch to be read. Run: pip install torch, or put {WEIGHTS[0]} in its place."
+            f"reading {path} needs PyTorch. Run: pip install torch, or replace the file by {WEIGHT_FILES[0]}."
         ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):  # CVE-2025-32434
-        raise InputError(f"PyTorch {torch.__version__} may run code when it reads {path}. Install 2.6 or newer.")
+        raise InputError(f'PyTorch {torch.__version__} could execute code in {path}. Run: pip install "torch>=2.6"')
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        return {str(name): tensor.float().numpy() for name, tensor in found.items()}
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        return {str(name): tensor.float().numpy() for name, tensor in tensors.items()}
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path} is damaged, or holds more than weights, which may be code: nothing of it is run. "
-            f"Get the model from a source that you trust, with {WEIGHTS[0]}."
+            f"{path} is damaged or contains more than weights, possibly code. None of it was executed. "
+            f"Get the model from a trusted source, with {WEIGHT_FILES[0]}."
         ) from error
-    except Exception as error:  # Of many kinds, by the part of the file that is damaged.
+    except Exception as error:  # The type depends on which part of the file is damaged.
         raise InputError(f"{path} cannot be read ({_first_line(error)}). Copy it again.") from error
 
 

@@ -1,0 +1,110 @@
+"""The parameters of MarianMT models under the names of this package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer_jax.bridges.tensors import Tensors
+from transformer_jax.config import ModelConfig
+from transformer_jax.data.tokenizers import Tokenizers
+from transformer_jax.errors import InputError
+from transformer_jax.model.transformer import Transformer
+
+PATH_REPLACEMENTS = {
+    "encoder/blocks_": "model.encoder.layers.",
+    "decoder/blocks_": "model.decoder.layers.",
+    "feed_forward_residual/normalization": "final_layer_norm",
+    "cross_residual/normalization": "encoder_attn_layer_norm",
+    "attention_residual/normalization": "self_attn_layer_norm",
+    "self_residual/normalization": "self_attn_layer_norm",
+    "feed_forward/widen": "fc1",
+    "feed_forward/narrow": "fc2",
+    "self_attention": "self_attn",
+    "cross_attention": "encoder_attn",
+    "w_query": "q_proj",
+    "w_key": "k_proj",
+    "w_value": "v_proj",
+    "w_output": "out_proj",
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "projection/bias": "final_logits_bias",
+    "/": ".",
+}
+"""Parts of our parameter paths -> parts of Marian's tensor names, to be replaced in this order."""
+SOURCE_TABLE, TARGET_TABLE = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
+SHARED_TABLE, PROJECTION_TABLE = "model.shared.weight", "lm_head.weight"
+LOGITS_BIAS = "final_logits_bias"
+TABLE_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    "all": {"target_embeddings/table": (SHARED_TABLE, TARGET_TABLE, SOURCE_TABLE, PROJECTION_TABLE)},
+    "target": {
+        "source_embeddings/table": (SOURCE_TABLE,),
+        "target_embeddings/table": (TARGET_TABLE, PROJECTION_TABLE),
+    },
+    "none": {
+        "source_embeddings/table": (SOURCE_TABLE,),
+        "target_embeddings/table": (TARGET_TABLE,),
+        "projection/table": (PROJECTION_TABLE,),
+    },
+}
+"""model.share_embeddings -> our parameter path -> Marian's names. A file contains a shared table under any of them."""
+IGNORED_TENSORS = {
+    *(SHARED_TABLE, SOURCE_TABLE, TARGET_TABLE, PROJECTION_TABLE),
+    *(f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder")),
+}
+"""Tensors that a file may contain without being read: copies of shared tables, and the sinusoids."""
+
+
+def convert_parameters(tensors: Tensors, config: ModelConfig, tokenizers: Tokenizers, directory: Path) -> Any:
+    """Return Marian's tensors as the parameters of our model.
+
+    directory: the directory of the tensors, for messages.
+    Raises InputError for a tensor that is missing, has the wrong shape or has no counterpart.
+    """
+    if config.encoder_layers + config.decoder_layers > len(tensors):  # Tracing millions of layers would take hours.
+        raise InputError(f"{directory}: config.json has more layers than there are tensors. Copy both again.")
+    model = Transformer(config, len(tokenizers.source), len(tokenizers.target))
+    tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    try:
+        shapes = jax.eval_shape(model.init, jax.random.key(0), *[tokens] * 4)["params"]
+    except OverflowError as error:
+        raise InputError(f"{directory}: the sizes in config.json are too large ({error}). Copy it again.") from error
+    names_read = set()
+
+    def convert(path: Any, leaf: Any) -> np.ndarray:
+        our_path = jax.tree_util.keystr(path, simple=True, separator="/")
+        is_kernel = our_path.endswith("kernel")
+        names = marian_names(our_path, config)
+        name = next((name for name in names if name in tensors), names[0])
+        names_read.add(name)
+        shape = leaf.shape[::-1] if is_kernel else leaf.shape
+        tensor = tensors.get(name)
+        if name == LOGITS_BIAS:  # Marian stores it as a row, and some files lack it.
+            shape = (1, *leaf.shape)
+            tensor = np.zeros(shape, np.float32) if tensor is None else tensor
+        if tensor is None or tensor.shape != shape:
+            problem = "is missing" if tensor is None else f"has shape {tensor.shape}"
+            raise InputError(
+                f"{directory}: tensor {name} {problem}, but config.json requires shape {shape}. "
+                "Copy both again from the same model."
+            )
+        return np.ascontiguousarray(tensor.T if is_kernel else tensor).reshape(leaf.shape)
+
+    params = jax.tree_util.tree_map_with_path(convert, shapes)
+    if unknown := sorted(tensors.keys() - names_read - IGNORED_TENSORS):
+        raise InputError(f"{directory}: tensor {unknown[0]} has no counterpart in this package. Choose another model.")
+    return params
+
+
+def marian_names(path: str, config: ModelConfig) -> tuple[str, ...]:
+    """Return the names that Marian uses for a parameter. Only a shared table has more than one."""
+    if path in TABLE_NAMES[config.share_embeddings]:
+        return TABLE_NAMES[config.share_embeddings][path]
+    for our_part, marian_part in PATH_REPLACEMENTS.items():
+        path = path.replace(our_part, marian_part)
+    return (path,)
