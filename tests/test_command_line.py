@@ -1,4 +1,4 @@
-"""python -m transformer_jax: the first argument names the command."""
+"""The command line python -m transformer_jax, whose first argument names the command."""
 
 import subprocess
 import sys
@@ -24,26 +24,26 @@ from transformer_jax.commands.cli import run_command
 )
 def test_wrong_use_is_one_line(arguments, message, capsys):
     assert run_command(dispatch, arguments) == 2
-    written = capsys.readouterr()
-    assert written.out == ""
-    assert written.err.count("\n") == 1
-    assert message in written.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert message in output.err
 
 
-def test_help_names_every_command(capsys):
+def test_help_lists_every_command(capsys):
     assert run_command(dispatch, ["--help"]) == 0
-    shown = capsys.readouterr().out
-    for name, (_, line) in COMMANDS.items():
-        assert f"  {name:<10} {line}\n" in shown
+    output = capsys.readouterr().out
+    for name, (_, description) in COMMANDS.items():
+        assert f"  {name:<10} {description}\n" in output
 
 
-def test_version_is_the_package_s(capsys):
+def test_version_is_that_of_the_package(capsys):
     assert run_command(dispatch, ["--version"]) == 0
     assert capsys.readouterr().out == f"transformer_jax {transformer_jax.__version__}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_says_what_it_does(name, capsys):
+def test_every_command_has_a_help_page(name, capsys):
     with pytest.raises(SystemExit) as end:
         run_command(dispatch, [name, "--help"])
     assert end.value.code == 0
@@ -53,7 +53,7 @@ def test_every_command_says_what_it_does(name, capsys):
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
 )
-def test_help_needs_no_jax(arguments):
+def test_help_does_not_import_jax(arguments):
     code = (
         "import sys\n"
         "from transformer_jax.__main__ import dispatch\n"
@@ -64,7 +64,7 @@ def test_help_needs_no_jax(arguments):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-def test_plotting_needs_no_jax():
+def test_plotting_does_not_import_jax():
     code = (
         "import sys\n"
         "from transformer_jax.__main__ import dispatch\n"

@@ -1,4 +1,4 @@
-"""How commands end: one line, the right status, a traceback only on request."""
+"""The end of a command: one error line, the exit status, and a traceback only on request."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,9 @@ from transformer_jax.runtime import distributed
 ROOT = Path(__file__).parent.parent.parent
 
 
-def failing(error):
+def raising(error):
+    """Return a command that raises the error."""
+
     def main(arguments):
         raise error
 
@@ -30,34 +32,36 @@ def failing(error):
         (StoppedBySignal("a. b.", 15), 143),
     ],
 )
-def test_an_error_is_one_line_and_a_status(error, status, capsys):
-    assert run_command(failing(error), []) == status
-    written = capsys.readouterr()
-    assert written.out == ""
-    assert len(written.err.splitlines()) == 1
-    assert "Traceback" not in written.err
+def test_error_is_one_line_and_a_status(error, status, capsys):
+    assert run_command(raising(error), []) == status
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+    assert "Traceback" not in output.err
 
 
 def test_debug_shows_the_traceback(capsys):
-    assert run_command(failing(InputError("a. b.")), ["--debug"]) == 2
+    assert run_command(raising(InputError("a. b.")), ["--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_an_unforeseen_error_is_not_hidden(capsys):
-    assert run_command(failing(ZeroDivisionError()), []) == 1
+def test_unexpected_error_shows_the_traceback(capsys):
+    assert run_command(raising(ZeroDivisionError()), []) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_process_of_several_leaves_after_its_message(monkeypatch, capsys):
-    left = []
-    monkeypatch.setattr(distributed, "exit_after_failure", lambda *how: left.append((*how, capsys.readouterr().err)))
-    run_command(failing(InputError("a. b.")), ["--distributed"])
-    assert left == [(2, "a. b.", "error: a. b.\n")]
-    run_command(failing(StoppedBySignal("a. b.", 15)), ["--distributed"])
-    assert len(left) == 1, "all have stopped"
+def test_distributed_process_exits_after_its_error_line(monkeypatch, capsys):
+    exits = []
+    monkeypatch.setattr(
+        distributed, "exit_after_failure", lambda *status: exits.append((*status, capsys.readouterr().err))
+    )
+    run_command(raising(InputError("a. b.")), ["--distributed"])
+    assert exits == [(2, "a. b.", "error: a. b.\n")]
+    run_command(raising(StoppedBySignal("a. b.", 15)), ["--distributed"])
+    assert len(exits) == 1, "a signal stops all processes"
 
 
-def test_compiled_programs_are_kept_unless_another_folder_is_named(monkeypatch):
+def test_compilation_cache_can_be_overridden(monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     run_command(lambda arguments: None, [])
     assert os.environ["JAX_COMPILATION_CACHE_DIR"].endswith(".cache/transformer_jax/compiled")
@@ -74,7 +78,7 @@ def test_compiled_programs_are_kept_unless_another_folder_is_named(monkeypatch):
         (["--n-best"], "--n-best"),
     ],
 )
-def test_wrong_arguments_are_one_line_that_names_the_option(arguments, message):
+def test_wrong_argument_is_one_line_that_names_the_option(arguments, message):
     with pytest.raises(InputError) as caught:
         parse_arguments(TranslateCommand(), arguments, "python translate.py")
     assert message in str(caught.value)
@@ -83,7 +87,7 @@ def test_wrong_arguments_are_one_line_that_names_the_option(arguments, message):
 
 
 @pytest.mark.parametrize(
-    ("called", "expected"),
+    ("script", "expected"),
     [
         ("{root}/train.py", "python {root}/translate.py"),
         ("{root}/translate.py", "python {root}/translate.py"),
@@ -92,9 +96,9 @@ def test_wrong_arguments_are_one_line_that_names_the_option(arguments, message):
         ("/elsewhere/train.py", "python -m transformer_jax translate"),
     ],
 )
-def test_a_command_is_called_as_this_process_was(called, expected, monkeypatch):
-    monkeypatch.setattr("sys.argv", [called.format(root=ROOT)])
+def test_command_prefix_matches_the_start_of_this_process(script, expected, monkeypatch):
+    monkeypatch.setattr("sys.argv", [script.format(root=ROOT)])
     assert command_prefix("translate") == expected.format(root=ROOT)
     assert command_prefix("align") == (
-        "transformer-jax align" if "bin" in called else "python -m transformer_jax align"
+        "transformer-jax align" if "bin" in script else "python -m transformer_jax align"
     )

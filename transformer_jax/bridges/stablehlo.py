@@ -1,4 +1,4 @@
-"""Export to two StableHLO programs, which need only JAX. See docs/serving.md.
+"""Export to two StableHLO programs, which need only JAX. See docs/stablehlo.md.
 
     python -m transformer_jax export runs/NAME --to stablehlo --output DIR
 

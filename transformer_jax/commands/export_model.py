@@ -1,4 +1,4 @@
-"""The command ``export``: a trained model in the format of another system. See docs/serving.md."""
+"""The command ``export``: a trained model in the format of another system."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def export(command: ExportCommand) -> None:
 
         quantization = command.quantization or "float32"
         export_ctranslate2(translator, command.output, quantization)
-        description = f"a CTranslate2 model ({quantization})"
+        description, page = f"a CTranslate2 model ({quantization})", "docs/serving.md"
     else:
         from transformer_jax.bridges.stablehlo import PLATFORMS, export_stablehlo
 
         export_stablehlo(translator, command.output)
-        description = f"StableHLO programs for {', '.join(PLATFORMS)}"
-    print(f"{command.output}: {description}. docs/serving.md shows how to run it.")
+        description, page = f"StableHLO programs for {', '.join(PLATFORMS)}", "docs/stablehlo.md"
+    print(f"{command.output}: {description}. {page} shows how to run it.")
 
 
 def main(arguments: list[str]) -> None:
