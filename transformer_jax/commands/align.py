@@ -36,8 +36,10 @@ SAMPLE_PAIRS = 200
 class AlignCommand:
     """Link the words of sentences to those of their translations, with a model's cross-attention.
 
-    Prints one line per sentence pair with i-j for each link; words are counted from 0. With --gold, prints precision,
-    recall and alignment error rate of each layer, of each head and of the best combination instead.
+    Prints one line per sentence pair: i-j for each link, with words counted from 0.
+
+    With --gold, prints precision, recall and alignment error rate instead, for each layer, each head and the best
+    combination.
     """
 
     source: Path | None = None

@@ -22,7 +22,7 @@ from transformer_jax.storage.untrusted import require_contained
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train a Transformer, or resume the run in the same directory, and score it on the test set at the end."""
+    """Train a Transformer, or resume training in the run directory, and score it on the test set at the end."""
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     recipe: Annotated[str, tyro.conf.arg(name="config")] = "phrasebook"
@@ -33,7 +33,7 @@ class TrainCommand:
     """Stop with an error if the directory already contains a run, instead of resuming it."""
     # Not `Path | None`: tyro would import typeguard to check the default, which takes 0.2 s.
     profile: Optional[Path] = None  # noqa: UP045
-    """A directory for a profile of five updates, from the 20th on, for TensorBoard or Perfetto."""
+    """A directory for a profile of updates 20 to 24, to open with TensorBoard or Perfetto."""
     dry_run: bool = False
     """Do not train. Compile a step for simulated devices and print its memory, communication and time."""
     distributed: bool = False
