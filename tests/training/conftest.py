@@ -1,7 +1,5 @@
 """A small run for the tests of training."""
 
-from pathlib import Path
-
 import pytest
 from number_words import write_corpus
 
@@ -37,5 +35,5 @@ def make_config(tmp_path_factory):
 def finished_run(make_config, tmp_path_factory):
     """The run directory of a finished run."""
     workdir = tmp_path_factory.mktemp("runs") / "numbers"
-    fit(make_config(), workdir, recipe=Path("configs/numbers.py"))
+    fit(make_config(), workdir, recipe="numbers")
     return workdir
