@@ -149,7 +149,7 @@ def test_plot_writes_the_figure_and_prints_nothing(tmp_path: Path, capsys) -> No
     [
         (["--output", "a.jpg"], "Use one of .pdf, .png, .svg."),
         (["--output", "a"], "Use one of .pdf, .png, .svg."),
-        (["--output", "none/a.pdf"], "none is not a folder"),
+        (["--output", "none/a.pdf"], "none is not a directory"),
         (["--layer", "1"], "Cross-attention has no layer 1. Choose 0, the only one."),
         (["--layer", "-1"], "no layer -1"),
         (["--heads", "0,3"], "Cross-attention, layer 0 has no head 3. Choose from 0 to 2."),

@@ -11,7 +11,7 @@ import pytest
 from tiny_run import make_run
 
 from transformer_jax import Translator
-from transformer_jax.commands.serve import listen
+from transformer_jax.commands.serve import open_socket
 from transformer_jax.serve.site import Site, make_server
 
 TEXTS = ["Where is the dog?", "The old dog is here.", "Is it 3.5?"]
@@ -69,12 +69,12 @@ def serving(translator):
         return Translator.translate_n_best(translator, texts, *arguments)
 
     translator.translate_n_best = record_call
-    with listen("127.0.0.1", 0) as listening, Site(translator) as site:
+    with open_socket("127.0.0.1", 0) as server_socket, Site(translator) as site:
         server = make_server(site)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [server_socket]})
         thread.start()
         try:
-            yield Server(f"http://127.0.0.1:{listening.getsockname()[1]}", translator, calls)
+            yield Server(f"http://127.0.0.1:{server_socket.getsockname()[1]}", translator, calls)
         finally:
             server.should_exit = True
             thread.join(30)

@@ -1,80 +1,104 @@
 "use strict";
-// Lines between what is read (left) and what reads it (right): the thickness is the weight.
+// Attention as lines between keys (left) and queries (right): the line width is the weight.
 
 const LINE_HEIGHT = 24;
-const THICKEST = 9;
-const MOST_LINES = 3000;
-const LEAST_WEIGHT = 0.01;
+const MAX_LINE_WIDTH = 9;
+const MAX_LINES = 3000;
+const MIN_LINE_WEIGHT = 0.01;
 
-/** The lines to draw, weakest first: the strongest of all, or all of a token that is focused on. */
-function linesOf(matrix, focus) {
+/** The lines to draw, weakest first: the strongest ones, or all lines of the focused token. */
+function linesToDraw(matrix, focus) {
   const lines = [];
+  const hasFocus = focus.query !== undefined || focus.key !== undefined;
   for (let query = 0; query < matrix.rows; query++) {
     for (let key = 0; key < matrix.columns; key++) {
       const weight = matrix.values[query * matrix.columns + key];
-      const role = query === focus.query ? "reads" : key === focus.key ? "read" : "other";
-      const wanted = focus.query === undefined && focus.key === undefined ? weight >= LEAST_WEIGHT : role !== "other";
-      if (wanted && weight > 0.001) lines.push({ query, key, weight, role });
+      const role = query === focus.query ? "from-query" : key === focus.key ? "to-key" : "other";
+      const isDrawn = hasFocus ? role !== "other" : weight >= MIN_LINE_WEIGHT;
+      if (isDrawn && weight > 0.001) lines.push({ query, key, weight, role });
     }
   }
-  return lines.sort((a, b) => a.weight - b.weight).slice(-MOST_LINES);
+  return lines.sort((a, b) => a.weight - b.weight).slice(-MAX_LINES);
 }
 
-/** Draw lines from x1 (keys) to x2 (queries); `offset` pixels are scrolled away. */
+/** Draw lines from x1 (keys) to x2 (queries), scrolled down by `offset` pixels. */
 function drawLines(surface, lines, x1, x2, offset, height) {
-  const colours = { other: named("line"), reads: named("reads"), read: named("read") };
-  const y = (place) => place * LINE_HEIGHT + LINE_HEIGHT / 2 - offset;
+  const colours = {
+    other: cssColour("line"),
+    "from-query": cssColour("from-query"),
+    "to-key": cssColour("to-key"),
+  };
+  const y = (position) => position * LINE_HEIGHT + LINE_HEIGHT / 2 - offset;
   for (const { query, key, weight, role } of lines) {
-    const [from, to] = [y(key), y(query)];
-    if (Math.max(from, to) < 0 || Math.min(from, to) > height) continue;
-    surface.curve(x1, from, x2, to, colours[role], Math.max(0.6, THICKEST * weight), 0.25 + 0.75 * weight);
+    const [y1, y2] = [y(key), y(query)];
+    if (Math.max(y1, y2) < 0 || Math.min(y1, y2) > height) continue;
+    surface.curve(x1, y1, x2, y2, colours[role], Math.max(0.6, MAX_LINE_WIDTH * weight), 0.25 + 0.75 * weight);
   }
 }
 
-/** The same token on the other side: in self-attention it reads and is read. */
-function bothSides(kind, side, index, matrix) {
-  if (kind === "cross") return { [side]: index };
-  const step = kind === "decoder" ? 1 : 0; // The decoder reads a token one step after it is predicted.
-  const found = side === "query" ? { query: index, key: index + step } : { query: index - step, key: index };
-  if (found.key >= matrix.columns) delete found.key;
-  if (found.query < 0) delete found.query;
-  return found;
+/** The positions of one token on both sides: in self-attention a token is a query and a key. */
+function focusOfToken(kind, side, position, matrix) {
+  if (kind === "cross") return { [side]: position };
+  const shift = kind === "decoder" ? 1 : 0; // The decoder reads a token one step after predicting it.
+  const focus =
+    side === "query" ? { query: position, key: position + shift } : { query: position - shift, key: position };
+  if (focus.key >= matrix.columns) delete focus.key;
+  if (focus.query < 0) delete focus.query;
+  return focus;
 }
 
-/** Fill the stage with two columns of tokens and the lines between them; `pointed` and `read` are those of the map. */
-function showLines(stage, matrix, kind, pointed, read) {
-  const focused = () => {
-    const item = document.activeElement.closest("#stage li");
-    return item && { side: item.parentElement.className, place: [...item.parentElement.children].indexOf(item) };
-  };
-  const focusToken = (side, place) => {
-    const { children } = stage.querySelector(`ol.${side}`);
-    children[Math.max(0, Math.min(place, children.length - 1))].firstChild.focus();
-  };
-  const before = focused(); // It keeps the focus, although its button is made anew.
+/** The side ("key" or "query") and the position of the token that has the keyboard focus, if any. */
+function focusedToken() {
+  const item = document.activeElement.closest("#stage li");
+  return item && { side: item.parentElement.className, position: [...item.parentElement.children].indexOf(item) };
+}
+
+/** Give the keyboard focus to a token; positions beyond the ends are clamped. */
+function focusToken(stage, side, position) {
+  const { children } = stage.querySelector(`ol.${side}`);
+  children[Math.max(0, Math.min(position, children.length - 1))].firstChild.focus();
+}
+
+/** A column of tokens; `onFocus(side, position)` is called for a focused or pointed token, `onBlur()` after it. */
+function makeTokenColumn(side, tokens, label, onFocus, onBlur) {
+  const list = document.createElement("ol");
+  list.className = side;
+  list.setAttribute("aria-label", label);
+  list.append(...tokens.map((token, position) => {
+    const item = document.createElement("li");
+    const button = makeTokenButton(token);
+    button.tabIndex = position === 0 ? 0 : -1; // Tab reaches one token per column, arrow keys reach the others.
+    button.onpointerenter = () => onFocus(side, position);
+    button.onfocus = () => {
+      list.querySelector("[tabindex='0']").tabIndex = -1;
+      button.tabIndex = 0;
+      onFocus(side, position);
+    };
+    button.onblur = button.onpointerleave = onBlur;
+    item.append(button);
+    return item;
+  }));
+  return list;
+}
+
+/** Emphasize the focused token of a column and dim tokens that are hardly linked to it. */
+function markTokens(list, side, lines, focus) {
+  const linked = new Map(lines.map((line) => [line[side], line.weight]));
+  const hasFocus = focus.key !== undefined || focus.query !== undefined;
+  [...list.children].forEach((item, position) => {
+    item.classList.toggle("focused", focus[side] === position);
+    item.classList.toggle("dim", hasFocus && focus[side] !== position && !(linked.get(position) >= 0.05));
+  });
+}
+
+/** Fill the stage with two columns of tokens and the lines between them; `onCursor(cursor)` as in `showMap`. */
+function showLines(stage, matrix, kind, cursor, onCursor) {
+  const focusedBefore = focusedToken();
   const canvas = document.createElement("canvas");
-  const column = (side, tokens, title) => {
-    const list = document.createElement("ol");
-    list.className = side;
-    list.setAttribute("aria-label", title);
-    list.append(...tokens.map((token, index) => {
-      const item = document.createElement("li");
-      const button = tokenButton(token);
-      button.tabIndex = index === 0 ? 0 : -1; // Tab reaches one token of a column, arrow keys lead to the others.
-      button.onpointerenter = () => focusOn(bothSides(kind, side, index, matrix));
-      button.onfocus = () => {
-        list.querySelector("[tabindex='0']").tabIndex = -1;
-        button.tabIndex = 0;
-        button.onpointerenter();
-      };
-      button.onblur = button.onpointerleave = () => focusOn({});
-      item.append(button);
-      return item;
-    }));
-    return list;
-  };
-  const keys = column("key", matrix.keys, "What is read");
-  const queries = column("query", matrix.queries, "What reads");
+  const onFocus = (side, position) => setFocus(focusOfToken(kind, side, position, matrix));
+  const onBlur = () => setFocus({});
+  const keys = makeTokenColumn("key", matrix.keys, "Keys: tokens attended to", onFocus, onBlur);
+  const queries = makeTokenColumn("query", matrix.queries, "Queries: tokens that attend", onFocus, onBlur);
   const middle = document.createElement("div");
   middle.className = "between";
   middle.append(canvas);
@@ -82,48 +106,43 @@ function showLines(stage, matrix, kind, pointed, read) {
   frame.className = "frame";
   frame.append(keys, middle, queries);
   stage.replaceChildren(frame);
-  fit(stage, frame.clientWidth, Math.max(matrix.rows, matrix.columns) * LINE_HEIGHT);
+  resizeStage(stage, frame.clientWidth, Math.max(matrix.rows, matrix.columns) * LINE_HEIGHT);
   let lines;
 
   const draw = () => {
-    const surface = onScreen(canvas, middle.clientWidth, stage.clientHeight);
+    const surface = prepareCanvas(canvas, middle.clientWidth, stage.clientHeight);
     drawLines(surface, lines, 2, middle.clientWidth - 2, stage.scrollTop, stage.clientHeight);
   };
-  const focusOn = (focus) => {
-    lines = linesOf(matrix, focus);
-    for (const [side, list] of [["key", keys], ["query", queries]]) {
-      const linked = new Map(lines.map((line) => [line[side], line.weight]));
-      const any = focus.key !== undefined || focus.query !== undefined;
-      [...list.children].forEach((item, index) => {
-        item.classList.toggle("focused", focus[side] === index);
-        item.classList.toggle("dim", any && focus[side] !== index && !(linked.get(index) >= 0.05));
-      });
-    }
+  const setFocus = (focus) => {
+    lines = linesToDraw(matrix, focus);
+    markTokens(keys, "key", lines, focus);
+    markTokens(queries, "query", lines, focus);
     draw();
-    read(focus);
+    onCursor(focus);
   };
   stage.onscroll = () => requestAnimationFrame(draw);
   stage.onkeydown = (event) => {
-    const step = !event.shiftKey && arrowOf(event);
-    const here = focused();
-    if (!step || !here) return;
+    const arrow = !event.shiftKey && arrowDirection(event);
+    const focused = focusedToken();
+    if (!arrow || !focused) return;
     event.preventDefault();
-    const [across, down] = step;
-    const side = across ? { key: "query", query: "key" }[here.side] : here.side;
-    focusToken(side, here.place + down);
+    const [right, down] = arrow;
+    const side = right ? { key: "query", query: "key" }[focused.side] : focused.side;
+    focusToken(stage, side, focused.position + down);
   };
-  focusOn(pointed);
-  if (before) focusToken(before.side, before.place);
+  setFocus(cursor);
+  // Replacing the buttons removed the keyboard focus.
+  if (focusedBefore) focusToken(stage, focusedBefore.side, focusedBefore.position);
 }
 
-/** A token that can be pointed at and focused, shown in its own direction. */
-function tokenButton(token) {
+/** A token that can be pointed at and focused, displayed in its own direction. */
+function makeTokenButton(token) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "token";
   const text = document.createElement("bdi");
-  text.textContent = shown(token);
+  text.textContent = visibleToken(token);
   button.append(text);
-  button.title = shown(token);
+  button.title = visibleToken(token);
   return button;
 }

@@ -1,78 +1,97 @@
 "use strict";
-// The page: reads the data, shows the state, and changes the state when somebody does something.
+// The page: reads the data, shows the state and updates it when the user acts.
 
 const index = JSON.parse(element("index").textContent);
 let state;
-let sentence; // That of the state. Only one is in memory; the others are text in the page.
-let pointed = {}; // {query, key} of the matrix that is shown; either may be missing. Heads of one kind share it.
+let sentence; // The current sentence. Only this one is parsed; the others remain text in the page.
+let cursor = {}; // {query, key}: the row and column at the pointer or focus; either may be missing. Heads share it.
+
+const KIND_TITLES = {
+  encoder: "Encoder self-attention",
+  decoder: "Decoder self-attention",
+  cross: "Cross-attention",
+};
+const MAP_CAPTIONS = {
+  encoder: "Row: the source token that attends. Column: the source token attended to.",
+  decoder: "Row: the token being predicted. Column: the earlier token attended to.",
+  cross: "Row: the token being predicted. Column: the source token attended to.",
+};
+const LINES_CAPTION =
+  "Left: the tokens attended to. Right: the tokens that attend. Line width: the weight. " +
+  `At most ${MAX_LINES} lines are drawn, for weights of at least ${MIN_LINE_WEIGHT}.`;
+const STEPS_CAPTION =
+  "What the decoder attended to when it predicted the outlined token, and the most probable tokens at this step.";
 
 function element(id) {
   return document.getElementById(id);
 }
 
-/** A sentence's data; its weights stay text until they are asked for. */
-function readSentence(place) {
-  const read = JSON.parse(element(`sentence-${place}`).textContent);
+/** The data of a sentence; its weights are decoded on first use. */
+function readSentence(position) {
+  const data = JSON.parse(element(`sentence-${position}`).textContent);
   for (const kind of KINDS) {
-    const { queries, keys } = sidesOf(read, kind);
-    Object.assign(read[kind], { rows: queries.length, columns: keys.length });
+    const { queries, keys } = axisTokens(data, kind);
+    Object.assign(data[kind], { rows: queries.length, columns: keys.length });
   }
-  return read;
+  return data;
 }
 
-/** Show another view, and keep it in the address. */
-function change(changes) {
-  show({ ...state, ...changes });
+/** Change some values of the state, show it and store it in the address. */
+function updateState(changes) {
+  showState({ ...state, ...changes });
   try {
-    // The whole address: in a notebook's frame what is only its end would be taken for the notebook's.
-    history.replaceState(null, "", location.href.split("#")[0] + toAddress(state, index.sentences));
+    // In the frame of a notebook, a fragment alone would be resolved against the address of the notebook.
+    history.replaceState(null, "", location.href.split("#")[0] + stateToFragment(state, index.sentences));
   } catch {
-    // Safari allows a hundred changes in half a minute. The view is shown all the same.
+    // Safari allows 100 changes per 30 seconds. The view is shown even if the address cannot be changed.
   }
 }
 
-/** Bring the page to a state; what is the same as before stays as it is. */
-function show(next) {
+/** Show a state; parts of the page that do not depend on the changed values stay unchanged. */
+function showState(next) {
   const before = state;
   if (next.sentence !== before?.sentence) sentence = readSentence(next.sentence);
-  state = within(next, sentence);
+  state = clampState(next, sentence);
   const differs = (name) => JSON.stringify(before[name]) !== JSON.stringify(state[name]);
-  const isNew = (...names) => !before || names.some(differs);
-  if (isNew("sentence")) showSentence();
-  if (isNew("sentence", "scale")) showOverview(element("overview"), sentence, mostOf, chooseHead, move);
-  markOverview(element("overview"), state);
-  const current = document.querySelector(".head[tabindex='0']");
-  if (isNew("sentence", "kind", "layer", "head")) reveal(current.closest("nav"), current);
-  showControls();
-  if (isNew("sentence", "kind", "view", "tokens")) {
-    element("stage").scrollTo(0, 0);
-    pointed = {};
+  const isChanged = (...names) => !before || names.some(differs);
+  if (isChanged("sentence")) showSentence();
+  if (isChanged("sentence", "scale")) {
+    showOverview(element("overview"), sentence, fullColourWeight, selectHead, moveHead);
   }
-  if (isNew("sentence", "kind", "layer", "head", "view", "tokens", "combine", "chosen", "step", "scale")) showView();
-  if (isNew("sentence", "kind")) requestAnimationFrame(() => setTimeout(showTable)); // The picture comes first.
-  else if (isNew("sort")) showTable();
+  markOverview(element("overview"), state);
+  const selected = document.querySelector(".head[tabindex='0']");
+  if (isChanged("sentence", "kind", "layer", "head")) scrollIntoBox(selected.closest("nav"), selected);
+  showControls();
+  showTitle();
+  if (isChanged("sentence", "kind", "view", "tokens")) {
+    element("stage").scrollTo(0, 0);
+    cursor = {};
+  }
+  const viewNames = ["sentence", "kind", "layer", "head", "view", "tokens", "combine", "chosen", "step", "scale"];
+  if (isChanged(...viewNames)) showView();
+  if (isChanged("sentence", "kind")) requestAnimationFrame(() => setTimeout(showTable)); // After the view is painted.
+  else if (isChanged("sort")) showTable();
   else markSummary(element("summary"), state);
 }
 
-/** The weight that has the full colour. */
-function mostOf(weights) {
-  return state.scale === "one" ? 1 : weights.reduce((most, weight) => Math.max(most, weight), 0);
+/** The weight at the end of the colour scale. */
+function fullColourWeight(weights) {
+  return state.scale === "one" ? 1 : weights.reduce((largest, weight) => Math.max(largest, weight), 0);
 }
 
 function showSentence() {
-  const picker = element("sentence");
-  picker.value = state.sentence;
-  allow(element("previous-sentence"), state.sentence > 0);
-  allow(element("next-sentence"), state.sentence < index.sentences.length - 1);
+  element("sentence").value = state.sentence;
+  setAvailable(element("previous-sentence"), state.sentence > 0);
+  setAvailable(element("next-sentence"), state.sentence < index.sentences.length - 1);
   for (const name of ["source", "translation"]) {
-    const place = element(name);
-    place.textContent = sentence[name] || "(empty)";
-    place.dir = directionOf(sentence[name]);
+    const text = element(name);
+    text.textContent = sentence[name] || "(empty)";
+    text.dir = textDirection(sentence[name]);
   }
-  document.title = `${index.sentences[state.sentence].number}: attention`;
+  document.title = `Attention, line ${index.sentences[state.sentence].number}`;
 }
 
-/** Bring every switch to the state. */
+/** Set every control to the state. */
 function showControls() {
   for (const input of document.querySelectorAll(".toolbar input[type=radio]")) {
     input.checked = state[input.name] === input.value;
@@ -80,27 +99,17 @@ function showControls() {
   for (const input of document.getElementsByName("tokens")) {
     input.disabled = !(sentence.source_words.length && sentence.target_words.length);
   }
-  const steps = state.view === "steps";
-  element("which").hidden = state.combine === "one";
-  const one = `layer ${state.layer}, head ${state.head}`;
-  const heads = state.combine === "one" ? one : `${state.combine} of ${state.chosen.length} heads`;
-  const kind = {
-    encoder: "Encoder self-attention",
-    decoder: "Decoder self-attention",
-    cross: "Cross-attention",
-  }[state.kind];
-  element("title").textContent = steps ? `Step by step, ${heads}` : `${kind}, ${heads}`;
-  const what = {
-    encoder: "Row: the source token that reads. Column: the source token that is read.",
-    decoder: "Row: the token being predicted. Column: the earlier token that is read.",
-    cross: "Row: the token being predicted. Column: the source token that is read.",
-  }[state.kind];
-  const lines =
-    "Left: what is read. Right: what reads it. " +
-    `Thickness: the weight, from ${LEAST_WEIGHT} on; at most the ${MOST_LINES} strongest.`;
-  const stepping = "What the decoder read before it wrote the outlined token, and how likely that token was.";
-  const warning = state.combine === "max" ? " Rows of a maximum need not sum to 1." : "";
-  element("caption").textContent = { map: what, lines, steps: stepping }[state.view] + warning;
+  element("combination").hidden = state.combine === "one";
+}
+
+/** Show the title and the caption of the view. */
+function showTitle() {
+  const head = `layer ${state.layer}, head ${state.head}`;
+  const heads = state.combine === "one" ? head : `${state.combine} of ${state.chosen.length} heads`;
+  element("title").textContent = `${state.view === "steps" ? "Decoding step" : KIND_TITLES[state.kind]}, ${heads}`;
+  const captions = { map: MAP_CAPTIONS[state.kind], lines: LINES_CAPTION, steps: STEPS_CAPTION };
+  const warning = state.combine === "max" ? " Rows of a maximum may sum to more than 1." : "";
+  element("caption").textContent = captions[state.view] + warning;
 }
 
 function showView() {
@@ -108,69 +117,73 @@ function showView() {
   stage.className = state.view;
   stage.onscroll = stage.onpointermove = stage.onpointerleave = stage.onclick = stage.onkeydown = null;
   stage.tabIndex = state.view === "map" ? 0 : -1;
-  // A screen reader hands arrow keys over to an application alone.
+  // Screen readers pass arrow keys only to elements with the role "application".
   stage.setAttribute("role", state.view === "map" ? "application" : "group");
   stage.setAttribute("aria-roledescription", { map: "heat map", lines: "lines", steps: "step" }[state.view]);
   element("readout").hidden = state.view === "steps";
   element("legend").hidden = state.view === "lines";
   if (state.view === "steps") {
-    const step = stepOf(state, sentence);
-    const most = mostOf([...step.source.weights, ...step.prefix.weights]);
-    showSteps(stage, state, sentence, step, most, (step) => change({ step }));
-    return showLegend(most);
+    const step = stepData(state, sentence);
+    const maxWeight = fullColourWeight([...step.source.weights, ...step.prefix.weights]);
+    showStep(stage, state, sentence, step, maxWeight, (step) => updateState({ step }));
+    return showLegend(maxWeight);
   }
-  const matrix = matrixOf(state, sentence);
-  const most = mostOf(matrix.values);
-  const read = (cursor) => {
-    pointed = cursor;
-    readOut(matrix, cursor);
+  const matrix = selectedMatrix(state, sentence);
+  const maxWeight = fullColourWeight(matrix.values);
+  const onCursor = (next) => {
+    cursor = next;
+    showReadout(matrix, cursor);
   };
-  if (state.view === "map") showMap(stage, matrix, most, pointed, read);
-  else showLines(stage, matrix, state.kind, pointed, read);
-  return showLegend(most);
+  if (state.view === "map") showMap(stage, matrix, maxWeight, cursor, onCursor);
+  else showLines(stage, matrix, state.kind, cursor, onCursor);
+  return showLegend(maxWeight);
 }
 
-/** Say in words what is pointed at: the exact weight, what the row reads, what reads the column. */
-function readOut(matrix, { query, key }) {
+/** Describe the cursor in words: the weight of the cell, the strongest keys of the row and queries of the column. */
+function showReadout(matrix, { query, key }) {
   const parts = [];
-  const name = (tokens, place) => {
+  const tokenName = (tokens, position) => {
     const text = document.createElement("bdi");
-    text.textContent = shown(tokens[place]);
+    text.textContent = visibleToken(tokens[position]);
     return text;
   };
-  const line = (...words) => {
+  const makeParagraph = (...content) => {
     const paragraph = document.createElement("p");
-    paragraph.append(...words);
+    paragraph.append(...content);
     return paragraph;
   };
-  const strongest = (values, tokens) =>
-    bars(largest(values, 5).map(([weight, place]) => ({ token: tokens[place], probability: weight })));
-  const block = (heading, list) => {
+  const makeRanking = (heading, values, tokens) => {
+    const strongest = largestValues(values, 5);
     const section = document.createElement("section");
-    section.append(heading, list);
+    section.append(
+      heading,
+      makeBars(strongest.map(([weight, position]) => ({ token: tokens[position], probability: weight }))),
+    );
     return section;
   };
   if (query !== undefined && key !== undefined && state.view === "map") {
     const weight = document.createElement("strong");
     weight.id = "weight";
     weight.textContent = matrix.values[query * matrix.columns + key].toFixed(5);
-    parts.push(line(name(matrix.queries, query), " reads ", name(matrix.keys, key), " with weight ", weight));
+    const [queryName, keyName] = [tokenName(matrix.queries, query), tokenName(matrix.keys, key)];
+    parts.push(makeParagraph(queryName, " attends to ", keyName, " with weight ", weight));
   }
   if (query !== undefined) {
-    parts.push(block(line(name(matrix.queries, query), " attends to"), strongest(rowOf(matrix, query), matrix.keys)));
+    const heading = makeParagraph(tokenName(matrix.queries, query), " attends to");
+    parts.push(makeRanking(heading, matrixRow(matrix, query), matrix.keys));
   }
   if (key !== undefined) {
-    const heading = line(name(matrix.keys, key), " is attended to by");
-    parts.push(block(heading, strongest(columnOf(matrix, key), matrix.queries)));
+    const heading = makeParagraph(tokenName(matrix.keys, key), " is attended to by");
+    parts.push(makeRanking(heading, matrixColumn(matrix, key), matrix.queries));
   }
   if (!parts.length) {
-    const inMap = "Point at a cell or a token, or use the arrow keys.";
-    parts.push(note(state.view === "map" ? inMap : "Point at a token, or focus it."));
+    const mapHint = "Point at a cell or a label, or use the arrow keys.";
+    parts.push(makeNote(state.view === "map" ? mapHint : "Point at a token or focus it."));
   }
   element("readout").replaceChildren(...parts);
 }
 
-function showLegend(most) {
+function showLegend(maxWeight) {
   const canvas = element("ramp");
   [canvas.width, canvas.height] = [256, 1];
   const context = canvas.getContext("2d");
@@ -179,86 +192,85 @@ function showLegend(most) {
     context.fillStyle = colour(step / 255);
     context.fillRect(step, 0, 1, 1);
   }
-  element("most").textContent = most === 1 ? "1" : most.toFixed(3);
+  element("legend-max").textContent = maxWeight === 1 ? "1" : maxWeight.toFixed(3);
 }
 
 function showTable() {
   const table = element("summary");
-  showSummary(table, summariesOf(sentence, state.kind, index.ablation), state.sort, index.ablation, {
-    sortBy: (name) => change({ sort: state.sort === `-${name}` ? name : `-${name}` }),
-    choose: (layer, head) => change({ layer, head, combine: "one" }),
+  showSummary(table, headSummaries(sentence, state.kind, index.ablation), state.sort, index.ablation, {
+    onSort: (name) => updateState({ sort: state.sort === `-${name}` ? name : `-${name}` }),
+    onSelect: (layer, head) => updateState({ layer, head, combine: "one" }),
   });
   markSummary(table, state);
 }
 
-/** A click in the grid: enlarge a head, or take it into the combination or out of it. */
-function chooseHead(kind, layer, head, extend) {
-  const changes = { kind, layer, head };
-  if (state.combine === "one" && !extend) return change(changes);
-  const same = ([l, h]) => l === layer && h === head;
-  const chosen = kind !== state.kind ? [] : state.combine === "one" ? [[state.layer, state.head]] : state.chosen;
-  const others = chosen.filter((one) => !same(one));
-  const next = others.length < chosen.length && others.length ? others : [...others, [layer, head]];
-  return change({ ...changes, combine: state.combine === "one" ? "mean" : state.combine, chosen: next });
+/** Handle a click in the grid: select a head, or add it to or remove it from the combination. */
+function selectHead(kind, layer, head, isExtending) {
+  if (state.combine === "one" && !isExtending) return updateState({ kind, layer, head });
+  const isClicked = ([l, h]) => l === layer && h === head;
+  const chosen = kind !== state.kind ? [] : selectedHeads(state);
+  const others = chosen.filter((other) => !isClicked(other));
+  const isRemoved = others.length < chosen.length && others.length > 0;
+  const combine = state.combine === "one" ? "mean" : state.combine;
+  return updateState({ kind, layer, head, combine, chosen: isRemoved ? others : [...others, [layer, head]] });
 }
 
-/** Where an arrow key leads, as [across, down]; undefined for other keys, and where the browser has a use for it. */
-function arrowOf({ key, ctrlKey, altKey, metaKey }) {
+/** The direction of an arrow key as [right, down]; undefined for other keys and for shortcuts of the browser. */
+function arrowDirection({ key, ctrlKey, altKey, metaKey }) {
   if (ctrlKey || altKey || metaKey) return undefined;
   return { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
 }
 
-/** The neighbouring head. */
-function move(across, down) {
-  const next = moved(state, sentence, across, down);
-  change({ ...next, chosen: next.kind === state.kind ? state.chosen : [] });
+/** Select the neighbouring head. */
+function moveHead(right, down) {
+  const next = neighbourState(state, sentence, right, down);
+  updateState({ ...next, chosen: next.kind === state.kind ? state.chosen : [] });
 }
 
-// What can be done
-
-function begin() {
-  const options = index.sentences.map(({ number, source }, place) => new Option(`${number}  ${source}`, place));
+/** Connect the controls and show the state of the address. */
+function initialize() {
+  const options = index.sentences.map(({ number, source }, position) => new Option(`${number}  ${source}`, position));
   element("sentence").append(...options);
   element("left-out").textContent = index.left_out;
-  const go = (place) => place in index.sentences && change({ sentence: place, step: 0 });
-  element("sentence").onchange = (event) => go(Number(event.target.value));
-  element("previous-sentence").onclick = () => go(state.sentence - 1);
-  element("next-sentence").onclick = () => go(state.sentence + 1);
-  element("this-layer").onclick = () => change({ chosen: headsOf(sentence[state.kind], [state.layer]) });
-  element("all-layers").onclick = () => change({ chosen: headsOf(sentence[state.kind]) });
-  element("png").onclick = savePng;
-  element("svg").onclick = saveSvg;
-  element("csv").onclick = () => saveCsv(numbers(), nameOf("csv"));
-  element("summary-csv").onclick = () => saveCsv(summaryNumbers(), `${sentence.number}.${state.kind}.heads.csv`);
+  const selectSentence = (position) => position in index.sentences && updateState({ sentence: position, step: 0 });
+  element("sentence").onchange = (event) => selectSentence(Number(event.target.value));
+  element("previous-sentence").onclick = () => selectSentence(state.sentence - 1);
+  element("next-sentence").onclick = () => selectSentence(state.sentence + 1);
+  element("this-layer").onclick = () => updateState({ chosen: listHeads(sentence[state.kind], [state.layer]) });
+  element("all-layers").onclick = () => updateState({ chosen: listHeads(sentence[state.kind]) });
+  element("png").onclick = downloadPng;
+  element("svg").onclick = downloadSvg;
+  element("csv").onclick = () => downloadCsv(viewTable(), fileName("csv"));
+  element("summary-csv").onclick = () => downloadCsv(summaryTable(), `${sentence.number}.${state.kind}.heads.csv`);
   element("theme").onclick = () => {
-    document.documentElement.dataset.theme = theme() === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = currentTheme() === "dark" ? "light" : "dark";
     repaint();
   };
   for (const input of document.querySelectorAll(".toolbar input[type=radio]")) {
     input.onchange = () => {
-      // Step by step, a head is one of the decoder's.
+      // Steps show heads of the decoder, so they replace a head of the encoder.
       const kind = input.value === "steps" && state.kind === "encoder" ? { kind: "cross" } : {};
       const chosen = input.name === "kind" ? { chosen: [] } : {};
-      change({ [input.name]: input.value, ...kind, ...chosen });
+      updateState({ [input.name]: input.value, ...kind, ...chosen });
     };
   }
   document.addEventListener("keydown", (event) => {
-    const step = event.shiftKey && arrowOf(event);
-    if (!step || event.target.closest("input[type=range], select")) return;
+    const arrow = event.shiftKey && arrowDirection(event);
+    if (!arrow || event.target.closest("input[type=range], select")) return;
     event.preventDefault();
-    move(...step);
+    moveHead(...arrow);
   });
-  window.addEventListener("hashchange", () => show(fromAddress(location.hash, index.sentences)));
+  window.addEventListener("hashchange", () => showState(fragmentToState(location.hash, index.sentences)));
   window.addEventListener("resize", showView);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-  show(fromAddress(location.hash, index.sentences));
+  showState(fragmentToState(location.hash, index.sentences));
 }
 
-/** Once more, in the colours of another theme. */
+/** Redraw the overview and the view in the colours of the current theme. */
 function repaint() {
-  showOverview(element("overview"), sentence, mostOf, chooseHead, move);
+  showOverview(element("overview"), sentence, fullColourWeight, selectHead, moveHead);
   markOverview(element("overview"), state);
   showView();
 }
 
-begin();
+initialize();

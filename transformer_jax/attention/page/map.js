@@ -1,19 +1,19 @@
 "use strict";
-// The heat map: keys along the top, queries down the side. Only what the window shows is drawn, on a canvas of the
-// window's size; names stay at the edges, as in a spreadsheet.
+// The heat map: keys along the top, queries down the side. A canvas of the size of the stage draws only the visible
+// cells. Labels stay at the edges while scrolling.
 
-const LABEL = 12;
-const WIDEST_LABEL = 150;
-const BESIDE = 260; // Pixels for what is pointed at: page.css has them too.
-const SLANT = (55 * Math.PI) / 180;
+const LABEL_SIZE = 12;
+const MAX_LABEL_WIDTH = 150;
+const READOUT_WIDTH = 260; // Pixels; page.css uses the same space for the readout next to the map.
+const LABEL_ANGLE = (55 * Math.PI) / 180;
 
-/** Sizes in pixels, for a width that should not be overrun unless cells would be too small to read. */
+/** Sizes in pixels that fit the available width, unless cells would become too small. */
 function layoutMap(matrix, available) {
-  const width = (token) => Math.min(WIDEST_LABEL, widthOf(shown(token), LABEL));
-  const widest = (tokens) => Math.max(...tokens.map(width)) + 4;
+  const labelWidth = (token) => Math.min(MAX_LABEL_WIDTH, textWidth(visibleToken(token), LABEL_SIZE));
+  const widest = (tokens) => Math.max(...tokens.map(labelWidth)) + 4;
   const left = Math.ceil(widest(matrix.queries)) + 10;
-  const top = Math.ceil(widest(matrix.keys) * Math.sin(SLANT)) + 18;
-  const overhang = Math.ceil(widest(matrix.keys) * Math.cos(SLANT));
+  const top = Math.ceil(widest(matrix.keys) * Math.sin(LABEL_ANGLE)) + 18;
+  const overhang = Math.ceil(widest(matrix.keys) * Math.cos(LABEL_ANGLE));
   const fitting = Math.floor((available - left - overhang) / matrix.columns);
   const cell = Math.max(16, Math.min(48, fitting));
   return {
@@ -23,84 +23,100 @@ function layoutMap(matrix, available) {
   };
 }
 
-/** The layout on the page: beside it stands what is pointed at, unless that would make the cells small. */
-function onPage(matrix) {
-  const room = element("stage").parentElement.clientWidth;
-  const beside = layoutMap(matrix, room - BESIDE);
-  return beside.cell >= 28 ? beside : layoutMap(matrix, room);
+/** The layout on the page: with space for the readout on the right, unless the cells would become small. */
+function pageLayout(matrix) {
+  const available = element("stage").parentElement.clientWidth;
+  const withReadout = layoutMap(matrix, available - READOUT_WIDTH);
+  return withReadout.cell >= 28 ? withReadout : layoutMap(matrix, available);
 }
 
 /**
- * @param part {x, y, width, height}: the part of the whole map that is drawn, at 0, 0 of the surface
- * @param cursor {query, key}: what is pointed at; either may be missing
- * @param most the weight that has the full colour
+ * @param part {x, y, width, height}: the part of the map to draw at the origin of the surface
+ * @param cursor {query, key}: the highlighted row and column; either may be missing
+ * @param maxWeight the weight at the end of the colour scale
  */
-function drawMap(surface, matrix, layout, part, cursor, most) {
+function drawMap(surface, matrix, layout, part, cursor, maxWeight) {
   const { left, top, cell } = layout;
-  const [ink, faint, ground, focus] = ["ink", "faint", "panel", "focus"].map(named);
-  const { colour, ink: inkOn } = palette();
-  surface.rectangle(0, 0, part.width, part.height, ground);
+  surface.rectangle(0, 0, part.width, part.height, cssColour("panel"));
   const visible = (offset, extent, count) => [
     Math.max(0, Math.floor(offset / cell)),
     Math.min(count, Math.ceil((offset + extent) / cell)),
   ];
-  const [firstRow, lastRow] = visible(part.y, part.height - top, matrix.rows);
-  const [firstColumn, lastColumn] = visible(part.x, part.width - left, matrix.columns);
+  const rowRange = visible(part.y, part.height - top, matrix.rows);
+  const columnRange = visible(part.x, part.width - left, matrix.columns);
   const x = (column) => left + column * cell - part.x;
   const y = (row) => top + row * cell - part.y;
-
   surface.clip(left, top, part.width - left, part.height - top, () => {
-    for (let row = firstRow; row < lastRow; row++) {
-      for (let column = firstColumn; column < lastColumn; column++) {
-        const weight = matrix.values[row * matrix.columns + column];
-        const share = most > 0 ? weight / most : 0;
-        surface.rectangle(x(column), y(row), cell - 1, cell - 1, colour(share));
-        if (cell >= 30 && weight >= 0.005) {
-          const text = weight.toFixed(2).replace(/^0/, "");
-          const style = { fill: inkOn(share), size: 10, align: "center" };
-          surface.text(x(column) + (cell - 1) / 2, y(row) + cell / 2, text, style);
-        }
-      }
-    }
-    const [row, column] = [cursor.query, cursor.key];
-    const [wide, high] = [cell * matrix.columns - 1, cell * matrix.rows - 1];
-    if (row !== undefined && column !== undefined) surface.frame(x(column) - 0.5, y(row) - 0.5, cell, cell, focus, 2);
-    else if (row !== undefined) surface.frame(x(0), y(row) - 0.5, wide, cell, focus, 2);
-    else if (column !== undefined) surface.frame(x(column) - 0.5, y(0), cell, high, focus, 2);
+    drawCells(surface, matrix, cell, rowRange, columnRange, x, y, maxWeight);
+    drawCursor(surface, matrix, cell, cursor, x, y);
   });
+  const labelText = (token) => truncateText(visibleToken(token), LABEL_SIZE, MAX_LABEL_WIDTH);
+  const plain = { fill: cssColour("faint"), size: LABEL_SIZE };
+  const highlighted = { fill: cssColour("ink"), size: LABEL_SIZE, bold: true };
   surface.clip(0, top, left, part.height - top, () => {
-    for (let row = firstRow; row < lastRow; row++) {
-      const bold = row === cursor.query;
-      const text = shortened(shown(matrix.queries[row]), LABEL, WIDEST_LABEL);
-      const fill = bold ? ink : faint;
-      surface.text(left - 8, y(row) + cell / 2, text, { fill, size: LABEL, align: "right", bold });
+    for (let row = rowRange[0]; row < rowRange[1]; row++) {
+      const style = row === cursor.query ? highlighted : plain;
+      surface.text(left - 8, y(row) + cell / 2, labelText(matrix.queries[row]), { ...style, align: "right" });
     }
   });
   surface.clip(left - 8, 0, part.width - left + 8, top, () => {
-    for (let column = firstColumn; column < lastColumn; column++) {
-      const bold = column === cursor.key;
-      const text = shortened(shown(matrix.keys[column]), LABEL, WIDEST_LABEL);
-      const fill = bold ? ink : faint;
-      surface.text(x(column) + cell / 2, top - 7, text, { fill, size: LABEL, angle: -55, bold });
+    for (let column = columnRange[0]; column < columnRange[1]; column++) {
+      const style = column === cursor.key ? highlighted : plain;
+      surface.text(x(column) + cell / 2, top - 7, labelText(matrix.keys[column]), { ...style, angle: -55 });
     }
   });
 }
 
-/** The row and the column under a point of the window; a name alone has one of the two. */
+
+function drawCells(surface, matrix, cell, [firstRow, lastRow], [firstColumn, lastColumn], x, y, maxWeight) {
+  const { colour, textColour } = palette();
+  for (let row = firstRow; row < lastRow; row++) {
+    for (let column = firstColumn; column < lastColumn; column++) {
+      const weight = matrix.values[row * matrix.columns + column];
+      const fraction = maxWeight > 0 ? weight / maxWeight : 0;
+      surface.rectangle(x(column), y(row), cell - 1, cell - 1, colour(fraction));
+      if (cell >= 30 && weight >= 0.005) {
+        const text = weight.toFixed(2).replace(/^0/, "");
+        const style = { fill: textColour(fraction), size: 10, align: "center" };
+        surface.text(x(column) + (cell - 1) / 2, y(row) + cell / 2, text, style);
+      }
+    }
+  }
+}
+
+/** Frame the highlighted cell, row or column. */
+function drawCursor(surface, matrix, cell, { query: row, key: column }, x, y) {
+  const colour = cssColour("focus");
+  const [width, height] = [cell * matrix.columns - 1, cell * matrix.rows - 1];
+  if (row !== undefined && column !== undefined) surface.frame(x(column) - 0.5, y(row) - 0.5, cell, cell, colour, 2);
+  else if (row !== undefined) surface.frame(x(0), y(row) - 0.5, width, cell, colour, 2);
+  else if (column !== undefined) surface.frame(x(column) - 0.5, y(0), cell, height, colour, 2);
+}
+
+/** The row and the column at a point of the window; at a label, only one of the two. */
 function cellAt(matrix, layout, part, pointX, pointY) {
-  // Names of columns lean to the right.
-  const leaning = Math.max(0, layout.top - 7 - pointY) / Math.tan(SLANT);
-  const column = Math.floor((pointX - leaning - layout.left + part.x) / layout.cell);
+  // Column labels are slanted to the right.
+  const slant = Math.max(0, layout.top - 7 - pointY) / Math.tan(LABEL_ANGLE);
+  const column = Math.floor((pointX - slant - layout.left + part.x) / layout.cell);
   const row = Math.floor((pointY - layout.top + part.y) / layout.cell);
   const cursor = {};
   if (pointY >= layout.top && row >= 0 && row < matrix.rows) cursor.query = row;
-  if (pointX - leaning >= layout.left && column >= 0 && column < matrix.columns) cursor.key = column;
+  if (pointX - slant >= layout.left && column >= 0 && column < matrix.columns) cursor.key = column;
   return cursor;
 }
 
-/** Fill the stage with the map; `cursor` is pointed at, and `read(cursor)` is told, whenever that changes. */
-function showMap(stage, matrix, most, cursor, read) {
-  const layout = onPage(matrix);
+/** The cursor after an arrow key, given as [right, down]; the first key press selects the first row and column. */
+function movedCursor({ query, key }, matrix, [right, down]) {
+  if (query === undefined || key === undefined) return { query: query ?? 0, key: key ?? 0 };
+  return {
+    query: Math.max(0, Math.min(matrix.rows - 1, query + down)),
+    key: Math.max(0, Math.min(matrix.columns - 1, key + right)),
+  };
+}
+
+/** Fill the stage with the map; `onCursor(cursor)` is called initially and whenever the cursor changes. */
+function showMap(stage, matrix, maxWeight, cursor, onCursor) {
+  const layout = pageLayout(matrix);
   const canvas = document.createElement("canvas");
   const sizer = document.createElement("div");
   sizer.className = "sizer";
@@ -108,63 +124,60 @@ function showMap(stage, matrix, most, cursor, read) {
   sizer.style.height = `${layout.height}px`;
   sizer.append(canvas);
   stage.replaceChildren(sizer);
-  fit(stage, layout.width, layout.height);
+  resizeStage(stage, layout.width, layout.height);
 
-  const inSight = () => {
+  const visiblePart = () => {
     const { scrollLeft: x, scrollTop: y, clientWidth: width, clientHeight: height } = stage;
     return { x, y, width, height };
   };
   const draw = () => {
-    const part = inSight();
-    drawMap(onScreen(canvas, part.width, part.height), matrix, layout, part, cursor, most);
+    const part = visiblePart();
+    drawMap(prepareCanvas(canvas, part.width, part.height), matrix, layout, part, cursor, maxWeight);
   };
-  const point = (next) => {
+  const setCursor = (next) => {
     if (next.query === cursor.query && next.key === cursor.key) return;
     cursor = next;
     draw();
-    read(cursor);
+    onCursor(cursor);
   };
-  const place = (event) => {
+  const pointedCell = (event) => {
     const box = canvas.getBoundingClientRect();
-    return cellAt(matrix, layout, inSight(), event.clientX - box.left, event.clientY - box.top);
+    return cellAt(matrix, layout, visiblePart(), event.clientX - box.left, event.clientY - box.top);
   };
   stage.onscroll = () => requestAnimationFrame(draw);
-  stage.onpointermove = stage.onclick = (event) => point(place(event)); // A finger does not move before it taps.
-  stage.onpointerleave = () => point({});
+  // A tap on a touch screen gives a click without a preceding pointer movement.
+  stage.onpointermove = stage.onclick = (event) => setCursor(pointedCell(event));
+  stage.onpointerleave = () => setCursor({});
   stage.onkeydown = (event) => {
-    const step = !event.shiftKey && arrowOf(event);
-    if (!step) return;
+    const arrow = !event.shiftKey && arrowDirection(event);
+    if (!arrow) return;
     event.preventDefault();
-    const { query, key } = cursor;
-    const next = { query: query ?? 0, key: key ?? 0 };
-    if (query !== undefined && key !== undefined) {
-      next.query = Math.max(0, Math.min(matrix.rows - 1, query + step[1]));
-      next.key = Math.max(0, Math.min(matrix.columns - 1, key + step[0]));
-    }
+    const next = movedCursor(cursor, matrix, arrow);
     const [left, top] = [next.key * layout.cell, next.query * layout.cell];
     stage.scrollLeft = Math.max(left + layout.cell + layout.left - stage.clientWidth, Math.min(stage.scrollLeft, left));
     stage.scrollTop = Math.max(top + layout.cell + layout.top - stage.clientHeight, Math.min(stage.scrollTop, top));
-    point(next);
+    setCursor(next);
   };
   draw();
-  read(cursor);
+  onCursor(cursor);
 }
 
-/** Give the stage the size of what is in it, or as much of the window as there is; scroll bars take their place. */
-function fit(stage, width, height) {
-  const most = Math.round(0.76 * innerHeight);
-  const bar = 15;
-  stage.style.height = `${Math.min(height + bar, most)}px`;
-  stage.style.width = `${width + (height + bar > most ? bar : 1)}px`;
-  stage.parentElement.classList.toggle("beside", width + BESIDE <= stage.parentElement.clientWidth);
+/** Give the stage the size of its content, limited by the window, plus space for a scroll bar. */
+function resizeStage(stage, width, height) {
+  const maxHeight = Math.round(0.76 * innerHeight);
+  const scrollBar = 15;
+  stage.style.height = `${Math.min(height + scrollBar, maxHeight)}px`;
+  stage.style.width = `${width + (height + scrollBar > maxHeight ? scrollBar : 1)}px`;
+  const { parentElement } = stage;
+  parentElement.classList.toggle("side-readout", width + READOUT_WIDTH <= parentElement.clientWidth);
 }
 
-/** A canvas of that many pixels of the page, sharp on every screen, as a surface. */
-function onScreen(canvas, width, height) {
+/** A surface on a canvas of this size in CSS pixels, cleared and scaled to the resolution of the screen. */
+function prepareCanvas(canvas, width, height) {
   const ratio = devicePixelRatio || 1;
-  const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-  if (canvas.width !== wide || canvas.height !== high) {
-    [canvas.width, canvas.height] = [wide, high];
+  const [pixelWidth, pixelHeight] = [Math.round(width * ratio), Math.round(height * ratio)];
+  if (canvas.width !== pixelWidth || canvas.height !== pixelHeight) {
+    [canvas.width, canvas.height] = [pixelWidth, pixelHeight];
     canvas.style.width = `${width}px`;
     canvas.style.height = `${height}px`;
   }

@@ -1,9 +1,9 @@
 "use strict";
-// What drawings are made on: a canvas, for the screen and PNG, or SVG. Both offer the same few strokes.
+// Drawing surfaces with the same methods: a canvas, for the screen and PNG, and SVG.
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'Noto Sans CJK JP', sans-serif";
 
-/** @param context of a canvas that is already scaled to the screen's pixels */
+/** A surface that draws on a canvas; its context must already be scaled to the pixels of the screen. */
 function canvasSurface(context) {
   return {
     rectangle(x, y, width, height, fill) {
@@ -26,20 +26,20 @@ function canvasSurface(context) {
       context.stroke();
       context.globalAlpha = 1;
     },
-    /** Centred on y; angle in degrees, clockwise. */
+    /** Vertically centred on y; angle in degrees, clockwise. */
     text(x, y, string, { fill, size = 12, align = "left", angle = 0, bold = false }) {
       context.save();
       context.translate(x, y);
       context.rotate((angle * Math.PI) / 180);
       context.fillStyle = fill;
       context.font = `${bold ? "600 " : ""}${size}px ${FONT}`;
-      context.direction = directionOf(string);
+      context.direction = textDirection(string);
       context.textAlign = align;
       context.textBaseline = "middle";
       context.fillText(string, 0, 0);
       context.restore();
     },
-    shift(x, y, draw) {
+    translate(x, y, draw) {
       context.save();
       context.translate(x, y);
       draw();
@@ -56,12 +56,12 @@ function canvasSurface(context) {
   };
 }
 
-/** The same strokes as SVG; `document()` is the whole picture. */
+/** A surface that draws SVG; `document()` returns the text of the image. */
 function svgSurface(width, height) {
   const parts = [];
   let clips = 0;
   const n = (value) => +value.toFixed(2);
-  const quoted = (text) =>
+  const escapeXml = (text) =>
     String(text).replace(/[&<>"]/g, (mark) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[mark]);
   return {
     rectangle(x, y, w, h, fill) {
@@ -81,16 +81,16 @@ function svgSurface(width, height) {
       );
     },
     text(x, y, string, { fill, size = 12, align = "left", angle = 0, bold = false }) {
-      const direction = directionOf(string);
+      const direction = textDirection(string);
       const [left, right] = direction === "rtl" ? ["end", "start"] : ["start", "end"];
       const anchor = { left, center: "middle", right }[align];
       parts.push(
         `<text transform="translate(${n(x)} ${n(y)}) rotate(${angle})" dy="0.35em" direction="${direction}" ` +
           `text-anchor="${anchor}" font-size="${size}" font-weight="${bold ? 600 : 400}" fill="${fill}">` +
-          `${quoted(string)}</text>`,
+          `${escapeXml(string)}</text>`,
       );
     },
-    shift(x, y, draw) {
+    translate(x, y, draw) {
       parts.push(`<g transform="translate(${n(x)} ${n(y)})">`);
       draw();
       parts.push("</g>");
@@ -107,45 +107,46 @@ function svgSurface(width, height) {
     document() {
       return (
         `<svg xmlns="http://www.w3.org/2000/svg" width="${Math.ceil(width)}" height="${Math.ceil(height)}" ` +
-        `viewBox="0 0 ${Math.ceil(width)} ${Math.ceil(height)}" font-family="${quoted(FONT)}">${parts.join("\n")}</svg>`
+        `viewBox="0 0 ${Math.ceil(width)} ${Math.ceil(height)}" font-family="${escapeXml(FONT)}">` +
+        `${parts.join("\n")}</svg>`
       );
     },
   };
 }
 
-// Widths of words are asked for again and again while scrolling.
-const ruler = document.createElement("canvas").getContext("2d");
-const widths = new Map();
+// Scrolling measures the same words repeatedly, so their widths are cached.
+const measuringContext = document.createElement("canvas").getContext("2d");
+const cachedWidths = new Map();
 
-/** Pixels that a text takes at a size. */
-function widthOf(text, size) {
+/** The width of a text in pixels. */
+function textWidth(text, size) {
   const key = `${size} ${text}`;
-  if (!widths.has(key)) {
-    ruler.font = `${size}px ${FONT}`;
-    widths.set(key, ruler.measureText(text).width);
+  if (!cachedWidths.has(key)) {
+    measuringContext.font = `${size}px ${FONT}`;
+    cachedWidths.set(key, measuringContext.measureText(text).width);
   }
-  return widths.get(key);
+  return cachedWidths.get(key);
 }
 
-/** The text, ended with an ellipsis if it is wider than that many pixels. */
-function shortened(text, size, most) {
-  if (widthOf(text, size) <= most) return text;
+/** The text, shortened with an ellipsis if it is wider than `maxWidth` pixels. */
+function truncateText(text, size, maxWidth) {
+  if (textWidth(text, size) <= maxWidth) return text;
   const characters = Array.from(text);
-  while (characters.length > 1 && widthOf(characters.join("") + "…", size) > most) characters.pop();
+  while (characters.length > 1 && textWidth(characters.join("") + "…", size) > maxWidth) characters.pop();
   return characters.join("") + "…";
 }
 
-/** A token as it is shown: invisible and control characters as their code points. */
-function shown(token) {
+/** A token as displayed: control characters and invisible characters are replaced by their code points. */
+function visibleToken(token) {
   if (token === "") return '""';
-  // The joiners shape Persian and Indic words.
+  // Joiners are kept, because they shape Persian and Indic words.
   return token.replaceAll(" ", "␣").replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Z}]/gu, (character) =>
     `<U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}>`,
   );
 }
 
-/** Whether a text begins in a script that runs from right to left. */
-function directionOf(text) {
+/** "rtl" if the first letter of a text belongs to a right-to-left script, else "ltr". */
+function textDirection(text) {
   const first = /\p{L}/u.exec(text)?.[0] ?? "";
   return /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/.test(first) ? "rtl" : "ltr";
 }
