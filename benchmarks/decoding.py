@@ -35,7 +35,7 @@ BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class DecodingBenchmark:
     """Compare decoding speed with CTranslate2 and Hugging Face."""
 
     workdir: Path
@@ -71,9 +71,9 @@ def ctranslate2(translator: Translator, threads: int) -> Decode:
 
     from transformer_jax.bridges.ctranslate2 import export_ctranslate2
 
-    with tempfile.TemporaryDirectory() as folder:
-        export_ctranslate2(translator, Path(folder) / "model")
-        model = ctranslate2.Translator(f"{folder}/model", inter_threads=threads, intra_threads=1)
+    with tempfile.TemporaryDirectory() as directory:
+        export_ctranslate2(translator, Path(directory) / "model")
+        model = ctranslate2.Translator(f"{directory}/model", inter_threads=threads, intra_threads=1)
 
     pieces = translator.tokenizers.target.pieces(range(len(translator.tokenizers.target)))
     ids_by_piece = {piece: token_id for token_id, piece in enumerate(pieces)}
@@ -125,10 +125,10 @@ def hugging_face(translator: Translator, threads: int) -> Decode:
 SYSTEMS = {"transformer_jax": ours, "CTranslate2": ctranslate2, "Hugging Face": hugging_face}
 
 
-class Runner:
+class DecodingRunner:
     """One system and the sentences to translate. A call measures it once."""
 
-    def __init__(self, benchmark: Benchmark, system: str) -> None:
+    def __init__(self, benchmark: DecodingBenchmark, system: str) -> None:
         translator = Translator.load(benchmark.workdir)
         lines = [line.decode().rstrip("\r\n") for line in islice(read_lines(benchmark.source), benchmark.sentences)]
         encoded = ([*ids, translator.tokenizers.source.eos_id] for ids in translator.tokenizers.source.encode(lines))
@@ -154,9 +154,9 @@ class Runner:
         return results
 
 
-def measure(benchmark: Benchmark) -> dict[str, Spread]:
+def measure(benchmark: DecodingBenchmark) -> dict[str, Spread]:
     """Measure all systems in turn."""
-    systems = {system: partial(Runner, benchmark, system) for system in SYSTEMS}
+    systems = {system: partial(DecodingRunner, benchmark, system) for system in SYSTEMS}
     measured = measure_in_turn(systems, benchmark.repeats)
     names = next(iter(measured.values()))[0]
     return {
@@ -168,7 +168,7 @@ def measure(benchmark: Benchmark) -> dict[str, Spread]:
 
 def main() -> None:
     """Measure and report decoding speed."""
-    benchmark = tyro.cli(Benchmark)
+    benchmark = tyro.cli(DecodingBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     require_packages("ctranslate2", "torch", "transformers")
     use_compilation_cache()  # Before the systems' processes start, which inherit it.

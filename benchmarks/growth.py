@@ -56,7 +56,7 @@ SUITES: dict[str, tuple[ModelConfig, dict[str, tuple[int, ...]]]] = {
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class GrowthBenchmark:
     """Measure how time and memory of a training step grow."""
 
     suite: Literal["toy", "cpu"] = "cpu"
@@ -101,7 +101,7 @@ def measure_point(model: ModelConfig, point: Point, repeats: int) -> tuple[Sprea
     return spread_of(times[1:]), spread_of([mebibytes])
 
 
-def measure(benchmark: Benchmark) -> dict[str, dict[int, tuple[Spread, Spread]]]:
+def measure(benchmark: GrowthBenchmark) -> dict[str, dict[int, tuple[Spread, Spread]]]:
     """Return axis -> value -> (milliseconds, MiB)."""
     model, axes = SUITES[benchmark.suite]
     return {
@@ -135,7 +135,7 @@ def draw(measured: dict[str, dict[int, tuple[Spread, Spread]]], path: Path) -> N
 
 def main() -> None:
     """Measure, report and plot the growth of a step."""
-    benchmark = tyro.cli(Benchmark)
+    benchmark = tyro.cli(GrowthBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     measured = measure(benchmark)
     rows = {

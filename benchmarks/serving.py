@@ -46,7 +46,7 @@ WEIGHT_TYPES: tuple[Quantization, ...] = ("float32", "int8")
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class ServingBenchmark:
     """Compare a run's translations with those of its export to CTranslate2."""
 
     workdir: Path
@@ -59,12 +59,12 @@ class Benchmark:
     """JSON file to write."""
 
 
-def translate_with_ctranslate2(folder: Path, texts: Sequence[str], settings: Settings) -> list[str]:
+def translate_with_ctranslate2(directory: Path, texts: Sequence[str], settings: Settings) -> list[str]:
     """Translate texts with CTranslate2, as the program of docs/serving.md does."""
     import ctranslate2
 
-    model = ctranslate2.Translator(str(folder), device="cpu")
-    source, target = (Tokenizer.from_file(str(folder / f"tokenizer.{side}.json")) for side in ("source", "target"))
+    model = ctranslate2.Translator(str(directory), device="cpu")
+    source, target = (Tokenizer.from_file(str(directory / f"tokenizer.{side}.json")) for side in ("source", "target"))
     source.encode_special_tokens = True
     pieces = [encoding.tokens for encoding in source.encode_batch(list(texts))]
     results = model.translate_batch(
@@ -83,7 +83,7 @@ def translate_with_ctranslate2(folder: Path, texts: Sequence[str], settings: Set
     return [target.decode(token_ids).replace("\n", " ") for token_ids in ids]
 
 
-def measure(benchmark: Benchmark) -> list[dict[str, Any]]:
+def measure(benchmark: ServingBenchmark) -> list[dict[str, Any]]:
     """Return one row per weight type and pair of settings."""
     translator = Translator.load(benchmark.workdir)
     texts, references = (
@@ -100,12 +100,12 @@ def measure(benchmark: Benchmark) -> list[dict[str, Any]]:
     rows = []
     for weight_type in WEIGHT_TYPES:
         with tempfile.TemporaryDirectory() as parent:
-            folder = Path(parent) / "model"
-            export_ctranslate2(translator, folder, weight_type)
+            directory = Path(parent) / "model"
+            export_ctranslate2(translator, directory, weight_type)
             for settings, our_texts in our_translations.items():
-                their_texts = translate_with_ctranslate2(folder, texts, settings)
+                their_texts = translate_with_ctranslate2(directory, texts, settings)
                 same = sum(a == b for a, b in zip(our_texts, their_texts, strict=True)) / len(texts)
-                megabytes = (folder / "model.bin").stat().st_size / 1e6
+                megabytes = (directory / "model.bin").stat().st_size / 1e6
                 scores = {"BLEU here": bleu(our_texts), "BLEU there": bleu(their_texts)}
                 rows.append({"stored": weight_type, "MB": megabytes, **settings._asdict(), "same": same, **scores})
     return rows
@@ -113,7 +113,7 @@ def measure(benchmark: Benchmark) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Compare, print the table and write the record."""
-    benchmark = tyro.cli(Benchmark)
+    benchmark = tyro.cli(ServingBenchmark)
     require_packages("ctranslate2")
     use_compilation_cache()
     rows = measure(benchmark)

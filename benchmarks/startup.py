@@ -32,7 +32,7 @@ from transformer_jax.training.corpus import load_corpus
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class StartupBenchmark:
     """Measure how long training takes to start."""
 
     pairs: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
@@ -88,33 +88,33 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return process.submit(function, *arguments).result()
 
 
-def measure_size(pairs: int, repeats: int, folder: Path) -> dict[str, Spread]:
+def measure_size(pairs: int, repeats: int, directory: Path) -> dict[str, Spread]:
     """Measure the first start, and later starts with both kinds of batching."""
-    in_new_process(write_corpus, folder / "train", pairs)
-    in_new_process(write_corpus, folder / "valid", 1_000)
-    valid = str(folder / "valid.{lang}")
-    packed = Config(data=DataConfig(str(folder / "train.{lang}"), valid, valid))
+    in_new_process(write_corpus, directory / "train", pairs)
+    in_new_process(write_corpus, directory / "valid", 1_000)
+    valid = str(directory / "valid.{lang}")
+    packed = Config(data=DataConfig(str(directory / "train.{lang}"), valid, valid))
     buckets = replace(packed, data=replace(packed.data, batching="buckets"))
-    os.environ["TRANSFORMER_JAX_CORPORA"] = str(folder / "corpora")
+    os.environ["TRANSFORMER_JAX_CORPORA"] = str(directory / "corpora")
     results: dict[str, Spread] = {}
     for name, config, times in (
         ("first", packed, 1),
         ("later, buckets", buckets, repeats),
         ("later, packed", packed, repeats),
     ):
-        runs = [in_new_process(start, config, folder / "run") for _ in range(times)]
+        runs = [in_new_process(start, config, directory / "run") for _ in range(times)]
         results |= {f"{pairs:,} pairs, {name}: {part}": spread_of([run[part] for run in runs]) for part in runs[0]}
     return results
 
 
 def main() -> None:
     """Measure and report start-up times."""
-    benchmark = tyro.cli(Benchmark)
+    benchmark = tyro.cli(StartupBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     measured: dict[str, Spread] = {}
     for pairs in benchmark.pairs:
-        with tempfile.TemporaryDirectory() as folder:
-            measured |= measure_size(pairs, benchmark.repeats, Path(folder))
+        with tempfile.TemporaryDirectory() as directory:
+            measured |= measure_size(pairs, benchmark.repeats, Path(directory))
     report(measured, "seconds; maximum resident MiB", benchmark.output, baseline)
 
 

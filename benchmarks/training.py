@@ -71,7 +71,7 @@ SUITES: dict[str, dict[str, Size]] = {
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class TrainingBenchmark:
     """Compare training speed with PyTorch."""
 
     suite: Literal["toy", "cpu", "gpu"] = "cpu"
@@ -109,10 +109,10 @@ def pytorch(config: Config, corpus: Corpus) -> Update:
 SYSTEMS = {"transformer_jax": ours, "PyTorch": pytorch}
 
 
-class Runner:
+class TrainingRunner:
     """One system and its batches. A call measures it once."""
 
-    def __init__(self, benchmark: Benchmark, size: Size, system: str) -> None:
+    def __init__(self, benchmark: TrainingBenchmark, size: Size, system: str) -> None:
         config = Config(
             model=size.model,
             data=DataConfig(
@@ -127,12 +127,11 @@ class Runner:
             ),
             tokenizer=TokenizerConfig(size=size.words),
         )
-        with tempfile.TemporaryDirectory() as folder:
-            corpus = load_corpus(config, Path(folder))
+        with tempfile.TemporaryDirectory() as directory:
+            corpus = load_corpus(config, Path(directory))
         batches = TrainingBatches(corpus.train, config.data, config.training.seed, len(jax.devices()))
-        print(
-            f"{system}: {len(batches.shapes)} shapes, {batches.padding_fraction():.1%} of the target positions are padding"
-        )
+        padding = batches.padding_fraction()
+        print(f"{system}: {len(batches.shapes)} shapes, {padding:.1%} of the target positions are padding")
         indices = range(min(size.batches, batches.batches_per_epoch))
         self.batches = [batches[index] for index in indices]
         pairs = np.concatenate([batches.plans(0)[index].rows.values for index in indices])
@@ -163,11 +162,11 @@ def product_rate(dtype: str, size: int = 4096) -> float:
     return 2 * size**3 / min(times[1:])
 
 
-def measure(benchmark: Benchmark) -> dict[str, Spread]:
+def measure(benchmark: TrainingBenchmark) -> dict[str, Spread]:
     """Measure every size of the suite, this package and PyTorch in turn."""
     results: dict[str, Spread] = {}
     for name, size in SUITES[benchmark.suite].items():
-        runners = {system: partial(Runner, benchmark, size, system) for system in SYSTEMS}
+        runners = {system: partial(TrainingRunner, benchmark, size, system) for system in SYSTEMS}
         measured = measure_in_turn(runners, benchmark.repeats)
         speeds = {system: [repeat["tokens/s"] for repeat in measured[system]] for system in SYSTEMS}
         results |= {f"{name}, {system}": spread_of(values) for system, values in speeds.items()}
@@ -184,7 +183,7 @@ def measure(benchmark: Benchmark) -> dict[str, Spread]:
 
 def main() -> None:
     """Measure and report training speed."""
-    benchmark = tyro.cli(Benchmark)
+    benchmark = tyro.cli(TrainingBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     require_packages("torch")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Several processes share a GPU.

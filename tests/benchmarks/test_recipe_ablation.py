@@ -28,8 +28,8 @@ config = Config(
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A checkout with a recipe for tokenized text and a page for the table."""
-    for folder in ("configs", "docs/results"):
-        (tmp_path / folder).mkdir(parents=True)
+    for directory in ("configs", "docs/results"):
+        (tmp_path / directory).mkdir(parents=True)
     shutil.copy(ablation.ROOT / "train.py", tmp_path)
     (tmp_path / "configs/multi30k_fast.py").write_text(RECIPE)
     for name in ("train", "valid", "test"):

@@ -39,9 +39,9 @@ def finished(root):
         config = load_recipe(root / "configs" / f"{recipe}.py")
         training = dataclasses.replace(config.training, seed=seed, steps=steps or config.training.steps)
         config = dataclasses.replace(config, training=training)
-        folder = root / "runs" / name
-        folder.mkdir(parents=True)
-        save_config(config, folder / "config.json")
+        workdir = root / "runs" / name
+        workdir.mkdir(parents=True)
+        save_config(config, workdir / "config.json")
         results = {
             "recipe": recipe,
             "config": dataclasses.asdict(config),
@@ -59,8 +59,8 @@ def finished(root):
             "hardware": {"processor": "A chip", "cores": 2, "devices": ["cpu"]},
             "versions": {"python": "3.11.7", "jax": "0.10.2"},
         }
-        (folder / "results.json").write_text(json.dumps(results | values))
-        return folder
+        (workdir / "results.json").write_text(json.dumps(results | values))
+        return workdir
 
     return make
 
@@ -98,13 +98,13 @@ def test_readme_shows_only_unchanged_recipes(root, finished):
 
 
 def test_readme_shows_a_recipe_on_other_text(root, finished):
-    folder = finished("french")
-    for path in (folder / "config.json", folder / "results.json"):
+    workdir = finished("french")
+    for path in (workdir / "config.json", workdir / "results.json"):
         values = json.loads(path.read_text())
         values.get("config", values)["data"]["target"] = "fr"
         values.get("config", values)["data"]["test"] = "data/everyday/test.tsv"
         path.write_text(json.dumps(values))
-    main(["--add", str(folder)], root)
+    main(["--add", str(workdir)], root)
     readme = (root / "README.md").read_text()
     assert "--workdir runs/french --data.test data/everyday/test.tsv --data.target fr\n" in readme
     assert "| everyday/test.tsv, en-fr, 1,009 sentences, lower-cased |" in readme
@@ -127,12 +127,12 @@ def test_seeds_of_a_recipe_are_summarized(root, finished):
 @pytest.mark.parametrize("option", ["save_every", "log_every"])
 def test_neutral_options_do_not_separate_seeds(option, root, finished):
     for seed in (3, 5):
-        folder = finished(f"seed{seed}", seed=seed)
-        for path in (folder / "config.json", folder / "results.json"):
+        workdir = finished(f"seed{seed}", seed=seed)
+        for path in (workdir / "config.json", workdir / "results.json"):
             values = json.loads(path.read_text())
             values.get("config", values)["training"][option] = seed
             path.write_text(json.dumps(values))
-        main(["--add", str(folder)], root)
+        main(["--add", str(workdir)], root)
     assert "\n- multi30k_tiny, 2 seeds, " in (root / "docs/results/multi30k.md").read_text()
 
 
@@ -144,8 +144,8 @@ def test_seed_recorded_twice_counts_once(root, finished):
 
 
 def test_seeds_are_summarized_per_config(root, finished):
-    folders = [finished(f"{steps}.{seed}", steps=steps, seed=seed) for steps in (1301, 1303) for seed in (0, 1)]
-    main(["--add", *map(str, folders)], root)
+    workdirs = [finished(f"{steps}.{seed}", steps=steps, seed=seed) for steps in (1301, 1303) for seed in (0, 1)]
+    main(["--add", *map(str, workdirs)], root)
     document = (root / "docs/results/multi30k.md").read_text()
     for steps in (1301, 1303):
         assert f"\n- multi30k_tiny --training.steps {steps}, 2 seeds, 2 cores, A chip: BLEU 37.13" in document
@@ -154,18 +154,18 @@ def test_seeds_are_summarized_per_config(root, finished):
 
 def test_seeds_are_summarized_per_machine(root, finished):
     card = {"processor": "A chip", "cores": 2, "devices": ["Fast card"]}
-    folders = [finished("cpu"), finished("again"), finished("card", seed=1, hardware=card)]
-    main(["--add", *map(str, folders)], root)
+    workdirs = [finished("cpu"), finished("again"), finished("card", seed=1, hardware=card)]
+    main(["--add", *map(str, workdirs)], root)
     assert "seeds" not in (root / "README.md").read_text()
 
 
 def test_field_newer_than_a_run_counts_with_its_default(root, finished):
-    folder = finished("multi30k_tiny")
-    for path in (folder / "config.json", folder / "results.json"):
+    workdir = finished("multi30k_tiny")
+    for path in (workdir / "config.json", workdir / "results.json"):
         values = json.loads(path.read_text())
         del values.get("config", values)["training"]["r_drop"]
         path.write_text(json.dumps(values))
-    main(["--add", str(folder)], root)
+    main(["--add", str(workdir)], root)
     command = "python train.py --config configs/multi30k_tiny.py --training.r-drop 0.0"
     assert f"\n{command}\n" in (root / "docs/results/multi30k.md").read_text()
     values["config"]["training"]["gone"] = 3
@@ -230,15 +230,15 @@ def test_accelerators_are_named(root, finished):
 
 
 def test_unfinished_run_is_refused(root, finished):
-    folder = finished("multi30k_tiny")
-    save_config(load_recipe(root / "configs/phrasebook.py"), folder / "config.json")
+    workdir = finished("multi30k_tiny")
+    save_config(load_recipe(root / "configs/phrasebook.py"), workdir / "config.json")
     with pytest.raises(InputError, match=r"is older than config\.json next to it\. Finish the run: python train\.py "):
-        main(["--add", str(folder)], root)
-    (folder / "results.json").unlink()
+        main(["--add", str(workdir)], root)
+    (workdir / "results.json").unlink()
     with pytest.raises(
         InputError, match=r"multi30k_tiny has no results\.json\. Finish the run: python train\.py .*multi30k_tiny$"
     ):
-        main(["--add", str(folder)], root)
+        main(["--add", str(workdir)], root)
     assert not (root / RECORDS).exists()
 
 
@@ -266,10 +266,10 @@ def test_run_without_a_recipe_is_refused(root, finished):
 
 
 def test_missing_recipe_is_named(root, finished):
-    folder = finished("mine", recipe="multi30k_tiny")
+    workdir = finished("mine", recipe="multi30k_tiny")
     (root / "configs/multi30k_tiny.py").unlink()
     with pytest.raises(InputError, match=r"names the recipe multi30k_tiny\. Restore configs/multi30k_tiny\.py"):
-        main(["--add", str(folder)], root)
+        main(["--add", str(workdir)], root)
 
 
 @pytest.mark.parametrize(
