@@ -123,7 +123,7 @@ def test_long_text_gives_one_line_and_a_numbered_warning(translate, monkeypatch,
     monkeypatch.setattr(translate_command, "BLOCK_LINES", 2)
     result = translate("a", "b", "c", LONG, "d")
     assert result.lines == expected(["a", "b", "c", LONG, "d"])
-    assert "text 4 has more than 16 tokens: it is translated in" in result.err
+    assert "text 4 has more than 16 tokens and is translated in" in result.err
 
 
 UNUSUAL_LINES = [

@@ -1,6 +1,4 @@
-"""Texts longer than the model was trained on: split into parts that it can take, losing nothing but blanks between
-them.
-"""
+"""Splitting of texts that are longer than the model's training sentences. Only white space between parts is lost."""
 
 from __future__ import annotations
 
@@ -8,38 +6,42 @@ import itertools
 import re
 from collections.abc import Callable
 
-ENDS = (
-    r"[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』）”]*\s*|\n\s*",  # of sentences; a full stop within 3.5 or a.com ends none
-    r"\s+",  # of words
-    r"(?s:.)",  # of characters
+SPLIT_PATTERNS = (
+    r"[.!?…]+[\"'”’»)\]]*\s+|[。！？]+[」』）”]*\s*|\n\s*",  # ends of sentences; not the full stop in 3.5 or a.com
+    r"\s+",  # ends of words
+    r"(?s:.)",  # characters
 )
-"""Where a text may be split, the best first."""
+"""Patterns after which a text may be split, in order of preference."""
 
 
-def split_text(text: str, count: Callable[[str], int], most: int) -> list[str]:
-    """Parts of at most ``most`` tokens, as few as a left-to-right split gives; a text that fits is one part.
+def split_text(text: str, count_tokens: Callable[[str], int], max_tokens: int) -> list[str]:
+    """Split a text into parts of at most ``max_tokens`` tokens. A text that fits is returned unchanged.
 
-    count: tokens of a text. Splits after a sentence's end if it must split at all, else between words, else, in a word
-    longer than ``most`` tokens, between characters; a single character of more tokens is a part all the same.
+    The text is split after sentences if possible, otherwise between words. A word that is too long is split between
+    characters. A single character with more tokens than ``max_tokens`` is one part. Parts are filled from left to
+    right.
+
+    count_tokens: returns the number of tokens of a text.
     """
-    if count(text) <= most:
+    if count_tokens(text) <= max_tokens:
         return [text]
-    for end in ENDS:
-        cuts = [0, *(match.end() for match in re.finditer(end, text)), len(text)]
+    for pattern in SPLIT_PATTERNS:
+        cuts = [0, *(match.end() for match in re.finditer(pattern, text)), len(text)]
         pieces = [text[start:stop] for start, stop in itertools.pairwise(cuts) if start < stop]
         if len(pieces) > 1:
-            parts = [part for group in _grouped(pieces, count, most) for part in split_text(group, count, most)]
+            groups = _join_neighbours(pieces, count_tokens, max_tokens)
+            parts = [part for group in groups for part in split_text(group, count_tokens, max_tokens)]
             return [part for part in parts if part]
     return [text]
 
 
-def _grouped(pieces: list[str], count: Callable[[str], int], most: int) -> list[str]:
-    """Join neighbours while they fit, without the blanks around them."""
+def _join_neighbours(pieces: list[str], count_tokens: Callable[[str], int], max_tokens: int) -> list[str]:
+    """Join neighbouring pieces while they fit, and strip surrounding white space."""
     groups = [pieces[0]]
     for piece in pieces[1:]:
-        longer = groups[-1] + piece
-        if count(longer.strip()) <= most:
-            groups[-1] = longer
+        joined = groups[-1] + piece
+        if count_tokens(joined.strip()) <= max_tokens:
+            groups[-1] = joined
         else:
             groups.append(piece)
     return [group.strip() for group in groups]

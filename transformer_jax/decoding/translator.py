@@ -1,8 +1,7 @@
-"""Raw text in, raw text out: a trained run as one object."""
+"""Translation of raw text with a trained run."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -30,12 +29,15 @@ from transformer_jax.storage.untrusted import require_contained
 
 @dataclass(frozen=True)
 class Translation:
-    """One translation.
+    """One translation of one text.
 
-    text: raw text; score: the sum of the tokens' log-probabilities, divided by the length penalty if a beam found it;
-    tokens: the pieces produced, [EOS] last; parts: what a text was split into that is longer than the model was trained
-    on, else the translation itself stands alone and this is empty; source_ids, target_ids: what the model read and
-    wrote; source: the text that it read, empty if it read none.
+    text: the translation as raw text.
+    score: the sum of the tokens' log-probabilities. Beam search divides it by the length penalty.
+    tokens: the target tokens, [EOS] last.
+    source_ids: ids of the source tokens, [EOS] last; empty if the text was copied unchanged.
+    target_ids: ids of the target tokens, [EOS] last; empty if the text was copied unchanged.
+    parts: the translations of the parts of a text that was too long for the model; empty for any other text.
+    source: the text that was translated; empty if it was copied unchanged.
     """
 
     text: str
@@ -48,35 +50,43 @@ class Translation:
 
     @property
     def has_attention(self) -> bool:
-        """Whether there is an attention map: not of a text without letters, nor of one translated in parts."""
+        """Whether there is an attention map: False if the text was copied unchanged or translated in parts."""
         return bool(self.source_ids) and not self.parts
 
 
 class Translator:
-    """A model with its tokenizers. It compiles a program for each shape of batch that it meets for the first time."""
+    """A model with its tokenizers. It compiles one program per batch shape, when that shape first occurs.
+
+    config: the config of the run.
+    tokenizers: the tokenizers of source and target.
+    params: the parameters of the model.
+    step: the training step of the parameters; None unless they were loaded from a run.
+    model: the Transformer.
+    """
 
     def __init__(self, config: Config, tokenizers: Tokenizers, params: Any) -> None:
         self.config = config
         self.tokenizers = tokenizers
-        self.params = jax.device_put(params)  # Once, not for each batch.
-        self.step: int | None = None  # The update of the training that gave them, if they were loaded.
+        self.params = jax.device_put(params)  # Here, so that batches do not each transfer them.
+        self.step: int | None = None
         self.model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
 
     @classmethod
     def load(cls, workdir: str | Path) -> Translator:
-        """Read a run folder. Raises InputError if it is missing, unfinished, damaged or of another version."""
-        folder = Path(workdir)
-        if not (folder / "config.json").is_file():
-            raise InputError(
-                f"{folder} is not the folder of a run: it has no config.json. Name one that train.py made."
-            )
-        require_contained(folder)
-        # In this order: of a folder of another version nothing else need be readable.
-        config, tokenizers = load_config(folder / "config.json"), load_tokenizers(folder)
+        """Load the best checkpoint of a run directory.
+
+        Raises InputError if the directory is missing, unfinished, damaged, or of another format version.
+        """
+        workdir = Path(workdir)
+        if not (workdir / "config.json").is_file():
+            raise InputError(f"{workdir} is not a run directory: it has no config.json. Name one that train.py wrote.")
+        require_contained(workdir)
+        # The config first: it contains the format version, on which all other files depend.
+        config, tokenizers = load_config(workdir / "config.json"), load_tokenizers(workdir)
         translator = cls(config, tokenizers, None)
-        saved, require = folder / "checkpoints", partial(translator._require_fitting, folder)
+        saved, check = workdir / "checkpoints", partial(translator._check_params, workdir)
         translator.step = checkpoints.best_step(saved)
-        translator.params = jax.device_put(checkpoints.load_params(saved, translator.step, require))
+        translator.params = jax.device_put(checkpoints.load_params(saved, translator.step, check))
         return translator
 
     def translate(
@@ -86,7 +96,7 @@ class Translator:
         length_penalty: float | None = None,
         sampling: Sampling | None = None,
     ) -> list[Translation]:
-        """The best translation of each text, in order. Beam and length penalty default to the run's settings."""
+        """Return the best translation of each text, in order. The arguments are those of ``translate_n_best``."""
         return [best for best, *_ in self.translate_n_best(texts, 1, beam, length_penalty, sampling)]
 
     def translate_n_best(
@@ -98,70 +108,72 @@ class Translator:
         sampling: Sampling | None = None,
         first: int = 1,
     ) -> list[list[Translation]]:
-        """Up to ``n`` translations of each text, best first, or ``n`` drawn at random with ``sampling``.
+        """Return up to ``n`` translations of each text, best first; with ``sampling``, ``n`` random ones.
 
-        A text without letters and digits, such as a blank or an emoji, has one translation: itself. A text of more
-        tokens than the run was trained on (data.max_length) is split at the ends of sentences, else between words;
-        its parts are translated one by one and joined with spaces. first: the number of the first text; a text's
-        number names it in warnings, and with the seed decides what is drawn for it.
-        Raises InputError for a beam or ``n`` below 1, fewer beams than translations wanted, or a length penalty that
-        is not from 0 to 10; RunError if the model's probabilities are no numbers.
+        A text without letters and digits, such as an emoji, is copied unchanged. A text that is longer than
+        data.max_length is split into parts, after sentences if possible, and the translations of the parts are joined
+        with spaces.
+
+        n: number of translations per text.
+        beam: number of live hypotheses; 1 for greedy search. Default: that of the run.
+        length_penalty: strength of the length penalty, from 0 to 10. Default: that of the run.
+        sampling: options of random sampling, which replaces the search.
+        first: number of the first text. Numbers identify texts in warnings, and a draw depends on the text's number.
+
+        Raises InputError if ``beam``, ``n`` or ``length_penalty`` is out of range, or if ``n`` is larger than the
+        beam; RunError if the model outputs NaN.
         """
         beam = self.config.decoding.beam if beam is None else beam
         alpha = self.config.decoding.length_penalty if length_penalty is None else length_penalty
-        if min(n, beam) < 1:
-            raise InputError(f"a beam of {beam} for {n} translations makes no sense. Give numbers of at least 1.")
-        if sampling is None and n > beam:
-            raise InputError(f"a beam of {beam} cannot find {n} translations. Raise the beam or ask for fewer.")
-        if not 0 <= alpha <= 10:
-            raise InputError(f"a length penalty of {alpha} cannot be used. Give a number from 0 to 10.")
+        _check_options(n, beam, alpha, sampling)
         lengths = [len(ids) for ids in self.tokenizers.source.encode(texts)]
-        groups = [self._parts(*one) for one in zip(texts, lengths, itertools.count(first), strict=False)]
-        parts = [part for group in groups for part in group]
-        repeats = 1 if sampling is None else n
-        encoded = [
-            (*ids, self.tokenizers.source.eos_id)
-            for ids in self.tokenizers.source.encode(parts)
-            for _ in range(repeats)
+        text_parts = [
+            self._split(text, length, number)
+            for number, (text, length) in enumerate(zip(texts, lengths, strict=True), start=first)
         ]
-        draws = [
-            (number, part, repeat)
-            for number, group in enumerate(groups, start=first)
-            for part in range(len(group))
-            for repeat in range(repeats)
+        all_parts = [part for parts in text_parts for part in parts]
+        source_ids = [(*ids, self.tokenizers.source.eos_id) for ids in self.tokenizers.source.encode(all_parts)]
+        draws = 1 if sampling is None else n
+        key_numbers = [
+            (number, part, draw)
+            for number, parts in enumerate(text_parts, start=first)
+            for part, _ in enumerate(parts)
+            for draw in range(draws)
         ]
+        repeated_ids = [ids for ids in source_ids for _ in range(draws)]
         special_ids = SpecialIds(*self.tokenizers.target.special_ids)
-        results = search(self.model, self.params, encoded, special_ids, beam, alpha, sampling, draws, n)
+        results = search(self.model, self.params, repeated_ids, special_ids, beam, alpha, sampling, key_numbers, n)
         if not all(results):
             raise RunError(
-                "the model's probabilities are no numbers: its training has diverged. "
-                "Train again with a lower optimizer.factor or a longer optimizer.warmup."
+                "the model outputs NaN: training diverged. "
+                "Train again with a lower --optimizer.factor or a larger --optimizer.warmup."
             )
-        found = iter(results)
-        translated = (
+        n_best_lists = iter(
             [
-                self._translation(part, source, one)
-                for hypotheses in (next(found) for _ in range(repeats))
-                for one in hypotheses
+                self._translation(part, ids, hypothesis)
+                for hypotheses in results[index * draws : (index + 1) * draws]
+                for hypothesis in hypotheses
             ]
-            for part, source in zip(parts, encoded[::repeats], strict=True)
+            for index, (part, ids) in enumerate(zip(all_parts, source_ids, strict=True))
         )
         return [
-            _joined(text, [next(translated)[:n] for _ in group])
-            if group
+            _join_parts(text, [next(n_best_lists) for _ in parts])
+            if parts
             else [Translation(text.strip(), 0.0, (), (), ())]
-            for text, group in zip(texts, groups, strict=True)
+            for text, parts in zip(texts, text_parts, strict=True)
         ]
 
     def attention(self, source: str, translation: str | Translation) -> Attention:
-        """Every head's weights for one translation: one that ``translate`` returned, whose own source is taken, or any
-        text.
+        """Return the attention weights of every head for one translation.
 
-        Raises InputError for an empty text, and for a translation that was made in parts.
+        source: a text; ignored if ``translation`` is a ``Translation``, which contains its own source.
+        translation: a result of ``translate``, or any text.
+
+        Raises InputError if a text is empty, or if a ``Translation`` has no attention map (see ``has_attention``).
         """
         if isinstance(translation, str):
             if not (source.strip() and translation.strip()):
-                raise InputError("a text or its translation is empty: there is no attention map. Give both.")
+                raise InputError("the text or its translation is empty, so there is no attention map. Give both.")
             sources, targets = self.tokenizers
             [source_ids], [target_ids] = sources.encode([source]), targets.encode([translation])
             source_ids, target_ids = [*source_ids, sources.eos_id], [*target_ids, targets.eos_id]
@@ -170,33 +182,35 @@ class Translator:
             )
         if not translation.has_attention:
             raise InputError(
-                "a text without letters or translated in parts has no attention map. Give it sentence by sentence."
+                "a text without letters or translated in parts has no attention map. Translate one sentence at a time."
             )
         ids = translation.source_ids, translation.target_ids
-        # The text that those ids are of: of one with blanks around it, or of another ``source``, they are not.
+        # Not ``source``: the ids belong to this text, from which surrounding spaces may have been removed.
         return capture_attention(self.model, self.params, self.tokenizers, translation.source, translation.text, *ids)
 
-    def _parts(self, text: str, length: int, number: int) -> list[str]:
-        most = self.config.data.max_length - 1
+    def _split(self, text: str, length: int, number: int) -> list[str]:
+        """Return the parts of a text to translate: none for a text without letters and digits."""
+        max_tokens = self.config.data.max_length - 1
         if not any(map(str.isalnum, text)):
             if text.strip():
-                logging.warning(f"text {number} has no letters and no digits: it is passed on as it is.")
+                logging.warning(f"text {number} has no letters or digits and is copied unchanged.")
             return []
-        if length <= most:
+        if length <= max_tokens:
             return [text]
-        parts = split_text(text, lambda part: len(self.tokenizers.source.encode([part])[0]), most)
-        if len(parts) > 1:  # Blanks at its ends may have made it long.
-            logging.warning(f"text {number} has more than {most} tokens: it is translated in {len(parts)} parts.")
+        parts = split_text(text, lambda part: len(self.tokenizers.source.encode([part])[0]), max_tokens)
+        if len(parts) > 1:  # One part if the text was too long only because of surrounding spaces.
+            logging.warning(f"text {number} has more than {max_tokens} tokens and is translated in {len(parts)} parts.")
         return parts
 
-    def _translation(self, source: str, source_ids: tuple[int, ...], found: Hypothesis) -> Translation:
-        target = self.tokenizers.target
-        [text] = target.decode([found.ids])
-        return Translation(text, found.score, tuple(target.tokens(found.ids)), source_ids, found.ids, source=source)
+    def _translation(self, source: str, source_ids: tuple[int, ...], hypothesis: Hypothesis) -> Translation:
+        ids, score = hypothesis
+        [text] = self.tokenizers.target.decode([ids])
+        return Translation(text, score, tuple(self.tokenizers.target.tokens(ids)), source_ids, ids, source=source)
 
-    def _require_fitting(self, folder: Path, saved_params: Any) -> None:
-        """Refuse parameters that are not of the shapes that config and tokenizers describe, or that do not fit the
-        memory.
+    def _check_params(self, workdir: Path, saved_params: Any) -> None:
+        """Check the shapes of saved parameters before they are read.
+
+        Raises InputError if they differ from those that config and tokenizers need, or do not fit in memory.
         """
 
         def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -205,30 +219,47 @@ class Translator:
 
         saved = shapes(saved_params)
         layers = self.config.model.encoder_layers + self.config.model.decoder_layers
-        if layers > len(saved):  # Millions of layers would take hours to describe.
+        if layers > len(saved):  # Tracing a model with millions of layers would take hours.
             raise InputError(
-                f"{folder}: the config has {layers} layers, the checkpoint only {len(saved)} arrays. "
-                "Copy the whole run folder again."
+                f"{workdir}: config.json has {layers} layers, but the checkpoint has only {len(saved)} arrays. "
+                "Copy the complete run directory again."
             )
         tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
         try:
             needed = shapes(jax.eval_shape(self.model.init, jax.random.key(0), *[tokens] * 4)["params"])
         except OverflowError as error:
-            raise InputError(f"{folder}: no model has sizes such as those in config.json ({error}).") from error
+            raise InputError(
+                f"{workdir}: the sizes in config.json are invalid ({error}). Copy the complete run directory again."
+            ) from error
         for name in sorted(needed.keys() | saved.keys()):
             if needed.get(name) != saved.get(name):
                 raise InputError(
-                    f"{folder}: parameter {name} has shape {saved.get(name)}, but config and tokenizers need "
-                    f"{needed.get(name)}. Copy the whole run folder again."
+                    f"{workdir}: parameter {name} has shape {saved.get(name)}, but config and tokenizers need "
+                    f"{needed.get(name)}. Copy the complete run directory again."
                 )
         size = 4 * sum(math.prod(shape) for shape in needed.values())
-        require_memory(size, f"the parameters of {folder}", "Use a machine with more memory or a smaller model.")
+        require_memory(size, f"the parameters of {workdir}", "Use a machine with more memory or a smaller model.")
 
 
-def _joined(source: str, groups: list[list[Translation]]) -> list[Translation]:
-    """The translations of a text, best first, from those of its parts: the best of each, the second best, and so on."""
-    if len(groups) == 1:
-        return groups[0]
+def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None) -> None:
+    """Raise InputError if an option is out of range or if there are fewer beams than requested translations."""
+    if beam < 1:
+        raise InputError(f"a beam of {beam} is invalid. Set --beam to at least 1.")
+    if n < 1:
+        raise InputError(f"{n} translations per text are invalid. Set --n-best to at least 1.")
+    if sampling is None and n > beam:
+        raise InputError(f"a beam of {beam} cannot find {n} translations. Raise --beam or lower --n-best.")
+    if not 0 <= alpha <= 10:
+        raise InputError(f"a length penalty of {alpha} is invalid. Set --length-penalty to a number from 0 to 10.")
+
+
+def _join_parts(source: str, n_best_lists: list[list[Translation]]) -> list[Translation]:
+    """Return the translations of a text: the best ones of all its parts joined, then the second best ones, and so on.
+
+    n_best_lists: the translations of each part.
+    """
+    if len(n_best_lists) == 1:
+        return n_best_lists[0]
     return [
         Translation(
             text=" ".join(part.text for part in parts),
@@ -239,5 +270,5 @@ def _joined(source: str, groups: list[list[Translation]]) -> list[Translation]:
             parts=parts,
             source=source,
         )
-        for parts in zip(*groups, strict=False)
+        for parts in zip(*n_best_lists, strict=False)
     ]
