@@ -168,6 +168,7 @@ def test_ctrl_c_waits_until_the_training_has_saved(tmp_path):
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=ablation.ROOT, start_new_session=True) as process:
         while not (tmp_path / "begun").exists():
+            assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait() == 130
