@@ -26,14 +26,14 @@ from transformer_jax.storage import atomic
 from transformer_jax.storage.checksums import find_damage, seal
 
 State = TypeVar("State")
-"""A NamedTuple of arrays with a field `step`, such as `TrainState`."""
+"""A NamedTuple of arrays with a field ``step``, such as ``TrainState``."""
 
 UNFINISHED = ".unfinished"
 """Suffix of directories that are being written or removed. The next start deletes those that a kill left behind."""
 
 
 class Progress(NamedTuple):
-    """What a run needs to resume, apart from its training state.
+    """The progress of a run: everything that it needs to resume, apart from the training state.
 
     best_step: step of the best validation; 0 before the first.
     best_score: score of the best validation; -1 before the first.

@@ -18,7 +18,7 @@ from transformer_jax.training.step import loss_sums, make_train_step
 
 
 class CompiledFunctions(NamedTuple):
-    """The jitted functions of a run, and what they were made for.
+    """The jitted functions of a run, with its mesh, model and state shapes.
 
     mesh: mesh of the devices.
     model: the Transformer.

@@ -104,7 +104,7 @@ def require_same_config(config: Config, workdir: Path) -> None:
     if not path.exists() and any((workdir / "checkpoints").glob("[1-9]*")):
         raise InputError(f"{path} is missing, but checkpoints exist. Restore it, or name another --workdir.")
     if path.exists():
-        saved, requested = (_flatten(dataclasses.asdict(each)) for each in (load_config(path), config))
+        saved, requested = _flatten(load_config(path)), _flatten(config)
         changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(CHANGEABLE_FIELDS)]
         if changed:
             differences = ", ".join(f"{key} {saved[key]} -> {requested[key]}" for key in changed)
@@ -126,8 +126,9 @@ def corpus_size(corpus: Corpus) -> list[int]:
     return [len(corpus.train), *(int(lengths.sum()) for lengths in corpus.train.lengths())]
 
 
-def _flatten(config: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return {f"{section}.{key}": value for section, fields in config.items() for key, value in fields.items()}
+def _flatten(config: Config) -> dict[str, Any]:
+    sections = dataclasses.asdict(config)
+    return {f"{section}.{key}": value for section, fields in sections.items() for key, value in fields.items()}
 
 
 class TrainingLoop:
@@ -231,7 +232,7 @@ class TrainingLoop:
             first_profiled = self.first_step + PROFILED_UPDATES.start
             self.bar.write(f"{self.profile}: trace of updates {first_profiled} to {self.step}")
         self.accumulator.add(metrics)
-        # Queue only one step ahead: enough to keep the devices busy, and a signal has to wait for all queued steps.
+        # Queue only one step ahead. That keeps the devices busy, and a signal has to wait for all queued steps.
         jax.block_until_ready(self.accumulator.pending[-2:-1])
         self.bar.update()
 
