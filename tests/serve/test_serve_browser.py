@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from browser import browser  # noqa: F401
+from browser import browser, record_violations  # noqa: F401
 from site_cases import LONG, TEXTS, server  # noqa: F401
 
 from transformer_jax import Translator
 
+# Imported fixtures share the names of test arguments.
 # ruff: noqa: F811
 HOSTILE = "<img src=//x>"
 
@@ -18,21 +19,11 @@ def page(browser, server) -> Iterator:
     context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(20_000)  # The first translations compile programs.
-    complaints: list[str] = []
-    page.complaints = complaints
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-    context.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith((f"{server.url}/", "blob:", "data:")) else complaints.append(request.url)
-        ),
-    )
+    page.violations = record_violations(context, (f"{server.url}/", "blob:", "data:"))
     page.goto(server.url)
     yield page
     context.close()
-    assert not complaints
+    assert not page.violations
 
 
 def translate(page, text: str) -> None:
@@ -54,7 +45,7 @@ def test_sentence_is_translated_and_every_head_is_shown(page, server) -> None:
     items = page.locator(".n-best li").all_inner_texts()
     assert [item.split("\n") for item in items] == [[f"{best.score:.3f}", best.text] for best in expected]
     explorer(page).locator(".head").first.wait_for()
-    assert explorer(page).locator(".head").count() == (1 + 2 + 2) * 2, "layers of encoder, decoder and cross-attention, two heads each"
+    assert explorer(page).locator(".head").count() == (1 + 2 + 2) * 2, "encoder, decoder and cross-attention, 2 heads"
     assert explorer(page).locator("#source").inner_text() == TEXTS[0]
     assert explorer(page).locator("#translation").inner_text() == expected[0].text
 
@@ -97,8 +88,8 @@ def test_error_message_replaces_the_translation(page) -> None:
     )
     assert page.locator("article, iframe").count() == 0
     # Chromium itself logs failed requests.
-    assert [text for text in page.complaints if "400 (Bad Request)" not in text] == []
-    page.complaints.clear()
+    assert [text for text in page.violations if "400 (Bad Request)" not in text] == []
+    page.violations.clear()
     translate(page, TEXTS[0])
     page.locator("article").wait_for()
     assert page.get_by_role("alert").count() == 0
@@ -109,7 +100,7 @@ def test_unreachable_server_is_reported(page) -> None:
     translate(page, TEXTS[0])
     page.get_by_role("alert").wait_for()
     assert page.get_by_role("alert").text_content() == "The server does not respond. Restart it."
-    page.complaints.clear()  # Chromium itself logs failed requests.
+    page.violations.clear()  # Chromium itself logs failed requests.
 
 
 def test_hostile_text_is_shown_as_text(page) -> None:

@@ -105,7 +105,8 @@ function showControls() {
 /** Show the title and the caption of the view. */
 function showTitle() {
   const head = `layer ${state.layer}, head ${state.head}`;
-  const heads = state.combine === "one" ? head : `${state.combine} of ${state.chosen.length} heads`;
+  const method = { mean: "mean", max: "maximum" }[state.combine];
+  const heads = state.combine === "one" ? head : `${method} of ${state.chosen.length} heads`;
   element("title").textContent = `${state.view === "steps" ? "Decoding step" : KIND_TITLES[state.kind]}, ${heads}`;
   const captions = { map: MAP_CAPTIONS[state.kind], lines: LINES_CAPTION, steps: STEPS_CAPTION };
   const warning = state.combine === "max" ? " Rows of a maximum may sum to more than 1." : "";

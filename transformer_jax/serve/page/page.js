@@ -42,13 +42,12 @@ function makeLine({ text, parts, translations }) {
   }
   if (translations.length > 1) {
     const list = makeElement("ol", "n-best");
-    list.setAttribute("aria-label", "All hypotheses with their scores");
     for (const { score, text: hypothesis } of translations) {
       const item = document.createElement("li");
       item.append(makeElement("span", "score", score.toFixed(3)), makeElement("span", "", hypothesis));
       list.append(item);
     }
-    line.append(list);
+    line.append(makeElement("p", "note n-best-heading", "All hypotheses with their scores:"), list);
   }
   return line;
 }
