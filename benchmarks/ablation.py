@@ -1,8 +1,8 @@
 """Effect of each choice of configs/multi30k_fast.py on BLEU.
 
-It trains an earlier form of the recipe and variants of it with train.py, for 2,000 steps and two seeds each. Scores are
-of the validation set, so the test set decides nothing. An interrupted run resumes, and a recorded run is not repeated.
-``python -m benchmarks.results`` builds the table from the records. A record stays when its option is removed.
+It trains an earlier form of the recipe and variants of it with train.py, for 2,000 steps and two seeds each. It scores
+them on the validation set, so no choice depends on the test set. An interrupted run resumes, and a recorded run is not
+repeated. ``python -m benchmarks.results`` builds the table from the records, which also keep variants of removed options.
 
     python -m benchmarks.ablation                           # all variants: hours
     python -m benchmarks.ablation --only recipe post-norm
@@ -143,7 +143,7 @@ def train_variant(variant: str, seed: int, record: Path, root: Path) -> None:
 def exit_status(arguments: Sequence[str], directory: Path) -> int:
     """Run a command to its end and return its exit status.
 
-    Ctrl-C reaches the command as well. It is waited for, because train.py then saves.
+    Ctrl-C also reaches the command. Wait for it even then, because train.py saves a checkpoint.
     """
     with subprocess.Popen(arguments, cwd=directory) as process:
         while True:

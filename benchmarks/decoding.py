@@ -2,10 +2,10 @@
 
     python -m benchmarks.decoding --workdir runs/NAME --source data/multi30k/test_2016_flickr.lc.norm.tok.en.gz
 
-It measures sentences per second in batches of 64 sorted by length, and milliseconds per sentence for single sentences,
-from token ids to token ids, on a CPU in float32. Every system uses all cores for batches. For single sentences,
-CTranslate2 and Hugging Face use one thread. The systems run in their own processes and are measured in turn. The run
-must have post-norm and one joint vocabulary. Needs requirements-parity.txt.
+It measures sentences per second in batches of 64 sorted by length, and milliseconds for one sentence. Input and output
+are token ids. All systems compute in float32 on a CPU, and use all cores for batches. For one sentence, CTranslate2 and
+Hugging Face use one thread. The systems run in their own processes and are measured in turn. The run must have post-norm
+and one joint vocabulary. Needs requirements-parity.txt.
 """
 
 from __future__ import annotations
@@ -95,9 +95,9 @@ def hugging_face(translator: Translator, threads: int) -> Decode:
     """Return Hugging Face's ``generate`` on a MarianMT model with the same weights."""
     import torch
 
-    from benchmarks.peers.marian_model import marian
+    from benchmarks.peers.marian_model import marian_model
 
-    model = marian(translator)
+    model = marian_model(translator)
     pad = translator.tokenizers.target.pad_id
 
     def decode(sources: Sentences, beam: int) -> Sentences:
@@ -138,7 +138,7 @@ class DecodingRunner:
         self.system = system
 
     def __call__(self) -> dict[str, float]:
-        """Return sentences per second and the median of milliseconds per single sentence, by search."""
+        """Return sentences per second and the median milliseconds for one sentence, per search method."""
         results: dict[str, float] = {}
         for name, beam in (("greedy", 1), ("beam 4", 4)):
             began = time.perf_counter()

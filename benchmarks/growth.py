@@ -110,7 +110,7 @@ def measure(benchmark: GrowthBenchmark) -> dict[str, dict[int, tuple[Spread, Spr
     }
 
 
-def draw(measured: dict[str, dict[int, tuple[Spread, Spread]]], path: Path) -> None:
+def plot_growth(measured: dict[str, dict[int, tuple[Spread, Spread]]], path: Path) -> None:
     """Plot time and memory over each axis, on logarithmic scales: slope 1 is linear growth."""
     import matplotlib
 
@@ -146,7 +146,7 @@ def main() -> None:
     }
     report(rows, "milliseconds per step; MiB", benchmark.output, baseline)
     if benchmark.picture:
-        draw(measured, benchmark.picture)
+        plot_growth(measured, benchmark.picture)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ _measure_once: MeasureOnce
 def measure_in_turn(systems: Mapping[str, Callable[[], MeasureOnce]], repeats: int) -> dict[str, list[Any]]:
     """Measure all systems in turn, ``repeats`` times, and return the measurements by system.
 
-    One more measurement of each, the first, compiles and is dropped. Every system has its own process, so that idle
-    threads and memory of one do not slow down another.
+    The first measurement of each system also compiles. It is dropped and not counted. Every system has its own process,
+    so that idle threads and memory of one do not slow down another.
     """
     results: dict[str, list[Any]] = {name: [] for name in systems}
     with ExitStack() as stack:
@@ -115,7 +115,7 @@ def read_record(path: Path, extract: Callable[[Any], Extracted]) -> Extracted:
 
 
 def describe_hardware(hardware: Mapping[str, Any]) -> str:
-    """Return the devices of a run in words, on a CPU its cores."""
+    """Describe the devices of a run in words, or its cores if it ran on a CPU."""
     kinds = sorted(set(hardware["devices"]))
     if kinds == ["cpu"]:
         return f"{hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}, {hardware['processor']}"

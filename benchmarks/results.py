@@ -165,7 +165,7 @@ def changed_options(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> 
 
 
 def page_of(run: RecordedRun, root: Path) -> str:
-    """Return the name of the run's page in docs/results: the longest that starts its recipe's name, or ""."""
+    """Return the name of the run's page in docs/results: the longest with which its recipe's name starts."""
     pages = (path.stem for path in (root / "docs/results").glob("*.md"))
     return max((page for page in pages if run.recipe.startswith(page)), key=len, default="")
 

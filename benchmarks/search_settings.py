@@ -1,7 +1,7 @@
 """BLEU of a trained run by beam size and length penalty: python -m benchmarks.search_settings runs/NAME.
 
-It translates the validation set with every pair of settings, so the test set decides nothing. The record keeps earlier
-scores of the same weights. ``python -m benchmarks.results`` builds the table from the records.
+It translates the validation set with every pair of settings, so no choice depends on the test set. The record keeps
+earlier scores of the same weights. ``python -m benchmarks.results`` builds the table from the records.
 """
 
 from __future__ import annotations

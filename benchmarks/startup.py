@@ -60,7 +60,7 @@ def write_corpus(stem: Path, pairs: int) -> None:
                 file.writelines(texts[: pairs - written])
 
 
-def start(config: Config, workdir: Path) -> dict[str, float]:
+def start_training(config: Config, workdir: Path) -> dict[str, float]:
     """Start once in this process, and return the seconds per part and the memory."""
     workdir.mkdir(exist_ok=True)
     began = time.perf_counter()
@@ -102,7 +102,7 @@ def measure_size(pairs: int, repeats: int, directory: Path) -> dict[str, Spread]
         ("later, buckets", buckets, repeats),
         ("later, packed", packed, repeats),
     ):
-        runs = [in_new_process(start, config, directory / "run") for _ in range(times)]
+        runs = [in_new_process(start_training, config, directory / "run") for _ in range(times)]
         results |= {f"{pairs:,} pairs, {name}: {part}": spread_of([run[part] for run in runs]) for part in runs[0]}
     return results
 

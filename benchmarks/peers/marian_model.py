@@ -19,7 +19,7 @@ POSITIONS = 512
 """Number of positions with sinusoids."""
 
 
-def marian(translator: Translator) -> MarianMTModel:
+def marian_model(translator: Translator) -> MarianMTModel:
     """Return a MarianMT model with the run's weights.
 
     Raises InputError for pre-norm, which Marian does not have.
