@@ -2,7 +2,8 @@
 
 It trains an earlier form of the recipe and variants of it with train.py, for 2,000 steps and two seeds each. It scores
 them on the validation set, so no choice depends on the test set. An interrupted run resumes, and a recorded run is not
-repeated. ``python -m benchmarks.results`` builds the table from the records, which also keep variants of removed options.
+repeated. ``python -m benchmarks.results`` builds the table from the records. They also keep variants whose options have
+been removed.
 
     python -m benchmarks.ablation                           # all variants: hours
     python -m benchmarks.ablation --only recipe post-norm

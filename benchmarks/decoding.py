@@ -4,8 +4,8 @@
 
 It measures sentences per second in batches of 64 sorted by length, and milliseconds for one sentence. Input and output
 are token ids. All systems compute in float32 on a CPU, and use all cores for batches. For one sentence, CTranslate2 and
-Hugging Face use one thread. The systems run in their own processes and are measured in turn. The run must have post-norm
-and one joint vocabulary. Needs requirements-parity.txt.
+Hugging Face use one thread. The systems run in their own processes and are measured in turn. The run must have
+post-norm and one joint vocabulary. Needs requirements-parity.txt.
 """
 
 from __future__ import annotations
