@@ -79,10 +79,10 @@ def vocabulary(*pieces):
     return {piece: number for number, piece in enumerate(dict.fromkeys(["</s>", "<unk>", *pieces, ">>de<<", "<pad>"]))}
 
 
-def make_marian(folder, shape=SHARED, seed=0):
+def make_marian(directory, shape=SHARED, seed=0):
     """Write a model with its tokenizer, and return both as objects of transformers."""
-    folder.mkdir(parents=True)
-    sides = [train_spm(folder / "source.spm", ENGLISH, 61), train_spm(folder / "target.spm", GERMAN, 67)]
+    directory.mkdir(parents=True)
+    sides = [train_spm(directory / "source.spm", ENGLISH, 61), train_spm(directory / "target.spm", GERMAN, 67)]
     joint = shape.get("share_encoder_decoder_embeddings", True)
     if joint:
         # Neither SentencePiece model knows the characters of the last word.
@@ -94,10 +94,10 @@ def make_marian(folder, shape=SHARED, seed=0):
             vocabulary(*list(ids)[:-2], *(f"extra{n}" for n in range(size - len(ids)))) for ids in vocabularies
         ]
     for name, ids in zip(("vocab.json", "target_vocab.json"), vocabularies, strict=False):
-        (folder / name).write_text(json.dumps(ids))
+        (directory / name).write_text(json.dumps(ids))
     tokenizer = transformers.MarianTokenizer(
-        *(str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")),
-        target_vocab_file=None if joint else str(folder / "target_vocab.json"),
+        *(str(directory / name) for name in ("source.spm", "target.spm", "vocab.json")),
+        target_vocab_file=None if joint else str(directory / "target_vocab.json"),
         separate_vocabs=not joint,
         source_lang="en",
         target_lang="de",
@@ -115,8 +115,8 @@ def make_marian(folder, shape=SHARED, seed=0):
     )
     model = transformers.MarianMTModel(config).eval()
     draw_weights(model, np.random.default_rng(seed))
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    tokenizer.save_pretrained(directory)
+    model.save_pretrained(directory)
     return model, tokenizer
 
 

@@ -20,10 +20,10 @@ from transformer_jax.training.loop import fit
 @pytest.fixture(scope="module", params=SHAPES, ids=lambda name: name)
 def imported(request, tmp_path_factory):
     """A model and its tokenizer in transformers, and the translator of the imported run."""
-    folder = tmp_path_factory.mktemp("marian")
-    both = make_marian(folder / "model", SHAPES[request.param])
-    import_marian(str(folder / "model"), folder / "run")
-    return *both, Translator.load(folder / "run")
+    directory = tmp_path_factory.mktemp("marian")
+    both = make_marian(directory / "model", SHAPES[request.param])
+    import_marian(str(directory / "model"), directory / "run")
+    return *both, Translator.load(directory / "run")
 
 
 # Parity with transformers

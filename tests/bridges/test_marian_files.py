@@ -27,13 +27,13 @@ def require_same_weights(*workdirs):
     jax.tree.map(np.testing.assert_array_equal, *(load_params(workdir / "checkpoints") for workdir in workdirs))
 
 
-def as_pytorch(folder, change=lambda weights: weights):
+def as_pytorch(directory, change=lambda weights: weights):
     """Replace model.safetensors by pytorch_model.bin."""
     from safetensors.torch import load_file
 
-    weights = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    torch.save(change(weights), folder / "pytorch_model.bin")
+    weights = load_file(directory / "model.safetensors")
+    (directory / "model.safetensors").unlink()
+    torch.save(change(weights), directory / "pytorch_model.bin")
 
 
 def with_copies(weights):
@@ -69,10 +69,10 @@ class Code:
         return Path.touch, (self.path,)
 
 
-def refusal(folder, tmp_path):
+def refusal(directory, tmp_path):
     """Return the error line of a refused import, which must leave nothing behind."""
     with pytest.raises(InputError) as caught:
-        import_marian(str(folder), tmp_path / "runs" / "run")
+        import_marian(str(directory), tmp_path / "runs" / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
     return str(caught.value)
@@ -84,8 +84,8 @@ def test_pickle_with_code_is_refused_and_not_executed(marian_copy, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def change_config(folder, **values):
-    path = folder / "config.json"
+def change_config(directory, **values):
+    path = directory / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 

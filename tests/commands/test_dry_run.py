@@ -121,7 +121,9 @@ def test_batch_has_maximum_size_and_is_divided():
 
 def test_indivisible_batch_is_refused():
     config = dataclasses.replace(CONFIG, training=TrainingConfig(accumulate=4))
-    with pytest.raises(InputError, match=r"24 rows of 13 tokens.*Use --data.batch-tokens 416, or .* at most 24 in total"):
+    with pytest.raises(
+        InputError, match=r"24 rows of 13 tokens.*Use --data.batch-tokens 416, or .* at most 24 in total"
+    ):
         compile_step(config, make_mesh(MeshConfig()))
 
 

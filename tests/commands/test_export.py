@@ -22,13 +22,13 @@ def tokenizers(tiny_run):
     [
         ([], "Give RUN --to FORMAT --output DIR."),
         (["{run}"], "Give RUN --to FORMAT --output DIR."),
-        (["{folder}/none", "--output", "{folder}/new"], "none is not a run directory"),
-        (["{run}", "--output", "{folder}"], "{folder} already exists. Delete it, or name another --output."),
-        (["{run}", "--output", "{folder}/new", "--quantization", "int9"], "--quantization"),
+        (["{directory}/none", "--output", "{directory}/new"], "none is not a run directory"),
+        (["{run}", "--output", "{directory}"], "{directory} already exists. Delete it, or name another --output."),
+        (["{run}", "--output", "{directory}/new", "--quantization", "int9"], "--quantization"),
     ],
 )
 def test_wrong_use_is_one_line_and_writes_nothing(format, arguments, message, tiny_run, tmp_path, capsys):
-    paths = {"run": tiny_run, "folder": tmp_path}
+    paths = {"run": tiny_run, "directory": tmp_path}
     assert run_command(main, ["--to", format, *(argument.format(**paths) for argument in arguments)]) == 2
     output = capsys.readouterr()
     assert output.out == ""

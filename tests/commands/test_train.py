@@ -148,7 +148,7 @@ def test_recipe_is_found_by_name_in_any_directory(name, tmp_path, monkeypatch):
     assert command.workdir == Path("runs/multi30k")
 
 
-@pytest.mark.parametrize("name", ["multi3k", "configs/multi30k.py", "/no/such/folder/multi30k.py"])
+@pytest.mark.parametrize("name", ["multi3k", "configs/multi30k.py", "/no/such/directory/multi30k.py"])
 def test_misspelt_recipe_error_suggests_the_nearest(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"Did you mean --config multi30k\?$"):

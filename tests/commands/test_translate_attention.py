@@ -39,11 +39,11 @@ def test_failure_leaves_no_alignments_file(translate, monkeypatch, tmp_path):
 
 
 def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp_path):
-    folder = tmp_path / "new" / "attention"
-    result = translate("Is it?", "", LONG, "a", "--attention", folder)
+    directory = tmp_path / "new" / "attention"
+    result = translate("Is it?", "", LONG, "a", "--attention", directory)
     assert len(result.lines) == 4
     kinds = ["cross.layer0", "cross.layer1", "decoder.layer0", "decoder.layer1", "encoder.layer0"]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
+    assert sorted(path.name for path in directory.iterdir()) == sorted(
         [
             "index.html",
             *(name for number in (1, 4) for name in (f"{number}.npz", *(f"{number}.{kind}.png" for kind in kinds))),
@@ -51,14 +51,14 @@ def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp
     )
     assert "line 2 has no letters" in result.err
     assert "line 3 has no letters or was translated in parts" in result.err
-    stored, [translation] = Attention.load(folder / "1.npz"), load(tiny_run).translate(["Is it?"])
+    stored, [translation] = Attention.load(directory / "1.npz"), load(tiny_run).translate(["Is it?"])
     assert stored.source == "Is it?"
     assert stored.translation == translation.text
     assert stored.target_tokens == translation.tokens
     assert stored.cross.shape == (2, 2, len(translation.target_ids), len(translation.source_ids))
     np.testing.assert_allclose(stored.cross.sum(-1), 1, atol=1e-5)
-    assert (folder / "1.cross.layer1.png").read_bytes().startswith(b"\x89PNG")
-    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert (directory / "1.cross.layer1.png").read_bytes().startswith(b"\x89PNG")
+    page = (directory / "index.html").read_text(encoding="utf-8")
     assert [sentence["number"] for sentence in page_index(page)["sentences"]] == [1, 4]
 
 
