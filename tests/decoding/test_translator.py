@@ -266,7 +266,7 @@ def test_a_damaged_checkpoint_is_refused(copy):
     for path in (copy / "checkpoints" / "1" / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert_refused(copy, "damaged checkpoint")
+    assert_refused(copy, "all checkpoints are damaged")
 
 
 def test_params_that_do_not_match_the_config_are_refused(copy):

@@ -178,8 +178,15 @@ def _search_inputs(
     for row, index in enumerate(batch.indices):
         source[row, : len(sources[index])] = sources[index]
         length_limits[row] = max_target_length(len(sources[index]))
-    arrays = jnp.asarray(source), jnp.asarray(length_limits)
-    return SearchInputs(model, params, *arrays, max_target_length(batch.length), special_ids)
+    # Unlike jnp.asarray, device_put compiles nothing.
+    return SearchInputs(
+        model,
+        params,
+        jax.device_put(source),
+        jax.device_put(length_limits),
+        max_target_length(batch.length),
+        special_ids,
+    )
 
 
 def _random_key(seed: int, numbers: UInt32[Array, "N"]) -> Key[Array, ""]:
