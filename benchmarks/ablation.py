@@ -91,7 +91,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     command = parse_arguments(AblationCommand(), arguments, "-m benchmarks.ablation")
     for variant in command.only:
         if variant not in VARIANTS:
-            raise InputError(f"there is no variant {variant!r}. Choose from: {', '.join(VARIANTS)}.")
+            raise InputError(f"unknown variant {variant!r}. Choose from: {', '.join(VARIANTS)}.")
     if not command.only or not command.seeds:
         raise InputError("there is nothing to train. Give --only a variant and --seeds a number.")
     for seed in command.seeds:

@@ -60,7 +60,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         for penalty in (command.penalties if beam > 1 else (0.0,))
     ]
     if not settings:
-        raise InputError("there are no settings to try. Give --beams and --penalties at least one value each.")
+        raise InputError("no settings are given. Give --beams and --penalties at least one value each.")
     translator = Translator.load(command.run)
     data = translator.config.data
     pairs = list(open_pairs(data.valid, data.source, data.target, "valid"))

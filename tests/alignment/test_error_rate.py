@@ -1,4 +1,4 @@
-"""Links as text, alignments made by hand, and the distance between the two."""
+"""Pharaoh format, gold alignments and alignment error rate."""
 
 import pytest
 from hypothesis import given
@@ -12,57 +12,56 @@ WORDS = [(3, 5), (2, 7)]
 links = st.frozensets(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=11)
 
 
-def test_rates_of_a_case_that_can_be_counted():
+def test_scores_match_counts_by_hand():
     gold = [
         GoldLinks(sure=frozenset({(0, 0), (1, 1)}), possible=frozenset({(0, 0), (1, 1), (1, 2)})),
         GoldLinks(sure=frozenset({(0, 3)}), possible=frozenset({(0, 3)})),
     ]
-    found = [frozenset({(0, 0), (1, 2), (2, 2)}), frozenset({(1, 3)})]
-    # Four links, of which one is sure and one more is possible; three are sure.
-    assert score_alignments(found, gold) == (2 / 4, 1 / 3, 1 - (1 + 2) / (4 + 3))
+    predictions = [frozenset({(0, 0), (1, 2), (2, 2)}), frozenset({(1, 3)})]
+    # One of the four predicted links is sure, and one more is possible. Three gold links are sure.
+    assert score_alignments(predictions, gold) == (2 / 4, 1 / 3, 1 - (1 + 2) / (4 + 3))
 
 
-def test_sizes_are_summed_before_they_are_divided():
-    """A long sentence counts for more than a short one."""
+def test_long_sentences_count_for_more_than_short_ones():
     long, short = frozenset((word, word) for word in range(9)), frozenset({(0, 0)})
-    found = score_alignments([long, frozenset({(1, 1)})], [GoldLinks(long, long), GoldLinks(short, short)])
-    assert found == (0.9, 0.9, pytest.approx(0.1))
+    scores = score_alignments([long, frozenset({(1, 1)})], [GoldLinks(long, long), GoldLinks(short, short)])
+    assert scores == (0.9, 0.9, pytest.approx(0.1))
 
 
 @given(st.lists(st.tuples(links, links), min_size=1).filter(lambda pairs: any(sure for sure, _ in pairs)))
-def test_gold_against_itself_has_no_errors_and_nothing_has_all(pairs):
+def test_gold_has_no_errors_and_an_empty_alignment_all(pairs):
     gold = [GoldLinks(sure, sure | possible) for sure, possible in pairs]
-    assert score_alignments([one.sure for one in gold], gold) == (1, 1, 0)
+    assert score_alignments([links.sure for links in gold], gold) == (1, 1, 0)
     assert score_alignments([frozenset()] * len(gold), gold) == (0, 0, 1)
-    # Possible links cost nothing.
-    assert score_alignments([one.possible for one in gold], gold) == (1, 1, 0)
+    # Possible links are not errors.
+    assert score_alignments([links.possible for links in gold], gold) == (1, 1, 0)
 
 
-@given(st.lists(st.tuples(links, links, links), min_size=1).filter(lambda pairs: any(one[1] for one in pairs)))
-def test_rates_are_shares(triples):
+@given(st.lists(st.tuples(links, links, links), min_size=1).filter(lambda triples: any(sure for _, sure, _ in triples)))
+def test_scores_are_between_0_and_1(triples):
     gold = [GoldLinks(sure, sure | possible) for _, sure, possible in triples]
-    assert all(0 <= rate <= 1 for rate in score_alignments([found for found, *_ in triples], gold))
+    assert all(0 <= score <= 1 for score in score_alignments([predicted for predicted, *_ in triples], gold))
 
 
 @given(links)
-def test_text_is_read_back_as_it_was_written(tmp_path_factory, found):
+def test_written_links_are_read_back(tmp_path_factory, written):
     path = tmp_path_factory.mktemp("gold") / "align"
-    path.write_text(f"{format_links(found)}\n0-0\n")
-    assert read_gold_links(path, [(6, 8), (1, 1)])[0] == GoldLinks(found, found)
+    path.write_text(f"{format_links(written)}\n0-0\n")
+    assert read_gold_links(path, [(6, 8), (1, 1)])[0] == GoldLinks(written, written)
 
 
-def test_links_are_written_in_order():
+def test_links_are_written_in_sorted_order():
     assert format_links({(10, 1), (2, 11), (2, 3)}) == "2-3 2-11 10-1"
     assert format_links([]) == ""
 
 
-def gold_file(folder, text):
-    path = folder / "dev.align"
+def gold_file(directory, text):
+    path = directory / "dev.align"
     path.write_text(text)
     return path
 
 
-def test_a_possible_link_is_not_sure_and_a_sure_one_is_possible(tmp_path):
+def test_sure_links_are_possible_but_not_vice_versa(tmp_path):
     path = gold_file(tmp_path, "0-4 2p1\r\n\n")
     both = frozenset({(0, 4), (2, 1)})
     assert read_gold_links(path, WORDS) == [GoldLinks(frozenset({(0, 4)}), both), GoldLinks(frozenset(), frozenset())]
@@ -71,24 +70,24 @@ def test_a_possible_link_is_not_sure_and_a_sure_one_is_possible(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0-0\n2-0\n", r"dev.align:2: 2-0 links to a word that is not there: the source has 2 words, the target 7"),
-        ("0p5\n0-0\n", r"dev.align:1: 0p5 links to a word that is not there: the source has 3 words, the target 5"),
-        ("0-0 1\n\n", r"dev.align:1: '1' is no link. Write i-j"),
-        ("0-0\n-1-0\n", r"dev.align:2: '-1-0' is no link"),
-        ("0-0\n0−0\n", r"dev.align:2: '0−0' is no link"),
-        ("0-٣\n\n", r"dev.align:1: '0-٣' is no link"),
+        ("0-0\n2-0\n", r"dev.align:2: 2-0 links to a word that does not exist: the source has 2 words, the target 7"),
+        ("0p5\n0-0\n", r"dev.align:1: 0p5 links to a word that does not exist: the source has 3 words, the target 5"),
+        ("0-0 1\n\n", r"dev.align:1: '1' is not a link. Write i-j"),
+        ("0-0\n-1-0\n", r"dev.align:2: '-1-0' is not a link"),
+        ("0-0\n0−0\n", r"dev.align:2: '0−0' is not a link"),
+        ("0-٣\n\n", r"dev.align:1: '0-٣' is not a link"),
         ("0-0\n", r"dev.align has 1 lines for 2 sentence pairs"),
         ("0-0\n\n\n", r"dev.align has 3 lines for 2 sentence pairs"),
         ("", r"dev.align has 0 lines for 2 sentence pairs"),
-        ("0p0\n\n", r"dev.align holds no sure link"),
+        ("0p0\n\n", r"dev.align has no sure link"),
     ],
 )
-def test_bad_gold_is_refused_with_its_place(text, message, tmp_path):
+def test_invalid_gold_is_refused_with_its_line(text, message, tmp_path):
     with pytest.raises(InputError, match=message) as refusal:
         read_gold_links(gold_file(tmp_path, text), WORDS)
     assert "\n" not in str(refusal.value)
 
 
-def test_missing_gold_is_refused(tmp_path):
+def test_a_missing_gold_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.align does not exist"):
         read_gold_links(tmp_path / "none.align", WORDS)

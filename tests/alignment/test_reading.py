@@ -1,4 +1,4 @@
-"""Links are read off the right row, the right heads and the right columns."""
+"""Links come from the correct rows, heads and columns of the weights."""
 
 import numpy as np
 import pytest
@@ -16,43 +16,43 @@ from transformer_jax.attention.weights import Attention
 HEAD = ((0, 0),)
 
 
-def read_links(pair, reading):
-    """What a model that writes the target finds."""
-    return link_target_words(word_weights(pair, reading))
+def links_of(pair, rule):
+    """Return the links of a model that writes the target."""
+    return link_target_words(word_weights(pair, rule))
 
 
 def one_head(*rows):
-    """A layer of one head."""
+    """Return the weights of one layer with one head."""
     return np.asarray([[rows]], np.float32)
 
 
-def test_plain_reads_a_word_off_the_step_that_predicts_it_and_shifted_off_the_next():
-    # Three steps, which read [SOS], y0, y1 and predict y0, y1, [EOS]; they attend to words 2, 0 and 1.
+def test_plain_uses_the_predicting_step_and_shifted_the_next():
+    # Three steps read [SOS], y0, y1, predict y0, y1, [EOS], and attend to words 2, 0 and 1.
     pair = PairAttention(one_head([0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]), (0, 1, 2, -1), (0, 1, -1))
-    assert read_links(pair, AlignmentRule("plain", HEAD)) == {(2, 0), (0, 1)}
-    assert read_links(pair, AlignmentRule("shifted", HEAD)) == {(0, 0), (1, 1)}
+    assert links_of(pair, AlignmentRule("plain", HEAD)) == {(2, 0), (0, 1)}
+    assert links_of(pair, AlignmentRule("shifted", HEAD)) == {(0, 0), (1, 1)}
 
 
-def test_tokens_without_a_word_are_no_ones_translation():
+def test_tokens_without_a_word_get_no_link():
     pair = PairAttention(one_head([0.1, 0.5, 0.4], [0.3, 0.1, 0.6], [0, 0, 1]), (0, -1, -1), (-1, 0, -1))
-    assert read_links(pair, AlignmentRule("plain", HEAD)) == {(0, 0)}
+    assert links_of(pair, AlignmentRule("plain", HEAD)) == {(0, 0)}
 
 
-def test_weights_between_words_are_summed_over_the_pieces_read_and_averaged_over_those_that_read():
-    # A target word of two pieces, and two source words, the first of two pieces; a quarter is read off [EOS].
+def test_weights_are_summed_over_source_and_averaged_over_target():
+    # The target word has two tokens. The source has two words, the first with two tokens. [EOS] gets a quarter.
     pair = PairAttention(
         one_head([0.4, 0.25, 0.1, 0.25], [0, 0.25, 0.5, 0.25], [1, 0, 0, 0]), (0, 0, 1, -1), (0, 0, -1)
     )
     np.testing.assert_allclose(word_weights(pair, AlignmentRule("plain", HEAD)), [[0.45], [0.3]], rtol=1e-6)
 
 
-def test_a_word_without_tokens_or_weight_has_no_link():
+def test_a_word_without_tokens_or_weight_gets_no_link():
     weights = np.asarray([[0.5, 0, 0.1], [0, 0, 0], [0.2, 0, 0.3]])
     assert link_target_words(weights) == {(0, 0), (2, 2)}
     assert link_source_words(weights) == {(0, 0), (2, 2)}
-    # Target word 1 has no token, as one that is left out in decoding.
+    # Target word 1 has no token, like a word that decoding omits.
     pair = PairAttention(one_head([1, 0, 0], [0, 1, 0], [0, 0, 1]), (0, 1, -1), (0, 2, -1))
-    assert read_links(pair, AlignmentRule("plain", HEAD)) == {(0, 0), (1, 2)}
+    assert links_of(pair, AlignmentRule("plain", HEAD)) == {(0, 0), (1, 2)}
 
 
 def test_the_weights_of_the_chosen_heads_are_averaged():
@@ -62,24 +62,24 @@ def test_the_weights_of_the_chosen_heads_are_averaged():
     heads = ((0, 1), (1, 0), (1, 2))
     average = (cross[0, 1] + cross[1, 0] + cross[1, 2]) / 3
     for method in ("plain", "shifted"):
-        alone = read_links(PairAttention(average[None, None], *words), AlignmentRule(method, HEAD))
-        assert read_links(PairAttention(cross, *words), AlignmentRule(method, heads)) == alone
+        expected = links_of(PairAttention(average[None, None], *words), AlignmentRule(method, HEAD))
+        assert links_of(PairAttention(cross, *words), AlignmentRule(method, heads)) == expected
 
 
-def test_a_model_that_translates_the_other_way_links_each_source_word():
-    # The pair's source words are those that the model writes: the first is read off word 2, the second off word 0.
+def test_a_model_of_the_other_direction_links_source_words():
+    # The model writes the source words of the pair. The first one comes from word 2, the second from word 0.
     pair = PairAttention(one_head([0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]), (0, 1, 2, -1), (0, 1, -1))
     assert link_source_words(word_weights(pair, AlignmentRule("plain", HEAD)).T) == {(0, 2), (1, 0)}
 
 
 @pytest.mark.parametrize("words", [((-1,), (-1,)), ((-1,), (0, -1)), ((0, -1), (-1,))])
-def test_a_side_without_words_has_no_links(words):
+def test_an_empty_source_or_target_has_no_links(words):
     cross = np.ones((1, 1, len(words[1]), len(words[0])), np.float32)
-    assert read_links(PairAttention(cross, *words), AlignmentRule("shifted", HEAD)) == frozenset()
+    assert links_of(PairAttention(cross, *words), AlignmentRule("shifted", HEAD)) == frozenset()
 
 
-def test_the_strongest_source_is_the_token_with_the_most_weight_over_all_layers_and_heads():
-    # Two layers of one head, two target and three source tokens. Means: (.3, .5, .2) and (.35, .2, .45).
+def test_strongest_source_tokens_have_the_largest_mean_weight():
+    # Two layers with one head, two target tokens and three source tokens. The means are (.3, .5, .2) and (.35, .2, .45).
     cross = np.asarray([[[[0.6, 0.3, 0.1], [0.0, 0.4, 0.6]]], [[[0.0, 0.7, 0.3], [0.7, 0.0, 0.3]]]], np.float32)
     attention = Attention(
         encoder=np.zeros((1, 1, 3, 3), np.float32),

@@ -1,4 +1,4 @@
-"""Links between the words of raw texts and those of their translations, also where no model stood between the two."""
+"""Word alignment of raw texts with their translations, including long, copied and empty texts."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def links_of(translator, *texts):
     return word_links(translator, texts, translations), translations
 
 
-def test_links_are_those_of_the_attention_of_the_translation(translator):
+def test_links_come_from_the_attention_of_the_translation(translator):
     [links], [translation] = links_of(translator, TEXT)
     tokens = PairAttention(
         translator.attention(TEXT, translation).cross,
@@ -38,35 +38,35 @@ def test_links_are_those_of_the_attention_of_the_translation(translator):
 
 
 @pytest.mark.parametrize("text", [LONG, UNBROKEN])
-def test_links_of_a_text_in_parts_are_those_of_its_parts_moved_to_their_places(text, translator):
-    [links], [whole] = links_of(translator, text)
-    assert len(whole.parts) > 1
-    sources, targets, expected, end = 0, 0, set(), 0
-    for part in whole.parts:
-        begin = text.index(part.source, end)
-        # All that stands before the part, and whether it goes on with a word that has begun.
-        before = text[:begin]
-        sources = len(before.split()) - (not before[-1:].isspace() and bool(before))
+def test_links_of_parts_are_moved_to_their_positions(text, translator):
+    [links], [translation] = links_of(translator, text)
+    assert len(translation.parts) > 1
+    source_offset, target_offset, expected, end = 0, 0, set(), 0
+    for part in translation.parts:
+        start = text.index(part.source, end)
+        before = text[:start]
+        starts_within_a_word = not before[-1:].isspace() and bool(before)
+        source_offset = len(before.split()) - starts_within_a_word
         [alone] = word_links(translator, [part.source], [dataclasses.replace(part, parts=())])
-        expected |= {(sources + source, targets + target) for source, target in alone}
-        targets += len(part.text.split())
-        end = begin + len(part.source)
+        expected |= {(source_offset + source, target_offset + target) for source, target in alone}
+        target_offset += len(part.text.split())
+        end = start + len(part.source)
     assert links == expected
-    assert targets == len(whole.text.split())
-    assert max(target for _, target in links) == targets - 1
+    assert target_offset == len(translation.text.split())
+    assert max(target for _, target in links) == target_offset - 1
     assert max(source for source, _ in links) < len(text.split())
 
 
-def test_each_text_has_its_own_links_whatever_stands_beside_it(translator):
+def test_links_do_not_depend_on_other_texts(translator):
     texts = (TEXT, LONG, "", "?! 🙂", TEXT)
     together, _ = links_of(translator, *texts)
     assert together == [links_of(translator, text)[0][0] for text in texts]
 
 
-def test_a_blank_text_has_no_links_and_one_passed_on_comes_from_itself(translator):
-    together, translations = links_of(translator, " ", " ?!  🙂 ")
-    assert [one.text for one in translations] == ["", "?!  🙂"]
-    assert together == [frozenset(), {(0, 0), (1, 1)}]
+def test_a_copied_text_is_linked_to_itself(translator):
+    links, translations = links_of(translator, " ", " ?!  🙂 ")
+    assert [translation.text for translation in translations] == ["", "?!  🙂"]
+    assert links == [frozenset(), {(0, 0), (1, 1)}]
 
 
 def test_an_empty_translation_has_no_links(translator):

@@ -176,7 +176,7 @@ def test_ctrl_c_waits_until_the_training_has_saved(tmp_path):
 
 
 def test_unknown_variant_is_refused(root):
-    with pytest.raises(InputError, match=r"there is no variant 'post'\. Choose from: recipe, post-norm, "):
+    with pytest.raises(InputError, match=r"unknown variant 'post'\. Choose from: recipe, post-norm, "):
         ablation.main(["--only", "post"], root)
 
 

@@ -57,8 +57,8 @@ def test_record_keeps_only_scores_of_the_same_weights(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--beams"], "there are no settings to try"),
-        (["--penalties"], "there are no settings to try"),
+        (["--beams"], "no settings are given"),
+        (["--penalties"], "no settings are given"),
         (["--beams", "2", "0"], "decoding.beam is 0"),
         (["--penalties", "-1"], "decoding.length_penalty is -1.0"),
     ],

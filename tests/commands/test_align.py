@@ -211,7 +211,7 @@ def test_links_with_gold_are_unchanged_and_scored_last(call, files, reverse_run)
         ({"layer": -1}, r"has no decoder layer -1\. Choose from 0 to 1"),
         ({"head": 2}, r"has no head 2\. Choose from 0 to 1"),
         ({"symmetrize": "union"}, r"--symmetrize union needs two directions\. .* with --reverse\."),
-        ({"source": None}, r"there are no sentence pairs"),
+        ({"source": None}, r"sentence pairs are missing"),
         ({"target": Path("none")}, r"none does not exist"),
         ({"gold": Path("none")}, r"none does not exist"),
         ({"output": Path("no/such/file")}, r"no/such is not a directory"),
@@ -230,7 +230,7 @@ def test_wrong_use_is_refused(options, message, call):
         ("text.de", "Wo?\nDa.\n", r"text.en has 3 lines but .*text.de has 2"),
         ("text.de", "Wo?\n \nDa.\n", r"text.de:2 is blank but .*text.en:2 is not"),
         ("gold", "0-0\n0-0\n", r"gold has 2 lines for 3 sentence pairs"),
-        ("gold", "0-0\n0-0\n0-9\n", r"gold:3: 0-9 links to a word that is not there"),
+        ("gold", "0-0\n0-0\n0-9\n", r"gold:3: 0-9 links to a word that does not exist"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(name, text, message, call, files):

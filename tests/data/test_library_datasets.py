@@ -139,9 +139,9 @@ def test_hf_wrong_names_list_the_available_ones(hub):
 
 
 def test_hf_without_network_names_the_remedy(hub):
-    message = refusal("hf://nobody/nothing:en-de")
-    assert message.startswith("hf://nobody/nothing:en-de is not reachable")
-    assert "hf download --repo-type dataset nobody/nothing" in message
+    message = refusal("hf://owner/nothing:en-de")
+    assert message.startswith("hf://owner/nothing:en-de is not reachable")
+    assert "hf download --repo-type dataset owner/nothing" in message
     assert "hf:///path/to/DIR" in message
 
 

@@ -157,7 +157,7 @@ STEPS = []
 
 def test_the_search_stops_when_no_live_hypothesis_can_win(dice):
     # After two steps [EOS] and a [EOS] are finished: log 0.9 and log(0.06 * 0.9) = -2.9. The best live hypothesis is
-    # a a: 2 log 0.06 = -5.6. With alpha = 0 there is no penalty.
+    # a a: 2 log 0.06 = -5.6. alpha = 0 turns the penalty off.
     model, params = dice(eos=0.9, a=0.06, b=0.04)
     counter = Case(StepCounter(model.config, model.source_vocab_size, model.target_vocab_size), params)
     [hypotheses] = run_beam(counter, [(A, EOS)], [101], beam_size=2, alpha=0.0, buffer_length=101)

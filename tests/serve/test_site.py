@@ -52,7 +52,7 @@ def test_explorer_shows_the_lines_that_have_attention(server):
 def test_only_the_attention_of_recent_answers_is_kept(server, monkeypatch):
     monkeypatch.setattr(site, "MAX_KEPT_ANSWERS", 2)
     first, *others = [server.post({"text": TEXTS[0]}).json["attention"] for _ in range(3)]
-    assert server.get(first).json == {"error": "this translation is no longer stored. Translate the text again."}
+    assert server.get(first).json == {"error": "this translation has been discarded. Translate the text again."}
     assert server.get(first).status == 404
     assert [server.get(other).status for other in others] == [200, 200]
 

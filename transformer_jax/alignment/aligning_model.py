@@ -1,4 +1,4 @@
-"""A trained model that aligns words: a run, and how its attention is read."""
+"""A trained run that aligns words."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ from transformer_jax.data.sources import Pair
 from transformer_jax.decoding.translator import Translator
 
 MAX_ALIGNED_TOKENS = 1024
-"""Tokens of the longest sentence that is aligned: the memory for its weights grows with the square."""
+"""Maximum length of a sentence, because the memory of its weights grows with the square of the length."""
 
 
 class AligningModel(NamedTuple):
-    """A run, and how its attention is read; is_reverse: it translates from the pairs' targets to their sources."""
+    """A run, and the rule that derives links from its attention.
+
+    workdir: the run directory.
+    translator: the loaded run.
+    rule: how to derive links.
+    is_reverse: whether the model translates from the targets of the pairs to their sources.
+    """
 
     workdir: Path
     translator: Translator
@@ -30,38 +36,48 @@ class AligningModel(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For a heading."""
+        """The run directory and the languages, as a heading."""
         data = self.translator.config.data
         return f"{self.workdir}, {data.source} to {data.target}"
 
     def weights(self, pairs: Sequence[Pair], first: int = 1) -> list[Float[np.ndarray, "_ _"]]:
-        """The weights of each pair, [source word, target word]; first: the number by which warnings call the first."""
-        # Those of all heads are many times larger: only a batch of them is in memory.
-        found = {number: word_weights(tokens, self.rule) for number, tokens in self.attention(pairs, first)}
-        return [found[number].T if self.is_reverse else found[number] for number in range(len(pairs))]
+        """Return the word weights of each pair, [source word, target word].
+
+        first: number of the first pair in warnings.
+        """
+        # Derived pair by pair, because the weights of all heads need many times more memory.
+        weights = {index: word_weights(attention, self.rule) for index, attention in self.attention(pairs, first)}
+        return [weights[index].T if self.is_reverse else weights[index] for index in range(len(pairs))]
 
     def attention(self, pairs: Sequence[Pair], first: int = 1) -> Iterator[tuple[int, PairAttention]]:
-        """The number of each pair, from 0, and what the model attends to in it, in any order."""
+        """Yield the index and the attention of each pair, in any order. A pair that is too long has no words.
+
+        first: number of the first pair in warnings.
+        """
         model, params, tokenizers = self.translator.model, self.translator.params, self.translator.tokenizers
         texts = list(zip(*(pair[::-1] if self.is_reverse else pair for pair in pairs), strict=True))
-        ids = ([[*one, t.eos_id] for one in t.encode(side)] for t, side in zip(tokenizers, texts, strict=True))
-        encoded, most = list(map(TokenizedPair, *texts, *ids)), self.translator.config.data.max_length
-        for number, pair in enumerate(encoded):
+        ids = (
+            [[*row, tokenizer.eos_id] for row in tokenizer.encode(side)]
+            for tokenizer, side in zip(tokenizers, texts, strict=True)
+        )
+        tokenized = list(map(TokenizedPair, *texts, *ids))
+        max_length = self.translator.config.data.max_length
+        for index, pair in enumerate(tokenized):
             length = max(len(pair.source_ids), len(pair.target_ids))
             if length > MAX_ALIGNED_TOKENS:
                 logging.warning(
-                    f"pair {first + number} has {length} tokens, over {MAX_ALIGNED_TOKENS}: it gets no links."
+                    f"pair {first + index} has {length} tokens, more than {MAX_ALIGNED_TOKENS}: it gets no links."
                 )
-                encoded[number] = TokenizedPair("", "", pair.source_ids[-1:], pair.target_ids[-1:])
-            elif length > most:
+                tokenized[index] = TokenizedPair("", "", pair.source_ids[-1:], pair.target_ids[-1:])
+            elif length > max_length:
                 logging.warning(
-                    f"pair {first + number} has {length} tokens, and {self.workdir} was trained on at most {most}: "
-                    "its links may be poor."
+                    f"pair {first + index} has {length} tokens, but {self.workdir} was trained on at most "
+                    f"{max_length}: its links may be poor."
                 )
-        yield from compute_pair_attention(model, params, tokenizers, encoded)
+        yield from compute_pair_attention(model, params, tokenizers, tokenized)
 
 
 def collect_attention(model: AligningModel, pairs: Sequence[Pair]) -> ModelAttention:
-    """What a model attends to in a few pairs, all of it in memory."""
-    tokens = dict(model.attention(pairs))
-    return ModelAttention(model.name, [tokens[number] for number in range(len(pairs))], model.is_reverse)
+    """Return the attention of a model for a few pairs. All of it is kept in memory."""
+    attention = dict(model.attention(pairs))
+    return ModelAttention(model.name, [attention[index] for index in range(len(pairs))], model.is_reverse)

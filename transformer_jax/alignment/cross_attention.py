@@ -1,4 +1,4 @@
-"""The cross-attention of sentence pairs, many at a time: what word alignment reads.
+"""Batched computation of the cross-attention weights of sentence pairs.
 
 Axes: B pairs, L decoder layers, H heads, S source tokens, T target tokens.
 """
@@ -20,13 +20,19 @@ from transformer_jax.data.tokenizers import Tokenizers
 from transformer_jax.model.transformer import Transformer
 
 LENGTH_MULTIPLE = 16
-"""Both sides of a batch are padded to a multiple of this many tokens, the same for both: few programs are compiled."""
+"""Sources and targets are padded to the same multiple of this length, so that few programs are compiled."""
 MAX_BATCH_TOKENS = 2048
-"""Tokens of a side in a batch: bounds the memory of the weights, which are the square of the length."""
+"""Maximum number of source tokens, and of target tokens, in a batch. It limits the memory of the weights."""
 
 
 class TokenizedPair(NamedTuple):
-    """A sentence and its translation, as raw text and as ids, x1 ... xn [EOS] and y1 ... ym [EOS]."""
+    """A sentence and its translation.
+
+    source: the sentence as raw text.
+    target: the translation as raw text.
+    source_ids: ids of the source tokens, [EOS] last.
+    target_ids: ids of the target tokens, [EOS] last.
+    """
 
     source: str
     target: str
@@ -37,49 +43,44 @@ class TokenizedPair(NamedTuple):
 def compute_pair_attention(
     model: Transformer, params: Any, tokenizers: Tokenizers, pairs: Sequence[TokenizedPair]
 ) -> Iterator[tuple[int, PairAttention]]:
-    """The number of each pair, from 0, shortest first, and its attention while the decoder is fed the target."""
-    for number, weights in compute_cross_attention(model, params, tokenizers.target.sos_id, pairs):
-        pair = pairs[number]
-        yield (
-            number,
-            PairAttention(
-                weights,
-                source_words(tokenizers.source, pair.source, pair.source_ids),
-                target_words(tokenizers.target, pair.target, pair.target_ids),
-            ),
-        )
+    """Yield the index and the attention of each pair, shortest pair first. The decoder reads the given target."""
+    for index, weights in compute_cross_attention(model, params, tokenizers.target.sos_id, pairs):
+        pair = pairs[index]
+        source = source_words(tokenizers.source, pair.source, pair.source_ids)
+        target = target_words(tokenizers.target, pair.target, pair.target_ids)
+        yield index, PairAttention(weights, source, target)
 
 
 def compute_cross_attention(
-    model: Transformer, params: Any, start: int, pairs: Sequence[TokenizedPair]
+    model: Transformer, params: Any, sos_id: int, pairs: Sequence[TokenizedPair]
 ) -> Iterator[tuple[int, Float[np.ndarray, "L H T S"]]]:
-    """The weights alone; start: the id of [SOS].
+    """Yield the index and the weights of each pair, shortest pair first.
 
     Row t is the query that reads y_t-1 and predicts y_t, as in ``Attention``.
     """
     lengths = [max(len(pair.source_ids), len(pair.target_ids)) for pair in pairs]
-    by_width: dict[int, list[int]] = {}
-    for number in sorted(range(len(pairs)), key=lambda number: lengths[number]):
-        by_width.setdefault(-(-lengths[number] // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, []).append(number)
-    for width, members in by_width.items():
-        rows = max(1, MAX_BATCH_TOKENS // width)
-        for first in range(0, len(members), rows):
-            batch = members[first : first + rows]
-            # One pair alone, as when somebody types, does not wait for a whole batch.
-            shape = (1 if len(batch) == 1 else rows, width)
+    buckets: dict[int, list[int]] = {}
+    for index in sorted(range(len(pairs)), key=lambda index: lengths[index]):
+        buckets.setdefault(-(-lengths[index] // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, []).append(index)
+    for length, indices in buckets.items():
+        batch_size = max(1, MAX_BATCH_TOKENS // length)
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            # A single pair, as in interactive use, should not take the time of a full batch.
+            shape = (1 if len(batch) == 1 else batch_size, length)
             sources, inputs, source_segments, target_segments = np.zeros((4, *shape), np.int32)
-            for row, number in enumerate(batch):
-                _, _, source, target = pairs[number]
+            for row, index in enumerate(batch):
+                _, _, source, target = pairs[index]
                 sources[row, : len(source)] = source
-                inputs[row, : len(target)] = [start, *target[:-1]]
+                inputs[row, : len(target)] = [sos_id, *target[:-1]]
                 source_segments[row, : len(source)] = target_segments[row, : len(target)] = 1
             weights = np.asarray(
                 _cross_attention_batch(model, params, sources, inputs, source_segments, target_segments), np.float32
             )
-            for row, number in enumerate(batch):
-                _, _, source, target = pairs[number]
-                # A copy: whoever keeps one pair's weights does not keep the batch's.
-                yield number, weights[row, :, :, : len(target), : len(source)].copy()
+            for row, index in enumerate(batch):
+                _, _, source, target = pairs[index]
+                # A copy, because a view would keep the weights of the complete batch in memory.
+                yield index, weights[row, :, :, : len(target), : len(source)].copy()
 
 
 @partial(jax.jit, static_argnums=0)
@@ -91,7 +92,7 @@ def _cross_attention_batch(
     source_segments: Int[Array, "B S"],
     target_segments: Int[Array, "B T"],
 ) -> Float[Array, "B L H T S"]:
-    """One teacher-forced pass; other weights and the logits are not computed."""
+    """Return the cross-attention weights of one teacher-forced pass, without computing logits."""
     _, sown = model.apply(
         {"params": params},
         source,

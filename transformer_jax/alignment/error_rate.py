@@ -1,8 +1,8 @@
-"""Word alignments as text, and how far they are from those that people have made.
+"""Word alignments as text, and their alignment error rate on gold alignments.
 
-A link (i, j) joins word i of the source to word j of the target, from 0. As text, in the Pharaoh format, it is ``i-j``;
-the links of a sentence pair are one line. In an alignment made by hand a link may be sure, ``i-j``, or only possible,
-``ipj`` (Och and Ney 2003, "A Systematic Comparison of Various Statistical Alignment Models").
+A link (i, j) connects source word i and target word j, counted from 0. In the Pharaoh format it is ``i-j``, and one
+line contains the links of one sentence pair. Gold alignments are made by people. Their links are sure, ``i-j``, or only
+possible, ``ipj`` (Och and Ney 2003, "A Systematic Comparison of Various Statistical Alignment Models").
 """
 
 from __future__ import annotations
@@ -20,17 +20,24 @@ Links = frozenset[Link]
 
 
 class GoldLinks(NamedTuple):
-    """The links that people have made for one sentence pair: a sure link is also possible."""
+    """The gold alignment of one sentence pair.
+
+    sure: the sure links.
+    possible: the possible links, which include the sure ones.
+    """
 
     sure: Links
     possible: Links
 
 
 class AlignmentScores(NamedTuple):
-    """With A the links found, S the sure and P the possible ones: |A n P| / |A|, |A n S| / |S|, and the Alignment Error
-    Rate 1 - (|A n S| + |A n P|) / (|A| + |S|). Sizes are summed over the sentence pairs first.
+    """Scores of predicted links A on sure links S and possible links P. Sizes are summed over all sentence pairs.
 
-    Without any link found the precision is 0. Source: Och and Ney 2003.
+    precision: |A ∩ P| / |A|; 0 without predicted links.
+    recall: |A ∩ S| / |S|.
+    error_rate: the alignment error rate, 1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|).
+
+    Source: Och and Ney 2003.
     """
 
     precision: float
@@ -38,55 +45,64 @@ class AlignmentScores(NamedTuple):
     error_rate: float
 
 
-def score_alignments(found: Sequence[Links], gold: Sequence[GoldLinks]) -> AlignmentScores:
-    """How good the links of sentence pairs are. The gold must hold a sure link."""
-    pairs = list(zip(found, gold, strict=True))
-    links, sure = sum(map(len, found)), sum(len(one.sure) for one in gold)
-    in_sure = sum(len(links & one.sure) for links, one in pairs)
-    in_possible = sum(len(links & one.possible) for links, one in pairs)
+def score_alignments(predictions: Sequence[Links], gold: Sequence[GoldLinks]) -> AlignmentScores:
+    """Score the predicted links of sentence pairs. At least one gold link must be sure."""
+    pairs = list(zip(predictions, gold, strict=True))
+    predicted, sure = sum(map(len, predictions)), sum(len(links.sure) for links in gold)
+    predicted_sure = sum(len(links & gold_links.sure) for links, gold_links in pairs)
+    predicted_possible = sum(len(links & gold_links.possible) for links, gold_links in pairs)
     return AlignmentScores(
-        in_possible / links if links else 0.0, in_sure / sure, 1 - (in_sure + in_possible) / (links + sure)
+        precision=predicted_possible / predicted if predicted else 0.0,
+        recall=predicted_sure / sure,
+        error_rate=1 - (predicted_sure + predicted_possible) / (predicted + sure),
     )
 
 
 def format_links(links: Iterable[Link]) -> str:
-    """One line in the Pharaoh format, in order."""
+    """Return one line in the Pharaoh format, with sorted links."""
     return " ".join(f"{source}-{target}" for source, target in sorted(links))
 
 
-def read_gold_links(path: Path, words: Sequence[tuple[int, int]]) -> list[GoldLinks]:
-    """Read alignments made by hand.
+def read_gold_links(path: Path, word_counts: Sequence[tuple[int, int]]) -> list[GoldLinks]:
+    """Read a file of gold alignments.
 
-    words: how many source and target words each sentence pair has.
-    Raises InputError, with file and line, for what is no link, or one to a word that is not there; for a file of
-    another length; and if no link is sure, since nothing can be measured then.
+    word_counts: number of source words and target words of each sentence pair.
+
+    Raises InputError if a link is malformed or its words do not exist, if the number of lines is wrong, or if there is
+    no sure link, because then the error rate is undefined.
     """
     require_file(path)
     lines = list(read_lines(path))
-    if len(lines) != len(words):
-        raise InputError(f"{path} has {len(lines)} lines for {len(words)} sentence pairs. Give one for each.")
+    if len(lines) != len(word_counts):
+        raise InputError(
+            f"{path} has {len(lines)} lines for {len(word_counts)} sentence pairs. Write one line per sentence pair."
+        )
     gold = []
-    for number, (line, counts) in enumerate(zip(lines, words, strict=True)):
-        place = f"{path}:{number + 1}"
-        gold.append(_parse(decode_line(line, number, place), place, *counts))
-    if not any(one.sure for one in gold):
-        raise InputError(f"{path} holds no sure link, i-j, so that nothing can be measured. Give alignments with some.")
+    for index, (line, counts) in enumerate(zip(lines, word_counts, strict=True)):
+        location = f"{path}:{index + 1}"
+        gold.append(_parse_line(decode_line(line, index, location), location, *counts))
+    if not any(links.sure for links in gold):
+        raise InputError(
+            f"{path} has no sure link, so the error rate is undefined. Write at least one sure link as i-j."
+        )
     return gold
 
 
-def _parse(line: str, place: str, source_words: int, target_words: int) -> GoldLinks:
+def _parse_line(line: str, location: str, source_words: int, target_words: int) -> GoldLinks:
     sure, possible = set(), set()
-    for written in line.split():
-        parts = re.fullmatch(r"(\d{1,9})([-p])(\d{1,9})", written, re.ASCII)
-        if parts is None:
-            raise InputError(f"{place}: {written!r} is no link. Write i-j for a sure link, ipj for a possible one.")
-        link = int(parts[1]), int(parts[3])
+    for item in line.split():
+        match = re.fullmatch(r"(\d{1,9})([-p])(\d{1,9})", item, re.ASCII)
+        if match is None:
+            raise InputError(
+                f"{location}: {item!r} is not a link. Write i-j for a sure link and ipj for a possible one."
+            )
+        link = int(match[1]), int(match[3])
         if link[0] >= source_words or link[1] >= target_words:
             raise InputError(
-                f"{place}: {written} links to a word that is not there: the source has {source_words} words, "
-                f"the target {target_words}. Count from 0, the source first."
+                f"{location}: {item} links to a word that does not exist: the source has {source_words} words, "
+                f"the target {target_words}. Write the source word first, and count from 0."
             )
         possible.add(link)
-        if parts[2] == "-":
+        if match[2] == "-":
             sure.add(link)
     return GoldLinks(frozenset(sure), frozenset(possible))

@@ -1,4 +1,4 @@
-"""Which readings of two models to take where nobody has aligned words by hand: those whose links agree most.
+"""Choice of alignment rules for two models of opposite directions without gold alignments.
 
 Source: the layer selection criterion of Chen et al. 2020, "Accurate Word Alignment Induction from Neural Machine
 Translation".
@@ -14,23 +14,30 @@ from transformer_jax.alignment.report import ModelAttention
 
 
 def most_agreeing_rules(
-    sides: tuple[ModelAttention, ModelAttention], readings: tuple[Sequence[AlignmentRule], Sequence[AlignmentRule]]
+    models: tuple[ModelAttention, ModelAttention],
+    candidates: tuple[Sequence[AlignmentRule], Sequence[AlignmentRule]],
 ) -> list[AlignmentRule]:
-    """One of the ``readings`` of each side, both of one method."""
+    """Return the rules, one per model and both with the same method, whose links agree most.
+
+    candidates: the rules to choose from, for each model.
+    """
     forward, reverse = (
-        {reading: side.links(reading) for reading in several} for side, several in zip(sides, readings, strict=True)
+        {rule: model.links(rule) for rule in rules} for model, rules in zip(models, candidates, strict=True)
     )
-    found = {
-        (one, other): dice_coefficient(some, others)
-        for one, some in forward.items()
-        for other, others in reverse.items()
-        if one.method == other.method
+    agreements = {
+        (forward_rule, reverse_rule): dice_coefficient(forward_links, reverse_links)
+        for forward_rule, forward_links in forward.items()
+        for reverse_rule, reverse_links in reverse.items()
+        if forward_rule.method == reverse_rule.method
     }
-    best = max(found, key=lambda pair: found[pair])
+    best = max(agreements, key=lambda rules: agreements[rules])
     return list(best)
 
 
-def dice_coefficient(some: Sequence[Links], others: Sequence[Links]) -> float:
-    """Links found both ways, twice, over all links: 1 less the error rate of one with the other as its gold."""
-    common = sum(len(one & other) for one, other in zip(some, others, strict=True))
-    return 2 * common / max(1, sum(map(len, (*some, *others))))
+def dice_coefficient(predictions: Sequence[Links], others: Sequence[Links]) -> float:
+    """Return 2 |A ∩ B| / (|A| + |B|) of two alignments of the same sentence pairs.
+
+    It equals 1 minus the alignment error rate of one alignment with the other as gold.
+    """
+    common = sum(len(links & other_links) for links, other_links in zip(predictions, others, strict=True))
+    return 2 * common / max(1, sum(map(len, (*predictions, *others))))

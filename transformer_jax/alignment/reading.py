@@ -1,13 +1,16 @@
-"""Which source word a target word came from, read off the cross-attention.
+"""Word alignment from cross-attention weights.
 
-plain    word y_t is read off row t, the query whose output predicts y_t. It has not seen y_t yet.
+A rule selects the heads whose weights are averaged, and a method selects the row of weights for a target token y_t:
+
+plain    row t, the query whose output predicts y_t. It has not seen y_t yet.
          Source: Garg et al. 2019, "Jointly Learning to Align and Translate with Transformer Models".
-shifted  word y_t is read off row t + 1, the query that has just read y_t: SHIFT-ATT of Chen et al. 2020, "Accurate Word
-         Alignment Induction from Neural Machine Translation".
+shifted  row t + 1, the query that reads y_t. Source: SHIFT-ATT of Chen et al. 2020, "Accurate Word Alignment Induction
+         from Neural Machine Translation".
 
-Either way the weights of some heads are averaged, pieces are merged to words, and each word is linked to the one with
-the most weight; [EOS] and other tokens without a word are left out. Axes: L layers, H heads, T target tokens, S source
-tokens, V source words, W target words.
+The weights of tokens are merged to weights of words, and each word is linked to the word with the largest weight.
+Tokens without a word, such as [EOS], are ignored.
+
+Axes: L layers, H heads, T target tokens, S source tokens, V source words, W target words.
 """
 
 from __future__ import annotations
@@ -27,7 +30,12 @@ Head = tuple[int, int]
 
 
 class PairAttention(NamedTuple):
-    """One sentence pair: its weights, and the word of each of its tokens, [EOS] last; see ``words``."""
+    """The cross-attention of one sentence pair.
+
+    cross: the weights of all heads.
+    source_words: word number of each source token, [EOS] last; see ``attention.words``.
+    target_words: word number of each target token, [EOS] last.
+    """
 
     cross: Float[np.ndarray, "L H T S"]
     source_words: tuple[int, ...]
@@ -35,33 +43,37 @@ class PairAttention(NamedTuple):
 
 
 class AlignmentRule(NamedTuple):
-    """How to read an alignment off the weights: in which row, and averaged over which heads."""
+    """How to derive links from the weights.
+
+    method: which row of weights belongs to a target token.
+    heads: the heads to average.
+    """
 
     method: Method
     heads: tuple[Head, ...]
 
     @classmethod
     def default(cls, layers: int, heads: int) -> AlignmentRule:
-        """The one that needs no choice: plain, and all heads of the last layer (`docs/results/alignment.md`)."""
+        """Return the rule for a single model: plain, all heads of the last layer (`docs/results/alignment.md`)."""
         return cls("plain", tuple((layers - 1, head) for head in range(heads)))
 
 
-def word_weights(pair: PairAttention, reading: AlignmentRule) -> Float[np.ndarray, "V W"]:
-    """How much each word that the model writes (a column) is read off each word that it translates (a row)."""
-    layers, heads = zip(*reading.heads, strict=True)
-    weights = pair.cross[list(layers), list(heads)].mean(axis=0)
-    rows = {"plain": weights[:-1], "shifted": weights[1:]}[reading.method]
-    queries, keys = pair.target_words[:-1], pair.source_words
-    columns, lines = np.asarray(word_axis(queries), int), np.asarray(word_axis(keys), int)
-    found = np.zeros((max(keys, default=NO_WORD) + 1, max(queries, default=NO_WORD) + 1))
-    is_column, is_line = columns != NO_WORD, lines != NO_WORD
-    between = merge_words(rows, queries, keys)[np.ix_(is_column, is_line)]
-    found[np.ix_(lines[is_line], columns[is_column])] = between.T
-    return found
+def word_weights(pair: PairAttention, rule: AlignmentRule) -> Float[np.ndarray, "V W"]:
+    """Return the weight of each source word for each target word."""
+    layers, heads = zip(*rule.heads, strict=True)
+    mean = pair.cross[list(layers), list(heads)].mean(axis=0)
+    token_weights = {"plain": mean[:-1], "shifted": mean[1:]}[rule.method]
+    target_tokens, source_tokens = pair.target_words[:-1], pair.source_words
+    targets, sources = np.asarray(word_axis(target_tokens), int), np.asarray(word_axis(source_tokens), int)
+    weights = np.zeros((max(source_tokens, default=NO_WORD) + 1, max(target_tokens, default=NO_WORD) + 1))
+    is_target, is_source = targets != NO_WORD, sources != NO_WORD
+    merged = merge_words(token_weights, target_tokens, source_tokens)[np.ix_(is_target, is_source)]
+    weights[np.ix_(sources[is_source], targets[is_target])] = merged.T
+    return weights
 
 
 def link_target_words(weights: Float[np.ndarray, "V W"]) -> Links:
-    """Each target word and the source word with the most weight, if any has some."""
+    """Link each target word to the source word with the largest weight, if any weight is above 0."""
     if not len(weights):
         return frozenset()
     strongest = weights.argmax(axis=0).tolist()
@@ -69,14 +81,13 @@ def link_target_words(weights: Float[np.ndarray, "V W"]) -> Links:
 
 
 def link_source_words(weights: Float[np.ndarray, "V W"]) -> Links:
-    """Each source word and the target word with the most weight, if any has some."""
+    """Link each source word to the target word with the largest weight, if any weight is above 0."""
     return frozenset((source, target) for target, source in link_target_words(weights.T))
 
 
 def strongest_source_tokens(attention: Attention) -> list[int]:
-    """For each target token, the number (from 0) of the source token with the most weight, averaged over layers and
-    heads.
+    """Return, for each target token, the index of the source token with the largest mean weight over all heads.
 
-    A rough guide: attention shows what was read, not what was translated.
+    This is only a rough alignment: a model attends to more tokens than those that it translates.
     """
     return [int(source) for source in attention.cross.mean(axis=(0, 1)).argmax(axis=-1)]

@@ -1,4 +1,4 @@
-"""How good each way to read an alignment off the attention is: precision, recall and Alignment Error Rate."""
+"""Tables of precision, recall and alignment error rate for every alignment rule."""
 
 from __future__ import annotations
 
@@ -25,26 +25,28 @@ SYMMETRIZATIONS: tuple[Symmetrization, ...] = get_args(Symmetrization)
 
 
 class ModelAttention(NamedTuple):
-    """A model's attention in sentence pairs that people have aligned.
+    """The attention of one model for sentence pairs.
 
-    name: for the heading; is_reverse: the model translates from the pairs' targets to their sources.
+    name: heading of the model's table.
+    pairs: the attention of each pair.
+    is_reverse: whether the model translates from the targets of the pairs to their sources.
     """
 
     name: str
     pairs: Sequence[PairAttention]
     is_reverse: bool = False
 
-    def weights(self, reading: AlignmentRule) -> list[Float[np.ndarray, "_ _"]]:
-        """The weights of each pair, [source word, target word]."""
-        found = (word_weights(pair, reading) for pair in self.pairs)
-        return [weights.T for weights in found] if self.is_reverse else list(found)
+    def weights(self, rule: AlignmentRule) -> list[Float[np.ndarray, "_ _"]]:
+        """Return the word weights of each pair, [source word, target word]."""
+        weights = [word_weights(pair, rule) for pair in self.pairs]
+        return [matrix.T for matrix in weights] if self.is_reverse else weights
 
-    def links(self, reading: AlignmentRule) -> list[Links]:
-        """The links of each pair, (source word, target word): one for each word that the model writes."""
-        return list(map(link_source_words if self.is_reverse else link_target_words, self.weights(reading)))
+    def links(self, rule: AlignmentRule) -> list[Links]:
+        """Return the links of each pair: one link (source word, target word) per word that the model writes."""
+        return list(map(link_source_words if self.is_reverse else link_target_words, self.weights(rule)))
 
-    def groups(self) -> dict[str, tuple[Head, ...]]:
-        """The heads that are tried together: all, those of each layer, and each alone."""
+    def head_groups(self) -> dict[str, tuple[Head, ...]]:
+        """Return the named groups of heads that are compared: all heads, those of each layer, and each single head."""
         layers, heads = self.pairs[0].cross.shape[:2]
         by_layer = [tuple((layer, head) for head in range(heads)) for layer in range(layers)]
         return (
@@ -54,75 +56,80 @@ class ModelAttention(NamedTuple):
         )
 
 
-def rule_name(reading: AlignmentRule) -> str:
-    """For example "shifted, heads 1.0 1.3": layer, then head."""
-    return f"{reading.method}, heads {' '.join(f'{layer}.{head}' for layer, head in sorted(reading.heads))}"
+def rule_name(rule: AlignmentRule) -> str:
+    """Return the name of a rule, for example "shifted, heads 1.0 1.3" with layer.head."""
+    return f"{rule.method}, heads {' '.join(f'{layer}.{head}' for layer, head in sorted(rule.heads))}"
 
 
-def table_row(name: str, found: Sequence[AlignmentScores]) -> str:
-    """A line of a table: precision, recall and error rate, once or several times."""
-    return f"{name:28}" + "".join(f"{one.precision:13.3f}{one.recall:9.3f}{one.error_rate:9.3f}" for one in found)
+def table_row(name: str, columns: Sequence[AlignmentScores]) -> str:
+    """Return a row with precision, recall and error rate of each group of columns."""
+    return f"{name:28}" + "".join(
+        f"{scores.precision:13.3f}{scores.recall:9.3f}{scores.error_rate:9.3f}" for scores in columns
+    )
 
 
-def best_rule(side: ModelAttention, gold: Sequence[GoldLinks]) -> AlignmentRule:
-    """The heads whose average has the lowest error rate, as a greedy search finds them: the best, and then whichever
-    improves it most, until none does. Better groups may exist, and on other sentence pairs others may be better.
+def best_rule(model: ModelAttention, gold: Sequence[GoldLinks]) -> AlignmentRule:
+    """Return the rule with the lowest error rate among all groups of heads and the results of a greedy search.
+
+    The search starts with the best single head and adds the head that lowers the error rate most, until none does. The
+    result may not be the optimum, and other sentence pairs may have another best rule.
     """
 
-    def key(reading: AlignmentRule) -> tuple[float, int]:
-        return score_alignments(side.links(reading), gold).error_rate, len(reading.heads)
+    def cost(rule: AlignmentRule) -> tuple[float, int]:
+        return score_alignments(model.links(rule), gold).error_rate, len(rule.heads)
 
-    groups = side.groups()
+    groups = model.head_groups()
     heads = groups["all heads"]
-    found = min((AlignmentRule(method, group) for method in METHODS for group in groups.values()), key=key)
+    best = min((AlignmentRule(method, group) for method in METHODS for group in groups.values()), key=cost)
     for method in METHODS:
-        best = min((AlignmentRule(method, (head,)) for head in heads), key=key)
-        while others := [head for head in heads if head not in best.heads]:
-            longer = min((AlignmentRule(method, (*best.heads, head)) for head in others), key=key)
-            if key(longer) >= key(best):
+        rule = min((AlignmentRule(method, (head,)) for head in heads), key=cost)
+        while others := [head for head in heads if head not in rule.heads]:
+            extended = min((AlignmentRule(method, (*rule.heads, head)) for head in others), key=cost)
+            if cost(extended) >= cost(rule):
                 break
-            best = longer
-        found = min(found, best, key=key)
-    return found
+            rule = extended
+        best = min(best, rule, key=cost)
+    return best
 
 
-def report_tables(sides: Sequence[ModelAttention], gold: Sequence[GoldLinks]) -> Iterator[str]:
-    """The lines of all tables: one for each model, and one for two models that translate both ways."""
-    bests = [best_rule(side, gold) for side in sides]
-    for side, best in zip(sides, bests, strict=True):
-        yield side.name
+def report_tables(models: Sequence[ModelAttention], gold: Sequence[GoldLinks]) -> Iterator[str]:
+    """Yield the lines of one table per model; for two models, also those of a table of their symmetrizations."""
+    best_rules = [best_rule(model, gold) for model in models]
+    for model, best in zip(models, best_rules, strict=True):
+        yield model.name
         yield f"{'':28}" + "".join(f"{method:>13}{'':18}" for method in METHODS).rstrip()
         yield f"{'':28}" + f"{'precision':>13}{'recall':>9}{'AER':>9}" * len(METHODS)
-        for name, group in side.groups().items():
-            yield table_row(
-                name, [score_alignments(side.links(AlignmentRule(method, group)), gold) for method in METHODS]
-            )
-        yield f"{table_row('best combination', [score_alignments(side.links(best), gold)])}    {rule_name(best)}"
+        for name, group in model.head_groups().items():
+            links = [model.links(AlignmentRule(method, group)) for method in METHODS]
+            yield table_row(name, [score_alignments(predictions, gold) for predictions in links])
+        yield f"{table_row('best combination', [score_alignments(model.links(best), gold)])}    {rule_name(best)}"
         yield ""
-    if len(sides) == 2:
-        forward, reverse = sides
-        yield from _both(forward, reverse, gold, bests)
+    if len(models) == 2:
+        yield from _symmetrization_table(models[0], models[1], gold, best_rules)
         yield ""
 
 
-def _both(
-    forward: ModelAttention, reverse: ModelAttention, gold: Sequence[GoldLinks], bests: Sequence[AlignmentRule]
+def _symmetrization_table(
+    forward: ModelAttention, reverse: ModelAttention, gold: Sequence[GoldLinks], best_rules: Sequence[AlignmentRule]
 ) -> Iterator[str]:
-    """AER of the two directions put together in each way, where both models are read alike, and where both are best."""
+    """Yield the lines of a table with the error rate of each symmetrization.
+
+    Its rows are the groups of several heads that both models have, and the best rule of each model.
+    """
     yield f"{'both ways, AER':28}" + "".join(f"{name:>25}" for name in SYMMETRIZATIONS)
-    groups, others = forward.groups(), reverse.groups()
-    shared = [name for name, group in groups.items() if len(group) > 1 and others.get(name) == group]
+    groups, reverse_groups = forward.head_groups(), reverse.head_groups()
+    shared = [name for name, group in groups.items() if len(group) > 1 and reverse_groups.get(name) == group]
     rows = {f"{method}, {name}": [AlignmentRule(method, groups[name])] * 2 for method in METHODS for name in shared}
-    for name, readings in {**rows, "best combination of each": bests}.items():
-        found = [side.weights(reading) for side, reading in zip((forward, reverse), readings, strict=True)]
-        errors = [score_alignments(symmetrize_all(how, *found), gold).error_rate for how in SYMMETRIZATIONS]
-        yield f"{name:28}" + "".join(f"{error:25.3f}" for error in errors)
+    for name, rules in {**rows, "best combination of each": best_rules}.items():
+        weights = [model.weights(rule) for model, rule in zip((forward, reverse), rules, strict=True)]
+        links = (symmetrize_all(symmetrization, *weights) for symmetrization in SYMMETRIZATIONS)
+        yield f"{name:28}" + "".join(f"{score_alignments(row, gold).error_rate:25.3f}" for row in links)
 
 
 def symmetrize_all(
-    how: Symmetrization,
+    symmetrization: Symmetrization,
     forward: Sequence[Float[np.ndarray, "_ _"]],
     reverse: Sequence[Float[np.ndarray, "_ _"]],
 ) -> list[Links]:
-    """The links of each pair from the weights of both directions."""
-    return [symmetrize(how, *pair) for pair in zip(forward, reverse, strict=True)]
+    """Return the links of each sentence pair from the word weights of two models; see ``symmetrize``."""
+    return [symmetrize(symmetrization, *weights) for weights in zip(forward, reverse, strict=True)]

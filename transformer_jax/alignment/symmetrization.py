@@ -1,11 +1,8 @@
-"""Two alignments of the same sentence pair, of models that translate either way, put together.
+"""Symmetrization: one alignment from two models of opposite directions.
 
-Most ways take two sets of links (source word, target word). Source: Koehn, Och and Marcu 2003, "Statistical
-Phrase-Based Translation"; Koehn et al. 2005, "Edinburgh System Description for the 2005 IWSLT Speech Translation
-Evaluation", which has the pseudo code of grow-diag-final. `agreement` takes the weights themselves.
-
-Weights are those of ``word_weights``, a row for each source word, a column for each target word; sizes may differ, see
-``agreement``.
+``agreement`` combines the word weights of the models, [source word, target word]. The other methods combine their
+links. Source: Koehn, Och and Marcu 2003, "Statistical Phrase-Based Translation"; Koehn et al. 2005, "Edinburgh System
+Description for the 2005 IWSLT Speech Translation Evaluation", with pseudocode of grow-diag-final.
 """
 
 from __future__ import annotations
@@ -21,23 +18,25 @@ from transformer_jax.alignment.reading import link_source_words, link_target_wor
 
 Symmetrization = Literal["agreement", "intersection", "union", "grow-diagonal", "grow-diagonal-final-and"]
 
-NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
+NEIGHBOUR_OFFSETS = ((0, -1), (-1, 0), (0, 1), (1, 0), (-1, -1), (1, -1), (-1, 1), (1, 1))
+"""Offsets (source word, target word) from a link to its neighbours, diagonal ones last."""
 
 
 def intersection(forward: Links, reverse: Links) -> Links:
-    """What both found: few links, but most are right."""
+    """Return the links of both directions: few links, but most of them are correct."""
     return forward & reverse
 
 
 def union(forward: Links, reverse: Links) -> Links:
-    """What either found."""
+    """Return the links of either direction."""
     return forward | reverse
 
 
 def grow_diagonal(forward: Links, reverse: Links) -> Links:
-    """The intersection, and what of the union touches it, also at a corner, and links a word that has no link yet.
+    """Return the intersection, extended repeatedly by neighbouring links of the union.
 
-    What is added may be touched in turn. As in Moses' symal, links are visited by target, then source word.
+    A neighbour, which may be diagonal, is added if at least one of its two words has no link yet. Links are visited in
+    the order of Moses' symal: by target word, then by source word.
     """
     order = sorted(forward | reverse, key=lambda link: link[::-1])
     candidates, links = set(order), set(forward & reverse)
@@ -48,24 +47,25 @@ def grow_diagonal(forward: Links, reverse: Links) -> Links:
         for source, target in order:
             if (source, target) not in links:
                 continue
-            for down, right in NEIGHBOURS:
-                near = source + right, target + down
-                if near in candidates and not (near[0] in sources and near[1] in targets):
-                    links.add(near)
-                    sources.add(near[0])
-                    targets.add(near[1])
+            for source_offset, target_offset in NEIGHBOUR_OFFSETS:
+                neighbour = source + source_offset, target + target_offset
+                if neighbour in candidates and not (neighbour[0] in sources and neighbour[1] in targets):
+                    links.add(neighbour)
+                    sources.add(neighbour[0])
+                    targets.add(neighbour[1])
     return frozenset(links)
 
 
 def grow_diagonal_final_and(forward: Links, reverse: Links) -> Links:
-    """``grow_diagonal``, and then links of either direction whose words both have none yet."""
+    """Return ``grow_diagonal``, extended by all links of either direction between two words without a link."""
     links = set(grow_diagonal(forward, reverse))
     for direction in (forward, reverse):
-        _add_lonely(links, sorted(direction, key=lambda link: link[::-1]))
+        _add_unlinked(links, sorted(direction, key=lambda link: link[::-1]))
     return frozenset(links)
 
 
-def _add_lonely(links: set[Link], candidates: Iterable[Link]) -> None:
+def _add_unlinked(links: set[Link], candidates: Iterable[Link]) -> None:
+    """Add each candidate whose two words have no link yet."""
     sources, targets = {source for source, _ in links}, {target for _, target in links}
     for source, target in candidates:
         if source not in sources and target not in targets:
@@ -75,21 +75,24 @@ def _add_lonely(links: set[Link], candidates: Iterable[Link]) -> None:
 
 
 def agreement(forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _"]) -> Links:
-    """``grow_diagonal`` of the strongest links, from either side, of the product of both models' weights.
+    """Return ``grow_diagonal`` of the links, in both directions, with the largest products of both models' weights.
 
-    A word that one model is sure of helps the other where it is not. A product counts by its shares of all that its
-    target word and its source word have, so that a word which many read takes no others from them. Source: Liang et
-    al. 2006, "Alignment by Agreement", which multiplies the posteriors of two alignment models; the shares are ours.
+    Where one model is uncertain, the product follows the other model. Each product is multiplied by its share of the
+    products of its target word and by its share of those of its source word. So a word that has large weights
+    everywhere does not take links from other words.
+
+    Source: Liang et al. 2006, "Alignment by Agreement", multiply the posteriors of two alignment models. The shares are
+    our addition.
     """
-    # One model's tokens may leave out words at the end, which then have no weight.
+    # The last words may be missing in one of the models if they have no token there. Their weight is 0.
     rows, columns = np.minimum(forward.shape, reverse.shape)
-    both = forward[:rows, :columns] * reverse[:rows, :columns]
-    shared = _shares(both, axis=0) * _shares(both, axis=1)
-    return grow_diagonal(link_target_words(shared), link_source_words(shared))
+    products = forward[:rows, :columns] * reverse[:rows, :columns]
+    scores = _shares(products, axis=0) * _shares(products, axis=1)
+    return grow_diagonal(link_target_words(scores), link_source_words(scores))
 
 
 def _shares(weights: Float[np.ndarray, "V W"], axis: int) -> Float[np.ndarray, "V W"]:
-    """Each weight over the sum along an axis; none of nothing."""
+    """Divide the weights by their sum along an axis; the result is 0 where the sum is 0."""
     total = weights.sum(axis=axis, keepdims=True)
     return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
 
@@ -102,10 +105,14 @@ LINK_SYMMETRIZATIONS: dict[Symmetrization, Callable[[Links, Links], Links]] = {
 }
 
 
-def symmetrize(how: Symmetrization, forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _"]) -> Links:
-    """The links of one sentence pair by the weights of the model that writes its target, and of that which writes its
-    source.
+def symmetrize(
+    symmetrization: Symmetrization, forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _"]
+) -> Links:
+    """Return the links of one sentence pair.
+
+    forward: word weights of the model that translates from source to target.
+    reverse: word weights of the model that translates from target to source.
     """
-    if how == "agreement":
+    if symmetrization == "agreement":
         return agreement(forward, reverse)
-    return LINK_SYMMETRIZATIONS[how](link_target_words(forward), link_source_words(reverse))
+    return LINK_SYMMETRIZATIONS[symmetrization](link_target_words(forward), link_source_words(reverse))

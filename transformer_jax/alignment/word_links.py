@@ -1,4 +1,4 @@
-"""Which word of a text each word of its translation came from."""
+"""Word alignment of raw texts with their translations."""
 
 from __future__ import annotations
 
@@ -12,31 +12,48 @@ from transformer_jax.decoding.translator import Translation, Translator
 
 
 def word_links(translator: Translator, texts: Sequence[str], translations: Sequence[Translation]) -> list[Links]:
-    """The links (word of the text, word of the translation) of each pair, read as ``AlignmentRule.default`` says.
+    """Return the links between each text and its translation, with ``AlignmentRule.default``.
 
-    Words are those between white space, from 0, also of a text that was translated in parts. Each word of a text that
-    was passed on as it is came from itself.
+    Words are separated by white space and counted from 0 in the complete text, even if it was translated in parts. In
+    a text that was copied unchanged, each word is linked to itself.
     """
-    pieces = [(number, part) for number, one in enumerate(translations) for part in one.parts or (one,)]
-    pieces = [(number, part) for number, part in pieces if part.source_ids]
-    encoded = [TokenizedPair(part.source, part.text, part.source_ids, part.target_ids) for _, part in pieces]
     config = translator.model.config
-    reading = AlignmentRule.default(config.decoder_layers, config.heads)
-    read = compute_pair_attention(translator.model, translator.params, translator.tokenizers, encoded)
-    links_of_piece = {place: link_target_words(word_weights(tokens, reading)) for place, tokens in read}
+    rule = AlignmentRule.default(config.decoder_layers, config.heads)
+    text_parts = [_translated_parts(translation) for translation in translations]
+    pairs = [
+        TokenizedPair(part.source, part.text, part.source_ids, part.target_ids)
+        for parts in text_parts
+        for part in parts
+    ]
+    attention = compute_pair_attention(translator.model, translator.params, translator.tokenizers, pairs)
+    links = {index: link_target_words(word_weights(pair, rule)) for index, pair in attention}
+    part_links = iter([links[index] for index in range(len(pairs))])
+    return [
+        _join_links(text, parts, [next(part_links) for _ in parts]) if parts else _copied_links(text)
+        for text, parts in zip(texts, text_parts, strict=True)
+    ]
 
-    links: list[set[Link]] = [set() for _ in texts]
-    for number, (text, translation) in enumerate(zip(texts, translations, strict=True)):
-        if not translation.source_ids:
-            links[number] = {(word, word) for word in range(len(text.split()))}
-    characters, words = [0] * len(texts), [0] * len(texts)  # of the text, and of the translation, before the next part
-    words_at = {number: word_numbers(texts[number]) for number, _ in pieces}
-    for place, (number, part) in enumerate(pieces):
-        begin = texts[number].index(part.source, characters[number])
-        # A part may begin within a word, where none is short enough: that word is then the first of the part, too.
-        after = (words_at[number][at] for at in range(begin, len(texts[number])))
-        first = next((word for word in after if word >= 0), 0)
-        links[number] |= {(first + source, words[number] + target) for source, target in links_of_piece[place]}
-        characters[number] = begin + len(part.source)
-        words[number] += len(part.text.split())
-    return [frozenset(one) for one in links]
+
+def _translated_parts(translation: Translation) -> list[Translation]:
+    """Return the parts that the model translated; none if the text was copied unchanged."""
+    return [part for part in translation.parts or (translation,) if part.source_ids]
+
+
+def _copied_links(text: str) -> Links:
+    return frozenset((word, word) for word in range(len(text.split())))
+
+
+def _join_links(text: str, parts: Sequence[Translation], part_links: Sequence[Links]) -> Links:
+    """Return the links of a text from those of its parts, whose words are counted from 0 in each part."""
+    links: set[Link] = set()
+    words_at = word_numbers(text)
+    end, target_offset = 0, 0
+    for part, links_in_part in zip(parts, part_links, strict=True):
+        start = text.index(part.source, end)
+        # A part may start within a word that is too long. This word is then also the first word of the part.
+        following = (words_at[index] for index in range(start, len(text)))
+        source_offset = next((word for word in following if word >= 0), 0)
+        links |= {(source_offset + source, target_offset + target) for source, target in links_in_part}
+        end = start + len(part.source)
+        target_offset += len(part.text.split())
+    return frozenset(links)

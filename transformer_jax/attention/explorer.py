@@ -139,7 +139,7 @@ def open_page(path: Path, importance: HeadImportance | None = None) -> Iterator[
 
 
 def render_page(sentences: Iterable[tuple[int, Attention]], importance: HeadImportance | None = None) -> Html:
-    """Return the page for pairs of line number and attention. Raises InputError if there is no sentence."""
+    """Return the page for pairs of line number and attention. Raises InputError without a sentence."""
     out = io.StringIO()
     page = PageWriter(out, importance)
     for number, attention in sentences:

@@ -21,7 +21,7 @@ Tensors = Mapping[str, Float[np.ndarray, "..."]]
 def read_tensors(directory: Path) -> Tensors:
     """Return all tensors of the weight file in a directory, by name and as float32.
 
-    Raises InputError if there is no such file, if it does not fit in memory, or if it contains anything but tensors.
+    Raises InputError if the file does not exist, if it does not fit in memory, or if it contains anything but tensors.
     """
     path = next((directory / name for name in WEIGHT_FILES if (directory / name).is_file()), None)
     if path is None:

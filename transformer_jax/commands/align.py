@@ -71,7 +71,7 @@ class AlignCommand:
 def align(command: AlignCommand) -> None:
     """Run the command. Raises InputError for wrong use or bad input, before anything is written."""
     if command.source is None or command.target is None:
-        raise InputError("there are no sentence pairs. Give two files with --source and --target.")
+        raise InputError("sentence pairs are missing. Give two files with --source and --target.")
     if command.symmetrize and not command.reverse:
         raise InputError(
             f"--symmetrize {command.symmetrize} needs two directions. Name a run for the other one with --reverse."

@@ -13,7 +13,7 @@ def newest_run(runs: Path = Path("runs"), activity: str = "translating") -> Path
 
     runs: the directory that contains the run directories.
     activity: what the command does with the run, for the log line.
-    Raises InputError if there is no finished run.
+    Raises InputError without a finished run.
     """
     finished = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     if not finished:

@@ -18,7 +18,7 @@ def find_recipe(recipe: str) -> Path:
     """Return the file of a recipe.
 
     recipe: its path, or its name in ``RECIPE_DIRECTORY``.
-    Raises InputError if there is no such recipe.
+    Raises InputError if the recipe does not exist.
     """
     path = Path(recipe)
     if path.is_file():

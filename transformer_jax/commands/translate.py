@@ -70,7 +70,7 @@ def translate(command: TranslateCommand) -> None:
     texts = read_texts(command)
     first_text = next(texts, None)
     if first_text is None:
-        raise InputError("there is no text to translate. Give it as an argument, with --input FILE, or through a pipe.")
+        raise InputError("no text to translate is given. Pass it as an argument, with --input FILE, or through a pipe.")
     texts = itertools.chain([first_text], texts)
     if command.reference is not None and references is not None:
         all_texts = list(texts)

@@ -164,7 +164,7 @@ def table_records(table: Any, source: str, target: str, location: str, fingerpri
 def parse_query(name: str, split: Split) -> tuple[str, str]:
     """Split a locator into the name of the data set and the library's name of the split.
 
-    split: role of the data, which determines the split if there is no query.
+    split: role of the data, which determines the split without a query.
     Raises InputError if the query is not ``?split=...``.
     """
     name, _, query = name.partition("?")

@@ -90,7 +90,7 @@ def open_pairs(
 
     Raises InputError if the locator is unknown, or if the file, the data set or a language is missing. Iterating over
     the pairs raises InputError, with file and line where possible, if a file is damaged, if the files of the two
-    languages differ in length, or if there are no pairs.
+    languages differ in length, or if all records are skipped.
     """
     scheme, _, name = locator.partition("://")
     if locator == "phrasebook":

@@ -26,7 +26,7 @@ class _BeamState(NamedTuple):
     live_log_probs: sums of the log-probabilities of these tokens.
     beam_origins: for each position of a live hypothesis, the beam in whose part of the cache it is stored.
     finished_tokens: tokens of the finished hypotheses with [EOS], then padding.
-    finished_scores: their scores; minus infinity where there is no hypothesis yet.
+    finished_scores: their scores; minus infinity for a hypothesis that does not exist yet.
     caches: the decoder's caches.
     source_mask: mask of the source padding.
     length_limits: maximum length of each translation.

@@ -173,7 +173,7 @@ class Translator:
         """
         if isinstance(translation, str):
             if not (source.strip() and translation.strip()):
-                raise InputError("the text or its translation is empty, so there is no attention map. Give both.")
+                raise InputError("the text or its translation is empty, so it has no attention map. Give both.")
             sources, targets = self.tokenizers
             [source_ids], [target_ids] = sources.encode([source]), targets.encode([translation])
             source_ids, target_ids = [*source_ids, sources.eos_id], [*target_ids, targets.eos_id]

@@ -117,7 +117,7 @@ class Site:
     async def _show_attention(self, request: Request) -> Response:
         translations = self._kept_answers.get(request.path_params["key"])
         if translations is None:
-            return JSONResponse({"error": "this translation is no longer stored. Translate the text again."}, 404)
+            return JSONResponse({"error": "this translation has been discarded. Translate the text again."}, 404)
         loop = asyncio.get_running_loop()
         return HTMLResponse(await loop.run_in_executor(self._render_executor, self._render_explorer, translations))
 
@@ -169,7 +169,7 @@ async def _read_body(request: Request) -> bytes:
 
 
 def _parse_lines(body: bytes) -> list[str]:
-    """Return the lines to translate. Raises InputError if the text is too long, empty or not text."""
+    """Return the lines to translate. Raises InputError if the text is too long, empty or not a string."""
     too_long = InputError(f"the text exceeds {MAX_CHARACTERS:,} characters or {MAX_LINES} lines. Send a shorter text.")
     if len(body) > MAX_BODY_BYTES:
         raise too_long

@@ -198,7 +198,7 @@ def load_params(
 
     step: step of the checkpoint; default: ``best_step``.
     check_shapes: called with the tree of shapes before any array is read; may raise.
-    Raises InputError if there is no checkpoint or if it cannot be read.
+    Raises InputError if a checkpoint does not exist or cannot be read.
     """
     state = directory.absolute() / str(step or best_step(directory)) / "state"
     with ocp.PyTreeCheckpointer() as reader:
