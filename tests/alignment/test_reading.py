@@ -79,7 +79,7 @@ def test_an_empty_source_or_target_has_no_links(words):
 
 
 def test_strongest_source_tokens_have_the_largest_mean_weight():
-    # Two layers with one head, two target tokens and three source tokens. The means are (.3, .5, .2) and (.35, .2, .45).
+    # Two layers with one head, two target tokens, three source tokens. The means are (.3, .5, .2) and (.35, .2, .45).
     cross = np.asarray([[[[0.6, 0.3, 0.1], [0.0, 0.4, 0.6]]], [[[0.0, 0.7, 0.3], [0.7, 0.0, 0.3]]]], np.float32)
     attention = Attention(
         encoder=np.zeros((1, 1, 3, 3), np.float32),
