@@ -79,7 +79,7 @@ def test_only_the_space_before_a_word_belongs_to_it():
     assert source_words(tokenizer, "The   dog ", ids) == (0, -1, -1, 1, -1, -1)
 
 
-def test_unknown_token_has_a_word_in_the_source_but_not_the_target():
+def test_unknown_tokens_have_words_in_the_source_only():
     tokenizer = Tokenizer.train("word", TEXTS, SIZES["word"])
     ids = encoded(tokenizer, "The cat is here.")
     assert tokenizer.unk_id in ids

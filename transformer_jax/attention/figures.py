@@ -1,4 +1,4 @@
-"""Figures for print: heat maps of one layer's heads, as wide as a column or a page, with letters of a legible size.
+"""Figures for print: heat maps of one layer's heads with legible labels, as wide as a column or a page.
 
 A figure shows only maps, tokens and head numbers; its caption in the paper explains the rest.
 
@@ -37,7 +37,7 @@ FONT_SIZES = (7.0, 6.5, 6.0, 5.5, 5.0)
 SMALL_FONT_SIZE = 6.0
 """Points: smaller labels are only used if the figure does not fit otherwise."""
 MAX_CELL_SIZE = 0.25
-"""Inches: a map of few tokens does not fill the width."""
+"""Inches: largest side of a cell, so a map of few tokens does not fill the width."""
 PRINT_DPI = 300
 """Dots per inch of a PNG, and of the maps in PDF and SVG, which are embedded as images."""
 FIGURE_METADATA: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".png": {}, ".svg": {"Date": None}}
@@ -138,9 +138,7 @@ def select_panels(view: LayerView, heads: str) -> Panels:
 # Layout
 
 
-def print_layout(
-    figure: Figure, view: LayerView, labels: AxisLabels, panels: int, width: float | None
-) -> SheetLayout:
+def print_layout(figure: Figure, view: LayerView, labels: AxisLabels, panels: int, width: float | None) -> SheetLayout:
     """Return the best layout of that width, or of a column or a page if ``width`` is None.
 
     Among the layouts that fit, the best one fits the page height, has labels that are not small, is narrow, has few

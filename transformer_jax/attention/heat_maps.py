@@ -29,7 +29,7 @@ MAX_PIXELS = 40_000_000
 """Larger pictures are drawn with fewer dots per inch, because image viewers refuse them."""
 
 
-def save_pictures(attention: Attention, folder: Path, stem: str) -> list[Path]:
+def save_pictures(attention: Attention, directory: Path, stem: str) -> list[Path]:
     """Write one picture `STEM.KIND.layerN.png` per kind and layer, with all heads; return the paths.
 
     Raises RunError if a file cannot be written.
@@ -37,9 +37,9 @@ def save_pictures(attention: Attention, folder: Path, stem: str) -> list[Path]:
     paths = []
     for kind in get_args(AttentionKind):
         for layer in range(len(getattr(attention, kind))):
-            path = folder / f"{stem}.{kind}.layer{layer}.png"
+            path = directory / f"{stem}.{kind}.layer{layer}.png"
             with atomic.writing(path, "Name another --attention."):
-                folder.mkdir(parents=True, exist_ok=True)
+                directory.mkdir(parents=True, exist_ok=True)
                 _write_png(*_draw_layer(attention, kind, layer), path)
             paths.append(path)
     return paths
