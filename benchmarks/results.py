@@ -15,8 +15,10 @@ import os
 import shlex
 import statistics
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,7 +199,8 @@ def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> st
         *seed_summaries(of_page),
         *(f"{signature}: {', '.join(run_names)}" for signature, run_names in names_by_signature.items()),
     ]
-    parts.append("".join(f"- {note}\n" for note in notes))
+    wrap = partial(textwrap.fill, width=120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    parts.append("".join(f"{wrap(f'- {note}')}\n" for note in notes))
     return "\n".join(parts)
 
 
