@@ -147,8 +147,8 @@ def test_plot_writes_the_figure_and_prints_nothing(tmp_path: Path, capsys) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--output", "a.jpg"], "Use one of .pdf, .png, .svg."),
-        (["--output", "a"], "Use one of .pdf, .png, .svg."),
+        (["--output", "a.jpg"], "Name a file ending in .pdf, .png, .svg."),
+        (["--output", "a"], "Name a file ending in .pdf, .png, .svg."),
         (["--output", "none/a.pdf"], "none is not a directory"),
         (["--layer", "1"], "Cross-attention has no layer 1. Choose 0, the only one."),
         (["--layer", "-1"], "no layer -1"),
