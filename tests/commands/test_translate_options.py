@@ -21,7 +21,7 @@ from transformer_jax.commands.translate import TranslateCommand
         (("a", "--sample", "--temperature", "0"), ["temperature 0.0"]),
         (("a", "--sample", "--temperature", "nan"), ["temperature nan"]),
         (("a", "--sample", "--top-k", "-1"), ["top-k -1"]),
-        (("a", "--sample", "--seed", str(2**32)), ["the seed 4294967296", "from 0 to"]),
+        (("a", "--sample", "--seed", str(2**32)), ["seed 4294967296", "from 0 to"]),
         (("a", "--sample", "--beam", "2"), ["--beam has no effect with --sample"]),
         (("a", "--top-k", "0"), ["--top-k has no effect without --sample"]),
         (("a", "--input", __file__), ["TEXT and --input are both given"]),
