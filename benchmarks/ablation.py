@@ -1,13 +1,13 @@
-"""Effect of each choice of configs/multi30k_fast.py on BLEU.
+"""Ablation of configs/multi30k_fast.py: the effect of each design choice on BLEU.
 
-It trains an earlier form of the recipe and variants of it with train.py, for 2,000 steps and two seeds each. It scores
-them on the validation set, so no choice depends on the test set. An interrupted run resumes, and a recorded run is not
-repeated. ``python -m benchmarks.results`` builds the table from the records. They also keep variants whose options have
-been removed.
+The benchmark trains an earlier version of the recipe, and variants of it, for 2,000 steps with two seeds each. All runs
+are scored on the validation set, so no choice depends on the test set. Interrupted runs resume. Recorded runs are not
+repeated. ``python -m benchmarks.results`` builds the table from the records, including those of variants whose options
+have since been removed.
 
-    python -m benchmarks.ablation                           # all variants: hours
+    python -m benchmarks.ablation                           # all variants (takes hours)
     python -m benchmarks.ablation --only recipe post-norm
-    python -m benchmarks.ablation --machine h100            # records of another machine, in their own columns
+    python -m benchmarks.ablation --machine h100            # a separate column for another machine
     taskset -c 1 python -m benchmarks.ablation --machine cpu-1-core --seeds 1    # seed 1, on one core
 """
 
@@ -39,10 +39,10 @@ BEGIN_MARKER = "<!-- ablation: written by python -m benchmarks.results -->"
 END_MARKER = "<!-- ablation: end -->"
 RECIPE = Path("configs/multi30k_fast.py")
 BASE = "recipe"
-"""The variant without changes."""
+"""Name of the unchanged variant."""
 
 BASE_OPTIONS = "--tokenizer.size 5000 --optimizer.factor 0.6 --optimizer.warmup 200 --training.valid-every 4000"
-"""Options of every variant: the recipe before this ablation. The recipe has since adopted the best variant."""
+"""Options that all variants share. They restore the recipe as it was before its ablation."""
 
 VARIANTS = {
     BASE: "",
@@ -63,37 +63,37 @@ VARIANTS = {
     "10,000 pieces, warm-up x 2, same peak": "--tokenizer.size 10000 --optimizer.factor 0.85 --optimizer.warmup 400",
     "width 192, 3 + 3 layers": "--model.d-model 192 --model.d-ff 384 --model.encoder-layers 3 --model.decoder-layers 3",
 }
-"""Name -> options that differ from the base."""
+"""Variant name -> options added to BASE_OPTIONS."""
 
 STEPS = 2000
-"""Steps of every run whose variant does not set them."""
+"""Number of training steps, unless the variant sets it."""
 
 
 @dataclass(frozen=True)
 class AblationCommand:
-    """Train variants of a recipe and record their scores on the validation set."""
+    """Train variants of a recipe and record their BLEU on the validation set."""
 
     only: tuple[str, ...] = tuple(VARIANTS)
-    """The variants to train."""
+    """Names of the variants to train."""
     seeds: tuple[int, ...] = (0, 1)
-    """The seeds, with one run of each variant per seed."""
+    """Random seeds. Each variant is trained once per seed."""
     machine: str = "cpu"
-    """Directory of the records. Only runs of one machine are compared with each other."""
+    """Name of the machine, used as the directory of its records. Only runs on the same machine are compared."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def main(arguments: list[str], root: Path = ROOT) -> None:
-    """Train all runs that are not recorded yet.
+    """Train and record every run that has no record yet.
 
-    root: the checkout that holds recipe and records.
+    root: repository root.
     """
     command = parse_arguments(AblationCommand(), arguments, "-m benchmarks.ablation")
     for variant in command.only:
         if variant not in VARIANTS:
             raise InputError(f"unknown variant {variant!r}. Choose from: {', '.join(VARIANTS)}.")
     if not command.only or not command.seeds:
-        raise InputError("there is nothing to train. Give --only a variant and --seeds a number.")
+        raise InputError("no variant or seed given. Run: python -m benchmarks.ablation --only recipe --seeds 0")
     for seed in command.seeds:
         for variant in command.only:
             name = f"{variant.replace(' ', '-').replace(',', '')}.{seed}"
@@ -101,9 +101,9 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
 
 
 def train_variant(variant: str, seed: int, record: Path, root: Path) -> None:
-    """Train and record one run, or return if it is recorded.
+    """Train and record one run, unless it is already recorded.
 
-    Raises InputError if the record has another config.
+    Raises InputError if the record was made with a different config.
     """
     workdir = Path("runs/ablation") / record.parent.name / record.stem
     budget, valid = f"--training.steps {STEPS}", load_recipe(root / RECIPE).data.valid
@@ -124,7 +124,9 @@ def train_variant(variant: str, seed: int, record: Path, root: Path) -> None:
             if recorded[section][name] != value
         ]
         if changed:
-            raise InputError(f"{record} has another config: {', '.join(changed)}. Run: rm -r {record} {root / workdir}")
+            raise InputError(
+                f"{record} was made with other values of {', '.join(changed)}. Run: rm -r {record} {root / workdir}"
+            )
         return
     arguments = ["train.py", "--config", str(RECIPE), "--workdir", str(workdir), *options]
     command = shlex.join(["python", *arguments])
@@ -132,19 +134,19 @@ def train_variant(variant: str, seed: int, record: Path, root: Path) -> None:
     if status > 128:
         raise StoppedBySignal(f"{command} was interrupted. Run the ablation again to resume it.", status - 128)
     if status:
-        raise RunError(f"{command} failed with the error above. Fix it and run the ablation again.")
+        raise RunError(f"{command} failed with the error above. Fix the error and run the ablation again.")
     results = json.loads((root / workdir / "results.json").read_text(encoding="utf-8"))
     values = {"variant": variant, "options": VARIANTS[variant], "budget": budget, **results}
     record.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(record, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-    # Another machine's records are an error that must not wait until all runs are trained.
+    # Check the hardware after every run, so that mixed records are reported before the remaining runs are trained.
     _machine_notes([read_run(path) for path in record.parent.glob("*.json")])
 
 
 def exit_status(arguments: Sequence[str], directory: Path) -> int:
-    """Run a command to its end and return its exit status.
+    """Run a command and return its exit status.
 
-    Ctrl-C also reaches the command. Wait for it even then, because train.py saves a checkpoint.
+    After Ctrl-C, wait until the command exits, because train.py then saves a checkpoint.
     """
     with subprocess.Popen(arguments, cwd=directory) as process:
         while True:
@@ -155,7 +157,10 @@ def exit_status(arguments: Sequence[str], directory: Path) -> int:
 class AblationRun(NamedTuple):
     """A recorded run.
 
+    machine: name of the directory with the record.
     score: tokenized BLEU on the validation set.
+    budget: training options that fix the number of steps.
+    minutes: wall time.
     """
 
     machine: str
@@ -168,7 +173,7 @@ class AblationRun(NamedTuple):
 
 
 def read_run(path: Path) -> AblationRun:
-    """Return a run from its record.
+    """Read a recorded run.
 
     Raises InputError if the record is damaged.
     """
@@ -183,10 +188,10 @@ def read_run(path: Path) -> AblationRun:
 
 
 def ablation_table(root: Path) -> str:
-    """Return the table of all records, with the best variant first.
+    """Return a table of all recorded runs, sorted by their gain over the recipe.
 
-    There is one column per seed and machine. The last column is a variant's mean difference from the recipe with the
-    same seed on the same machine.
+    The table has one row per variant and one BLEU column per machine and seed. The gain is the mean difference in BLEU
+    from the recipe trained with the same seed on the same machine.
     """
     runs = [read_run(path) for path in sorted((root / RECORDS).glob("*/*.json"))]
     if not runs:
@@ -217,16 +222,17 @@ def ablation_table(root: Path) -> str:
 
 
 def _machine_notes(runs: Sequence[AblationRun]) -> str:
-    """Return one line per machine with its hardware and the duration of its runs.
+    """Return one line per machine with its hardware, number of runs and wall times.
 
-    Raises InputError if one machine's records have different hardware.
+    Raises InputError if the records of one machine name different hardware.
     """
     lines = ""
     for machine in sorted({run.machine for run in runs}):
         hardware = sorted({run.hardware for run in runs if run.machine == machine})
         if len(hardware) > 1:
             raise InputError(
-                f"{RECORDS / machine} holds runs of {' and '.join(hardware)}. Separate them: --machine NAME"
+                f"{RECORDS / machine} has runs on different hardware: {' and '.join(hardware)}. "
+                "Move the runs of one to another directory, and set --machine to its name."
             )
         minutes = [run.minutes for run in runs if run.machine == machine]
         lines += f"- {machine}: {hardware[0]}; {len(minutes)} runs of {min(minutes):.1f} to {max(minutes):.1f} min\n"

@@ -1,11 +1,12 @@
-"""Decoding speed compared with CTranslate2 and Hugging Face's ``generate``, with the same weights.
+"""Decoding speed compared with CTranslate2 and Hugging Face ``generate``.
 
     python -m benchmarks.decoding --workdir runs/NAME --source data/multi30k/test_2016_flickr.lc.norm.tok.en.gz
 
-It measures sentences per second in batches of 64 sorted by length, and milliseconds for one sentence. Input and output
-are token ids. All systems compute in float32 on a CPU, and use all cores for batches. For one sentence, CTranslate2 and
-Hugging Face use one thread. The systems run in their own processes and are measured in turn. The run must have
-post-norm and one joint vocabulary. Needs requirements-parity.txt.
+The benchmark measures throughput (sentences per second in batches of 64, sorted by length) and latency (milliseconds
+per sentence). Input and output are token ids. All systems use the same weights in float32 on a CPU. They use all cores
+for batches. For single sentences, CTranslate2 and Hugging Face use one thread. Each system runs in its own process, and
+the systems are timed alternately. The model must use post-norm and a joint vocabulary. Requires
+requirements-parity.txt.
 """
 
 from __future__ import annotations
@@ -30,32 +31,32 @@ from transformer_jax.decoding.translator import Translator
 
 Sentences = list[list[int]]
 Decode = Callable[[Sentences, int], Sentences]
-"""Function from source ids with [EOS] and a beam size to the ids of the best translations, without [EOS]."""
+"""Function that maps source ids with [EOS] and a beam size to the ids of the best translations without [EOS]."""
 BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class DecodingBenchmark:
-    """Compare decoding speed with CTranslate2 and Hugging Face."""
+    """Compare the decoding speed of this package, CTranslate2 and Hugging Face."""
 
     workdir: Path
     """Run directory of a trained model."""
     source: Path
-    """Text to translate, one sentence per line: plain, .gz or .xz."""
+    """File to translate, with one sentence per line: plain text, .gz or .xz."""
     sentences: int = 1000
-    """Number of lines to translate."""
+    """Number of sentences to translate in batches."""
     singles: int = 50
-    """Number of lines that are also translated one at a time."""
+    """Number of these sentences to translate one at a time as well."""
     repeats: int = 5
-    """Number of measurements, of which the median is reported."""
+    """Number of measurements. Their median is reported."""
     output: Path | None = None
-    """JSON file to write."""
+    """JSON file for the measurements."""
     against: Path | None = None
     """JSON file of an earlier run to compare with."""
 
 
 def ours(translator: Translator, threads: int) -> Decode:
-    """Return the search of this package. ``threads`` has no effect, because XLA uses all cores."""
+    """Return this package's beam search. ``threads`` has no effect, because XLA uses all cores."""
     special_ids = SpecialIds(*translator.tokenizers.target.special_ids)
 
     def decode(sources: Sentences, beam: int) -> Sentences:
@@ -66,7 +67,7 @@ def ours(translator: Translator, threads: int) -> Decode:
 
 
 def ctranslate2(translator: Translator, threads: int) -> Decode:
-    """Return CTranslate2's search with one thread per worker, its fastest setting for batches."""
+    """Return CTranslate2's beam search. It uses one thread per worker, which is its fastest setting for batches."""
     import ctranslate2
 
     from transformer_jax.bridges.ctranslate2 import export_ctranslate2
@@ -92,7 +93,7 @@ def ctranslate2(translator: Translator, threads: int) -> Decode:
 
 
 def hugging_face(translator: Translator, threads: int) -> Decode:
-    """Return Hugging Face's ``generate`` on a MarianMT model with the same weights."""
+    """Return Hugging Face ``generate`` for a MarianMT model with the same weights."""
     import torch
 
     from benchmarks.peers.marian_model import marian_model
@@ -126,7 +127,7 @@ SYSTEMS = {"transformer_jax": ours, "CTranslate2": ctranslate2, "Hugging Face": 
 
 
 class DecodingRunner:
-    """One system and the sentences to translate. A call measures it once."""
+    """A decoding system with the sentences to translate. Calling it measures the system once."""
 
     def __init__(self, benchmark: DecodingBenchmark, system: str) -> None:
         translator = Translator.load(benchmark.workdir)
@@ -138,7 +139,7 @@ class DecodingRunner:
         self.system = system
 
     def __call__(self) -> dict[str, float]:
-        """Return sentences per second and the median milliseconds for one sentence, per search method."""
+        """Return throughput, output tokens and median latency of greedy search and of beam search."""
         results: dict[str, float] = {}
         for name, beam in (("greedy", 1), ("beam 4", 4)):
             began = time.perf_counter()
@@ -155,7 +156,7 @@ class DecodingRunner:
 
 
 def measure(benchmark: DecodingBenchmark) -> dict[str, Spread]:
-    """Measure all systems in turn."""
+    """Measure all systems, alternating between them."""
     systems = {system: partial(DecodingRunner, benchmark, system) for system in SYSTEMS}
     measured = measure_in_turn(systems, benchmark.repeats)
     names = next(iter(measured.values()))[0]
@@ -167,11 +168,11 @@ def measure(benchmark: DecodingBenchmark) -> dict[str, Spread]:
 
 
 def main() -> None:
-    """Measure and report decoding speed."""
+    """Measure the decoding speed and print a report."""
     benchmark = tyro.cli(DecodingBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     require_packages("ctranslate2", "torch", "transformers")
-    use_compilation_cache()  # Before the systems' processes start, which inherit it.
+    use_compilation_cache()  # The processes of the systems inherit this setting.
     report(measure(benchmark), "decoding", benchmark.output, baseline)
 
 

@@ -1,10 +1,10 @@
-"""Growth of a training step's time and memory with row length, vocabulary size and batch size.
+"""Time and memory of a training step by row length, vocabulary size and batch size.
 
     python -m benchmarks.growth --output growth.json --picture growth.png
-    python -m benchmarks.growth --suite toy    # seconds
+    python -m benchmarks.growth --suite toy    # takes seconds
 
-One of the three grows at a time. Memory is that of the compiled step's temporaries and arguments, which include the
-state. Time is the median of a few steps, without compilation.
+Each measurement varies one of the three sizes. Memory includes the temporaries and the arguments of the compiled step,
+and therefore the training state. Time is the median of several steps, without compilation.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from transformer_jax.training.compiled import jit_functions
 class Point:
     """The sizes of one training step.
 
-    length: positions per row, on both sides.
+    length: number of positions per row, for source and target.
     vocabulary: vocabulary size.
-    tokens: positions per batch, on each side.
+    tokens: number of source positions per batch, equal to the number of target positions.
     """
 
     length: int = 32
@@ -52,27 +52,27 @@ SUITES: dict[str, tuple[ModelConfig, dict[str, tuple[int, ...]]]] = {
         },
     ),
 }
-"""Suite -> (model, axis -> values)."""
+"""Suite name -> (model, size name -> values to measure)."""
 
 
 @dataclass(frozen=True)
 class GrowthBenchmark:
-    """Measure how time and memory of a training step grow."""
+    """Measure time and memory of a training step for a range of sizes."""
 
     suite: Literal["toy", "cpu"] = "cpu"
-    """Model and sizes: toy takes seconds."""
+    """Model and sizes to measure. The suite ``toy`` takes seconds."""
     repeats: int = 3
-    """Number of measured steps per size."""
+    """Number of steps to measure per size."""
     output: Path | None = None
-    """JSON file to write."""
+    """JSON file for the measurements."""
     against: Path | None = None
     """JSON file of an earlier run to compare with."""
     picture: Path | None = None
-    """PNG file to draw."""
+    """PNG file for the plot."""
 
 
 def random_batch(point: Point) -> Batch:
-    """Return rows without padding that hold one sentence of random words each."""
+    """Return a batch without padding, with one random sentence per row."""
     shape = (point.tokens // point.length, point.length)
     random = np.random.default_rng(0)
     source, target_input, target_output = random.integers(4, point.vocabulary, (3, *shape), dtype=np.int32)
@@ -82,7 +82,7 @@ def random_batch(point: Point) -> Batch:
 
 
 def measure_point(model: ModelConfig, point: Point, repeats: int) -> tuple[Spread, Spread]:
-    """Return the milliseconds and the MiB of one step."""
+    """Return the time of one training step in milliseconds and its memory in MiB."""
     config = Config(model=model)
     mesh = make_mesh(config.mesh)
     functions = jit_functions(config, mesh, point.vocabulary, point.vocabulary)
@@ -97,12 +97,12 @@ def measure_point(model: ModelConfig, point: Point, repeats: int) -> tuple[Sprea
         state, _ = step(state, batch)
         jax.block_until_ready(state)
         times.append(1000 * (time.perf_counter() - began))
-    # The first step is slower, because it touches its memory for the first time.
+    # Exclude the first step, which is slower because its memory is not mapped yet.
     return spread_of(times[1:]), spread_of([mebibytes])
 
 
 def measure(benchmark: GrowthBenchmark) -> dict[str, dict[int, tuple[Spread, Spread]]]:
-    """Return axis -> value -> (milliseconds, MiB)."""
+    """Measure all sizes of the suite, and return their times and memory: size name -> value -> (milliseconds, MiB)."""
     model, axes = SUITES[benchmark.suite]
     return {
         axis: {value: measure_point(model, replace(Point(), **{axis: value}), benchmark.repeats) for value in values}
@@ -111,7 +111,7 @@ def measure(benchmark: GrowthBenchmark) -> dict[str, dict[int, tuple[Spread, Spr
 
 
 def plot_growth(measured: dict[str, dict[int, tuple[Spread, Spread]]], path: Path) -> None:
-    """Plot time and memory over each axis, on logarithmic scales: slope 1 is linear growth."""
+    """Plot time and memory against each size on log-log axes, where linear growth has slope 1."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -134,7 +134,7 @@ def plot_growth(measured: dict[str, dict[int, tuple[Spread, Spread]]], path: Pat
 
 
 def main() -> None:
-    """Measure, report and plot the growth of a step."""
+    """Measure time and memory, print a report and draw the plot."""
     benchmark = tyro.cli(GrowthBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     measured = measure(benchmark)

@@ -1,4 +1,4 @@
-"""Shared parts of the benchmarks: repeated measurements, JSON records and comparison with an earlier record."""
+"""Shared functions of the benchmarks: repeated measurements, JSON records and comparison with earlier records."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transform
 
 
 def require_packages(*packages: str) -> None:
-    """Exit with the install command if a package is missing."""
+    """Exit with an error that names the install command if a package is missing."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise SystemExit(f"error: this needs {package}. Run: pip install -r requirements-parity.txt")
+            raise SystemExit(f"error: {package} is not installed. Run: pip install -r requirements-parity.txt")
 
 
 MeasureOnce = Callable[[], Any]
-"""A function that does its work once and returns its speed."""
+"""Function that runs the workload once and returns the measurement."""
 
 _measure_once: MeasureOnce
-"""The function of this process."""
+"""The workload of this worker process."""
 
 
 def measure_in_turn(systems: Mapping[str, Callable[[], MeasureOnce]], repeats: int) -> dict[str, list[Any]]:
-    """Measure all systems in turn, ``repeats`` times, and return the measurements by system.
+    """Measure each system ``repeats`` times, alternating between systems, and return system name -> measurements.
 
-    The first measurement of each system also compiles. It is dropped and not counted. Every system has its own process,
-    so that idle threads and memory of one do not slow down another.
+    An additional first measurement, which includes compilation, is discarded. Each system runs in its own process, so
+    that the idle threads and the memory of one system do not slow down another.
     """
     results: dict[str, list[Any]] = {name: [] for name in systems}
     with ExitStack() as stack:
@@ -66,7 +66,7 @@ def _measure_again() -> Any:
 
 
 class Spread(NamedTuple):
-    """Median and range of repeated measurements."""
+    """Median, minimum and maximum of repeated measurements."""
 
     median: float
     least: float
@@ -74,7 +74,7 @@ class Spread(NamedTuple):
     repeats: int
 
     def __str__(self) -> str:
-        """Return median and range with three digits."""
+        """Format the median and the range with three significant digits, or as integers from 100."""
         return f"{_rounded(self.median)} ({_rounded(self.least)} to {_rounded(self.most)})"
 
 
@@ -83,18 +83,18 @@ def _rounded(value: float) -> str:
 
 
 def spread_of(values: Sequence[float]) -> Spread:
-    """Return median and range of the values."""
+    """Return the median and the range of the values."""
     return Spread(statistics.median(values), min(values), max(values), len(values))
 
 
 def machine() -> dict[str, Any]:
-    """Return hardware and versions, for a record."""
+    """Return the hardware and the software versions of this machine."""
     versions = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            continue  # Only some benchmarks need it.
+            continue  # Not every benchmark needs every package.
     return {"hardware": hardware(), "python": platform.python_version(), "versions": versions}
 
 
@@ -102,7 +102,7 @@ Extracted = TypeVar("Extracted")
 
 
 def read_record(path: Path, extract: Callable[[Any], Extracted]) -> Extracted:
-    """Return what ``extract`` takes from a JSON record.
+    """Read a JSON record and return ``extract(record)``.
 
     Raises InputError if the record is damaged or incomplete.
     """
@@ -110,12 +110,12 @@ def read_record(path: Path, extract: Callable[[Any], Extracted]) -> Extracted:
         return extract(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
-            f"{path} is not a record of this version ({error!r}). Restore the file, or delete it and measure again."
+            f"{path} is damaged or has an old format ({error!r}). Restore the file, or delete it and measure again."
         ) from error
 
 
 def describe_hardware(hardware: Mapping[str, Any]) -> str:
-    """Describe the devices of a run in words, or its cores if it ran on a CPU."""
+    """Return a description of the accelerators of a run, or of its CPU cores if it used none."""
     kinds = sorted(set(hardware["devices"]))
     if kinds == ["cpu"]:
         return f"{hardware['cores']} core{'s' if hardware['cores'] > 1 else ''}, {hardware['processor']}"
@@ -123,14 +123,15 @@ def describe_hardware(hardware: Mapping[str, Any]) -> str:
 
 
 def with_defaults(config: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return a recorded config with the default of every field that is newer than the record."""
+    """Return a recorded config, with default values for the fields that it lacks."""
     return {section: {**values, **config.get(section, {})} for section, values in dataclasses.asdict(Config()).items()}
 
 
 def read_baseline(output: Path | None, against: Path | None) -> dict[str, Any]:
-    """Return the measurements of the file ``against``, or an empty dict without one.
+    """Return the measurements in the file ``against``, or an empty dict if it is None.
 
-    Called before measuring: exits with a message if ``against`` cannot be read or ``output`` cannot be written.
+    Call this function before measuring: it exits with an error if ``against`` is unreadable or the directory of
+    ``output`` does not exist.
     """
     if output and not output.parent.is_dir():
         raise SystemExit(f"error: the directory {output.parent} does not exist. Run: mkdir -p {output.parent}")
@@ -141,7 +142,7 @@ def read_baseline(output: Path | None, against: Path | None) -> dict[str, Any]:
 
 
 def report(measured: dict[str, Spread], unit: str, output: Path | None, baseline: Mapping[str, Any]) -> None:
-    """Print the machine, the measurements and their change since the baseline, and write them to ``output``."""
+    """Print the measurements and their change since the baseline. Write a record to ``output``, if given."""
     this_machine = machine()
     hardware = this_machine["hardware"]
     versions = ", ".join(f"{name} {version}" for name, version in this_machine["versions"].items())

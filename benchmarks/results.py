@@ -1,9 +1,9 @@
 """Result tables in README.md and docs/results/, built from recorded runs: python -m benchmarks.results.
 
-A recorded run is the results.json that train.py wrote, kept as benchmarks/results/runs/NAME.json. The README shows the
-scores of recipes without changed options. docs/results/README.md also shows their commands and signatures.
-docs/results/X.md shows all runs of recipes whose names start with X, unless a page with a longer name also matches. A
-page may also hold the tables of ``benchmarks/ablation.py`` and ``benchmarks/search_settings.py``.
+A recorded run is a results.json written by train.py and copied to benchmarks/results/runs/NAME.json. README.md has the
+scores of unmodified recipes. docs/results/README.md also has their commands and signatures. docs/results/X.md has all
+runs of the recipes whose names start with X, unless a page with a longer name also matches. Pages may also contain the
+tables of ``benchmarks/ablation.py`` and ``benchmarks/search_settings.py``.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class ResultsCommand:
     """Rebuild the result tables from the recorded runs."""
 
     add: tuple[Path, ...] = ()
-    """Directories of finished runs to record first, each under the directory's name."""
+    """Directories of finished runs to record before the tables are rebuilt."""
     check: bool = False
-    """Write nothing, and fail if a table differs from the recorded runs."""
+    """Do not write files. Exit with an error if a table is out of date."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -51,8 +51,8 @@ class ResultsCommand:
 class RecordedRun(NamedTuple):
     """A recorded run.
 
-    values: the content of its results.json.
-    changes: option -> value that the current recipe needs to repeat the run.
+    values: the content of results.json.
+    changes: option -> value, for every option in which the run differs from the current recipe.
     """
 
     name: str
@@ -61,12 +61,12 @@ class RecordedRun(NamedTuple):
 
     @property
     def recipe(self) -> str:
-        """The name of its recipe."""
+        """Name of the recipe."""
         return self.values["recipe"]
 
     @property
     def command(self) -> str:
-        """The command that trains it."""
+        """Command that repeats the run."""
         config = [] if self.recipe == "phrasebook" else ["--config", f"configs/{self.recipe}.py"]
         workdir = [] if self.name == self.recipe else ["--workdir", f"runs/{self.name}"]
         options = itertools.chain.from_iterable(self.changes.items())
@@ -74,13 +74,13 @@ class RecordedRun(NamedTuple):
 
 
 def main(arguments: list[str], root: Path = ROOT) -> None:
-    """Record runs, then write or check every table.
+    """Record the given runs, then rebuild or check all tables.
 
-    root: the checkout that holds records and pages.
+    root: repository root.
     """
     command = parse_arguments(ResultsCommand(), arguments, "-m benchmarks.results")
     if command.add and command.check:
-        raise InputError("--check and --add exclude each other. Leave out one of them.")
+        raise InputError("--check and --add are mutually exclusive. Remove one of them.")
     for workdir in command.add:
         record_run(workdir, root)
     runs = sorted(read_run(path, root) for path in (root / RECORDS).glob("*.json"))
@@ -106,14 +106,12 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
             if not command.check:
                 atomic.write_text(document, rebuilt)
     if command.check and stale:
-        raise RunError(
-            f"{', '.join(stale)}: the tables differ from the recorded runs. Run: python -m benchmarks.results"
-        )
+        raise RunError(f"{', '.join(stale)}: the tables are out of date. Run: python -m benchmarks.results")
     print(f"{len(runs)} recorded runs; {', '.join(stale) or 'nothing'} changed")
 
 
 def record_run(workdir: Path, root: Path) -> None:
-    """Keep a copy of a run's results.json.
+    """Copy a run's results.json to the recorded runs.
 
     Raises InputError if the run is not finished.
     """
@@ -124,38 +122,38 @@ def record_run(workdir: Path, root: Path) -> None:
     run = read_run(results, root)
     config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     if {name: section for name, section in config.items() if name != "format"} != run.values["config"]:
-        raise InputError(f"{results} is older than config.json next to it. {finish}")
+        raise InputError(f"{results} does not match config.json in the same directory. {finish}")
     (root / RECORDS).mkdir(parents=True, exist_ok=True)
     atomic.write_text(root / RECORDS / f"{workdir.resolve().name}.json", results.read_text(encoding="utf-8"))
 
 
 def read_run(path: Path, root: Path) -> RecordedRun:
-    """Return a run from its results.json.
+    """Read a run from its results.json.
 
-    Raises InputError if a value of a table is missing or the recipe is unknown.
+    Raises InputError if a value that the tables need is missing, or if the recipe does not exist.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["recipe"] is None:
-            raise InputError(f"{path} names no recipe to repeat. Train again: python train.py --config RECIPE")
+            raise InputError(f"{path} does not name a recipe. Train again: python train.py --config RECIPE")
         recipe = root / "configs" / f"{values['recipe']}.py"
         if not recipe.is_file():
-            raise InputError(f"{path} names the recipe {recipe.stem}. Restore configs/{recipe.name}, which is missing.")
+            raise InputError(f"{path} needs configs/{recipe.name}, which is missing. Restore the recipe.")
         run = RecordedRun(path.stem, values, changed_options(values["config"], load_recipe(recipe)))
         for column in (*SUMMARY.values(), *DETAILS.values(), signatures):
             column(run)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is not a results.json of this version ({error!r}). Restore the file, or train again."
+            f"{path} is damaged or has an old format ({error!r}). Restore the file, or train again."
         ) from error
     return run
 
 
 def changed_options(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> dict[str, str]:
-    """Return the options that turn the recipe's config into a run's config.
+    """Return the options that change the recipe's config to the config of a run.
 
-    A field that is newer than the run counts with its default. Raises KeyError for a field that no longer exists,
-    because the run cannot be repeated without it.
+    Fields that the run's config lacks have their default values. Raises KeyError if the run's config has a field that
+    no longer exists, because such a run cannot be repeated.
     """
     current = dataclasses.asdict(recipe)
     return {
@@ -167,13 +165,13 @@ def changed_options(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> 
 
 
 def page_of(run: RecordedRun, root: Path) -> str:
-    """Return the name of the run's page in docs/results: the longest with which its recipe's name starts."""
+    """Return the longest name of a page in docs/results that is a prefix of the run's recipe name."""
     pages = (path.stem for path in (root / "docs/results").glob("*.md"))
     return max((page for page in pages if run.recipe.startswith(page)), key=len, default="")
 
 
 def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> str:
-    """Return the content between the markers of a document."""
+    """Return the tables, commands and signatures to write between the markers of a document."""
     is_overview = document.name == "README.md"
     if is_overview:
         of_page = [run for run in runs if run.changes.keys() <= DATA_OPTIONS | NEUTRAL_OPTIONS]
@@ -205,14 +203,14 @@ def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> st
 
 
 DATA_OPTIONS = {f"--data.{name}" for name in ("train", "valid", "test", "source", "target")}
-"""Options that change only the text of a recipe."""
+"""Options that change only the data of a recipe."""
 
 NEUTRAL_OPTIONS = {"--training.seed", "--training.save-every", "--training.log-every"}
-"""Options that do not change what a recipe stands for."""
+"""Options that change neither the model nor the training method of a recipe."""
 
 
 def seed_summaries(runs: Sequence[RecordedRun]) -> Iterator[str]:
-    """Yield mean and range of every score for runs on one machine that differ only in their seeds."""
+    """Yield the mean and the range of each score for each group of runs that differ only in their random seed."""
     scores_by_seed: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for run in runs:
         options = (word for change in run.changes.items() if change[0] not in NEUTRAL_OPTIONS for word in change)
@@ -231,28 +229,28 @@ def seed_summaries(runs: Sequence[RecordedRun]) -> Iterator[str]:
 
 
 def signatures(run: RecordedRun) -> list[str]:
-    """Return each metric with its signature."""
+    """Return the name and the sacreBLEU signature of each metric."""
     return [f"{name} `{score['signature']}`" for name, score in run.values["scores"].items()]
 
 
 def markdown_table(
     columns: Mapping[str, Callable[[RecordedRun], str]], runs: Sequence[RecordedRun], names: Mapping[str, str]
 ) -> str:
-    """Return a table with one row per run, which starts with its name."""
+    """Return a Markdown table with one row per run. The first column has the name of the run."""
     rows = [["run", *columns], ["---"] * (1 + len(columns))]
     rows += [[names[run.name], *(cell(run) for cell in columns.values())] for run in runs]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def replace_block(text: str, begin: str, end: str, content: str, document: Path) -> str:
-    """Return the text with new content between two marker lines.
+    """Replace the content between two marker lines and return the new text.
 
-    Raises InputError unless each marker occurs once, in this order.
+    Raises InputError unless each marker occurs exactly once, in the given order.
     """
     before, *after = text.split(f"{begin}\n")
     _, *rest = after[0].split(f"{end}\n") if len(after) == 1 else ("",)
     if len(rest) != 1:
-        raise InputError(f"{document} must have the line {begin} once, then the line {end}. Restore both lines.")
+        raise InputError(f"{document} must contain {begin} once, followed by {end}. Restore both lines.")
     return f"{before}{begin}\n{content}{end}\n{rest[0]}"
 
 
@@ -300,7 +298,7 @@ SUMMARY: dict[str, Callable[[RecordedRun], str]] = {
     "wall time": _wall_time,
     "hardware": _hardware,
 }
-"""Column -> cell: the summary of a run."""
+"""Column name -> function that returns the cell: the summary of a run."""
 
 README_COLUMNS = ("test set", "sacreBLEU", "wall time", "hardware")
 
@@ -317,7 +315,7 @@ DETAILS: dict[str, Callable[[RecordedRun], str]] = {
     "beam size": lambda run: "{beam}, length penalty {length_penalty}".format(**run.values["config"]["decoding"]),
     "versions": lambda run: "Python {python}, jax {jax}".format(**run.values["versions"]),
 }
-"""Column -> cell: the details for repeating a run."""
+"""Column name -> function that returns the cell: the details of a run."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""BLEU of a trained run by beam size and length penalty: python -m benchmarks.search_settings runs/NAME.
+"""BLEU of a trained model by beam size and length penalty: python -m benchmarks.search_settings runs/NAME.
 
-It translates the validation set with every pair of settings, so no choice depends on the test set. The record keeps
-earlier scores of the same weights. ``python -m benchmarks.results`` builds the table from the records.
+The benchmark translates the validation set with every combination of beam size and length penalty, so no choice depends
+on the test set. New scores are added to the earlier scores of the same weights. ``python -m benchmarks.results`` builds
+the tables from the records.
 """
 
 from __future__ import annotations
@@ -33,34 +34,37 @@ END_MARKER = "<!-- search: end -->"
 
 @dataclass(frozen=True)
 class SearchCommand:
-    """Score a run on its validation set with several beams and length penalties."""
+    """Score a run on its validation set with several beam sizes and length penalties."""
 
     run: tyro.conf.Positional[Path | None] = None
-    """The run directory."""
+    """Run directory."""
     beams: tuple[int, ...] = (1, 2, 5, 10)
     """Beam sizes to try."""
     penalties: tuple[float, ...] = (0.0, 0.3, 0.6, 1.0, 1.4)
-    """Length penalties to try. Beam size 1 is greedy search, which has none."""
+    """Length penalties to try. Greedy search (beam size 1) ignores them."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def main(arguments: list[str], root: Path = ROOT) -> None:
-    """Translate, score, record and print.
+    """Score a run with every combination of settings, record the scores and print them.
 
-    root: the checkout that keeps the record.
-    Raises InputError for invalid settings, before translating.
+    root: repository root.
+    Raises InputError before translation if the settings are invalid.
     """
     command = parse_arguments(SearchCommand(), arguments, "-m benchmarks.search_settings")
     if command.run is None:
-        raise InputError("no run is named. Run: python -m benchmarks.search_settings runs/NAME")
+        raise InputError("no run directory given. Run: python -m benchmarks.search_settings runs/NAME")
     settings = [
         DecodingConfig(beam, penalty)
         for beam in command.beams
         for penalty in (command.penalties if beam > 1 else (0.0,))
     ]
     if not settings:
-        raise InputError("no settings are given. Give --beams and --penalties at least one value each.")
+        raise InputError(
+            "no beam size or length penalty given. "
+            f"Run: python -m benchmarks.search_settings {command.run} --beams 1 5 --penalties 0.6"
+        )
     translator = Translator.load(command.run)
     data = translator.config.data
     pairs = list(open_pairs(data.valid, data.source, data.target, "valid"))
@@ -92,13 +96,13 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
 
 
 def search_tables(root: Path, prefix: str) -> str:
-    """Return one table per recorded run whose name starts with the prefix."""
+    """Return the tables of all recorded runs with names that start with the prefix."""
     tables = [read_record(path, _table) for path in sorted((root / RECORDS).glob(f"{prefix}*.json"))]
     return "\n".join(tables) or "No run is recorded yet.\n"
 
 
 def _require_table(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record, or raise the error of its table."""
+    """Return the record unchanged, after checking that a table can be built from it."""
     _table(record)
     return record
 

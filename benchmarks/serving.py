@@ -1,10 +1,10 @@
-"""Translations of an exported CTranslate2 model compared with those of its run.
+"""Comparison of a run with its CTranslate2 export: identical translations and BLEU.
 
     python -m benchmarks.serving --workdir runs/multi30k --source data/multi30k/test_2016_flickr.en.gz \
         --reference data/multi30k/test_2016_flickr.de.gz
 
-It prints the table of docs/serving.md: one row per weight type and pair of search settings, from text to text.
-``benchmarks/decoding.py`` measures the speed of both. Needs requirements-parity.txt.
+The benchmark prints the table of docs/serving.md, with one row per weight type and pair of search settings. It compares
+detokenized text. ``benchmarks/decoding.py`` compares the speed. Requires requirements-parity.txt.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from transformer_jax.evaluation import score
 
 
 class Settings(NamedTuple):
-    """Search settings to compare.
+    """Search settings of both systems for one comparison.
 
-    beam: beam size in both systems.
-    penalty: length penalty in this package.
-    theirs: ``length_penalty`` in CTranslate2.
+    beam: beam size.
+    penalty: length penalty of this package.
+    theirs: ``length_penalty`` of CTranslate2.
     """
 
     beam: int
@@ -47,20 +47,20 @@ WEIGHT_TYPES: tuple[Quantization, ...] = ("float32", "int8")
 
 @dataclass(frozen=True)
 class ServingBenchmark:
-    """Compare a run's translations with those of its export to CTranslate2."""
+    """Compare the translations of a run and of its CTranslate2 export."""
 
     workdir: Path
     """Run directory of a trained model."""
     source: Path
-    """Text to translate, one sentence per line: plain, .gz or .xz."""
+    """File to translate, with one sentence per line: plain text, .gz or .xz."""
     reference: Path
-    """Reference translations, one per line."""
+    """File with one reference translation per line: plain text, .gz or .xz."""
     output: Path | None = None
-    """JSON file to write."""
+    """JSON file for the scores."""
 
 
 def translate_with_ctranslate2(directory: Path, texts: Sequence[str], settings: Settings) -> list[str]:
-    """Translate texts with CTranslate2, as the program of docs/serving.md does."""
+    """Translate texts with CTranslate2, like the example program in docs/serving.md."""
     import ctranslate2
 
     model = ctranslate2.Translator(str(directory), device="cpu")
@@ -84,7 +84,7 @@ def translate_with_ctranslate2(directory: Path, texts: Sequence[str], settings: 
 
 
 def measure(benchmark: ServingBenchmark) -> list[dict[str, Any]]:
-    """Return one row per weight type and pair of settings."""
+    """Compare the translations, and return one row per weight type and pair of search settings."""
     translator = Translator.load(benchmark.workdir)
     texts, references = (
         [line.decode().rstrip("\r\n") for line in read_lines(path)] for path in (benchmark.source, benchmark.reference)
@@ -112,7 +112,7 @@ def measure(benchmark: ServingBenchmark) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Compare, print the table and write the record."""
+    """Compare the translations, print the table and write the record."""
     benchmark = tyro.cli(ServingBenchmark)
     require_packages("ctranslate2")
     use_compilation_cache()

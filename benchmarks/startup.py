@@ -1,10 +1,10 @@
-"""Start-up time of training by corpus size: from opening the data to the first batch, without imports.
+"""Start-up time of training by corpus size: the time from opening the data to the first batch, without imports.
 
     python -m benchmarks.startup --output before.json
     python -m benchmarks.startup --pairs 1000 10000 --against before.json
 
-The first start reads the text, trains the tokenizers, encodes the text and writes the ids. It is measured once per
-size. Later starts are repeated, each in its own process, with the files in the operating system's cache.
+The first start reads the text, trains the tokenizers, encodes the text and writes the token ids. It is measured once
+per corpus size. Later starts are measured several times, each in its own process, with the files in the page cache.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from transformer_jax.training.corpus import load_corpus
 
 @dataclass(frozen=True)
 class StartupBenchmark:
-    """Measure how long training takes to start."""
+    """Measure the start-up time of training."""
 
     pairs: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
-    """Corpus sizes. Ten million pairs take 2 GB in the temporary directory."""
+    """Corpus sizes in sentence pairs. Ten million pairs need 2 GB in the temporary directory."""
     repeats: int = 3
-    """Number of later starts per size, of which the median is reported."""
+    """Number of later starts per corpus size. Their median is reported."""
     output: Path | None = None
-    """JSON file to write."""
+    """JSON file for the measurements."""
     against: Path | None = None
     """JSON file of an earlier run to compare with."""
 
 
 def write_corpus(stem: Path, pairs: int) -> None:
-    """Write lines of one or two phrasebook sentences, which repeat after 100,000 lines."""
+    """Write a parallel corpus with one or two phrasebook sentences per line. The text repeats after 100,000 lines."""
     random = np.random.default_rng(0)
     phrases = list(open_pairs("phrasebook", "en", "de", "train"))
     lines = [
@@ -61,7 +61,7 @@ def write_corpus(stem: Path, pairs: int) -> None:
 
 
 def start_training(config: Config, workdir: Path) -> dict[str, float]:
-    """Start once in this process, and return the seconds per part and the memory."""
+    """Start training once in this process, and return the seconds per phase and the maximum memory."""
     workdir.mkdir(exist_ok=True)
     began = time.perf_counter()
     corpus = load_corpus(config, workdir)
@@ -78,18 +78,18 @@ def start_training(config: Config, workdir: Path) -> dict[str, float]:
         "start": started - began,
         "plan": planned - started,
         "batch": (time.perf_counter() - planned) / len(indices),
-        "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,  # Linux counts in KiB.
+        "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,  # Linux reports KiB.
     }
 
 
 def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call the function in a new process, whose memory and caches do not affect later measurements."""
+    """Call the function in a new process, so that its memory and caches do not affect later measurements."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 
 
 def measure_size(pairs: int, repeats: int, directory: Path) -> dict[str, Spread]:
-    """Measure the first start, and later starts with both kinds of batching."""
+    """Measure the first start, and later starts with length buckets and with packed rows."""
     in_new_process(write_corpus, directory / "train", pairs)
     in_new_process(write_corpus, directory / "valid", 1_000)
     valid = str(directory / "valid.{lang}")
@@ -108,7 +108,7 @@ def measure_size(pairs: int, repeats: int, directory: Path) -> dict[str, Spread]
 
 
 def main() -> None:
-    """Measure and report start-up times."""
+    """Measure the start-up times and print a report."""
     benchmark = tyro.cli(StartupBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     measured: dict[str, Spread] = {}

@@ -1,13 +1,14 @@
-"""Training speed compared with PyTorch: target tokens per second, without padding.
+"""Training speed compared with PyTorch, in target tokens per second without padding.
 
     python -m benchmarks.training --train "data/multi30k/train.{lang}.gz" --output before.json
-    python -m benchmarks.training --suite toy    # seconds, on the phrasebook
+    python -m benchmarks.training --suite toy    # takes seconds, on the phrasebook
     python -m benchmarks.training --suite gpu --train "data/wmt14/train.{lang}.gz"    # bfloat16, rows of 256 tokens
 
-Both systems train the same model on the same sentences, in batches with the same number of target positions. This
-package packs rows. PyTorch, which compiles nothing on a CPU, gets one bucket per length. The systems run in their own
-processes and are measured in turn. "share of that" is the arithmetic rate divided by the rate of one large matrix
-product, measured in the same run. Needs requirements-parity.txt.
+Both systems train the same model on the same sentences, with the same number of target positions per batch. This
+package packs several sentences into a row. PyTorch uses length buckets, with one bucket per length on a CPU, where it
+compiles nothing. Each system runs in its own process, and the systems are timed alternately. "share of that" is the
+FLOP/s of training divided by the FLOP/s of one large matrix product measured in the same run. Requires
+requirements-parity.txt.
 """
 
 from __future__ import annotations
@@ -37,17 +38,19 @@ from transformer_jax.training.compiled import jit_functions
 from transformer_jax.training.corpus import Corpus, load_corpus
 
 Update = Callable[[Batch], Any]
-"""Function that does one step and returns its loss. ``float`` of the loss waits until the step is done."""
+"""Function that runs one training step and returns the loss. Calling ``float`` on the loss waits for the step."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A model and its workload.
+    """A model and the batches to train it on.
 
+    batch_tokens: number of target positions per batch.
     batches: number of batches per measurement.
     words: vocabulary size.
-    row_length: positions per packed row, in this package.
-    buckets: number of length buckets in PyTorch. On a CPU, which compiles nothing, one per length.
+    max_length: maximum sentence length in tokens.
+    row_length: number of positions per packed row in this package.
+    buckets: number of length buckets in PyTorch.
     """
 
     model: ModelConfig
@@ -72,22 +75,22 @@ SUITES: dict[str, dict[str, Size]] = {
 
 @dataclass(frozen=True)
 class TrainingBenchmark:
-    """Compare training speed with PyTorch."""
+    """Compare the training speed of this package and PyTorch."""
 
     suite: Literal["toy", "cpu", "gpu"] = "cpu"
-    """Models and sizes: toy takes seconds."""
+    """Models and batch sizes to measure. The suite ``toy`` takes seconds."""
     train: str = "phrasebook"
     """Locator of the training pairs, as for train.py."""
     repeats: int = 5
-    """Number of measurements, of which the median is reported."""
+    """Number of measurements. Their median is reported."""
     output: Path | None = None
-    """JSON file to write."""
+    """JSON file for the measurements."""
     against: Path | None = None
     """JSON file of an earlier run to compare with."""
 
 
 def ours(config: Config, corpus: Corpus) -> Update:
-    """Return this package's training step, as train.py runs it."""
+    """Return the training step that train.py uses."""
     functions = jit_functions(config, make_mesh(config.mesh), *map(len, corpus.tokenizers))
     state = functions.initialize()
 
@@ -100,7 +103,7 @@ def ours(config: Config, corpus: Corpus) -> Update:
 
 
 def pytorch(config: Config, corpus: Corpus) -> Update:
-    """Return the training step of the PyTorch loop."""
+    """Return the training step of the PyTorch implementation."""
     from benchmarks.peers.torch_loop import TorchTraining
 
     return TorchTraining(config.model, len(corpus.tokenizers.source), config.data.max_length).step
@@ -110,7 +113,7 @@ SYSTEMS = {"transformer_jax": ours, "PyTorch": pytorch}
 
 
 class TrainingRunner:
-    """One system and its batches. A call measures it once."""
+    """A training system with its batches. Calling it measures the system once."""
 
     def __init__(self, benchmark: TrainingBenchmark, size: Size, system: str) -> None:
         config = Config(
@@ -141,7 +144,7 @@ class TrainingRunner:
         self.update = SYSTEMS[system](config, corpus)
 
     def __call__(self) -> dict[str, float]:
-        """Return target tokens and their floating-point operations per second, until the last step is done."""
+        """Train on all batches, and return the target tokens and the floating-point operations per second."""
         began = time.perf_counter()
         for batch in self.batches:
             loss = self.update(batch)
@@ -151,7 +154,7 @@ class TrainingRunner:
 
 
 def product_rate(dtype: str, size: int = 4096) -> float:
-    """Return the operations per second of XLA's product of two square matrices, the fastest of five."""
+    """Return the FLOP/s of an XLA product of two square matrices, as the best of five runs."""
     matrix = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     times = []
@@ -163,7 +166,7 @@ def product_rate(dtype: str, size: int = 4096) -> float:
 
 
 def measure(benchmark: TrainingBenchmark) -> dict[str, Spread]:
-    """Measure every size of the suite, this package and PyTorch in turn."""
+    """Time the training step of every model size, alternating between this package and PyTorch."""
     results: dict[str, Spread] = {}
     for name, size in SUITES[benchmark.suite].items():
         runners = {system: partial(TrainingRunner, benchmark, size, system) for system in SYSTEMS}
@@ -182,11 +185,11 @@ def measure(benchmark: TrainingBenchmark) -> dict[str, Spread]:
 
 
 def main() -> None:
-    """Measure and report training speed."""
+    """Measure the training speed and print a report."""
     benchmark = tyro.cli(TrainingBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     require_packages("torch")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Several processes share a GPU.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Both systems share one GPU.
     report(measure(benchmark), "target tokens per second", benchmark.output, baseline)
 
 

@@ -1,4 +1,4 @@
-"""MkDocs hooks for the differences between the site and GitHub, where the repository surrounds each page."""
+"""MkDocs hooks that adapt the pages, which are written for GitHub, to the documentation site."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages of the repository's root and a font for formulas."""
+    """Add the pages from the repository root and the font for formulas to the site."""
     spec: Any = find_spec("ziamath")
     sources = {**ROOT_PAGES, Path(spec.origin).parent / "fonts" / FONT: FONT}
     for path, name in sources.items():
@@ -26,10 +26,10 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Adapt relative links to the site.
+    """Replace relative links with links that work on the site.
 
-    A link to a page of the site keeps its target. A link to any other file leads to the repository at ``repo_url`` of
-    mkdocs.yml. Without that setting only its text remains.
+    A link to a page of the site leads to that page. A link to any other file leads to the file in the repository at
+    ``repo_url``, a setting in mkdocs.yml. Without that setting, the link is replaced with its text.
     """
     docs = Path(config.docs_dir)
 
@@ -49,5 +49,5 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """Show source code unfolded, because the pages on the paper are about it."""
+    """Expand all source code blocks, because the pages about the paper explain the code."""
     return html.replace('<details class="mkdocstrings-source">', '<details class="mkdocstrings-source" open>')

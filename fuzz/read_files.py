@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing of the file readers: any bytes must give valid data or one InputError.
+"""Coverage-guided fuzzing of the file readers: any input must be read as valid data or raise InputError.
 
     pip install -r requirements-fuzz.txt && python fuzz/read_files.py -max_total_time=600 fuzz/corpus
 
-The directory keeps inputs that reach new code, for later runs. A failure is printed with its traceback, and its input
-is saved as ``crash-...``. To repeat it, pass that file instead of the directory.
+Inputs that reach new code are saved in the directory and reused by later runs. A failure prints a traceback and saves
+its input as ``crash-...``. To reproduce the failure, pass that file instead of the directory.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ text_files.MAX_LINE_BYTES = 4096  # Low enough for the fuzzer to exceed.
 
 
 def require_one_line(error: InputError) -> None:
-    """Fail if an error message has several lines."""
+    """Fail if the error message has more than one line."""
     assert "\n" not in str(error)
 
 
 def read_pairs(locator: str) -> None:
-    """Read a file twice: once refusing bad rows and once skipping them."""
+    """Read a file twice, refusing invalid rows the first time and skipping them the second."""
     results: dict[str, list[Pair]] = {}
     for on_error in ("refuse", "skip"):
         pairs = open_pairs(locator, "en", "de", "train", on_error)  # type: ignore[arg-type]
@@ -48,17 +48,17 @@ def read_pairs(locator: str) -> None:
         except InputError as error:
             require_one_line(error)
             continue
-        assert results[on_error], "a file without pairs must be an error"
+        assert results[on_error], "a file without pairs must raise InputError"
         for text in (text for pair in results[on_error] for text in pair):
             assert text.strip()
             assert "\0" not in text
             text.encode()
     if "refuse" in results:
-        assert results["skip"] == results["refuse"], "skipping must keep all rows of a valid file"
+        assert results["skip"] == results["refuse"], "on_error='skip' must keep all rows of a valid file"
 
 
 def read_text_pair(content: bytes) -> None:
-    """Read two parallel text files, separated by the first byte 254, which never occurs in UTF-8."""
+    """Split the content at its first byte 254, which is invalid in UTF-8, and read the parts as parallel text files."""
     english, _, german = content.partition(b"\xfe")
     (DIRECTORY / "x.en").write_bytes(english)
     (DIRECTORY / "x.de").write_bytes(german)
@@ -66,7 +66,10 @@ def read_text_pair(content: bytes) -> None:
 
 
 def file_target(suffix: str) -> Callable[[bytes], None]:
-    """Return a target that reads one file, and compresses the content first if it starts with NUL."""
+    """Return a target that writes its input to a file and reads sentence pairs from the file.
+
+    For ``.gz`` and ``.xz``, an input that starts with NUL is written without that byte. Other inputs are compressed.
+    """
     compress = {".gz": lambda data: gzip.compress(data, 1), ".xz": lambda data: lzma.compress(data, preset=0)}
 
     def read_content(content: bytes) -> None:
@@ -79,7 +82,7 @@ def file_target(suffix: str) -> Callable[[bytes], None]:
 
 
 def read_input_lines(content: bytes) -> None:
-    """Read lines to translate: one per line feed, plus the rest after the last one."""
+    """Read lines to translate and check that they are split only at line feeds."""
     lines = list(decode_lines(io.BytesIO(content), "x"))
     assert len(lines) == len(content.removesuffix(b"\n").split(b"\n")) if content else not lines
     for line in lines:
@@ -88,7 +91,7 @@ def read_input_lines(content: bytes) -> None:
 
 
 def run_file_target(load: Callable[[Path], object]) -> Callable[[bytes], None]:
-    """Return a target that loads a file of a run directory."""
+    """Return a target that writes its input to a file of a run directory and calls ``load`` on the file."""
 
     def load_content(content: bytes) -> None:
         (DIRECTORY / "x.json").write_bytes(content)
@@ -107,7 +110,7 @@ TARGETS: list[Callable[[bytes], None]] = [
 
 
 def run_target(data: bytes) -> None:
-    """Run the target that the first byte selects on the rest."""
+    """Run one fuzz target. The first byte selects the target; the remaining bytes are its input."""
     if not data:
         return
     try:
@@ -117,7 +120,7 @@ def run_target(data: bytes) -> None:
 
 
 def write_seeds(directory: Path) -> None:
-    """Write a valid file of every kind as seed."""
+    """Write one seed input per fuzz target."""
     import pyarrow
     import pyarrow.parquet
 

@@ -1,4 +1,4 @@
-"""A trained post-norm run as a MarianMT model of Hugging Face."""
+"""Conversion of a trained post-norm model to a Hugging Face MarianMT model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from transformer_jax.model.embeddings import sinusoids
 from transformer_jax.model.layers import LayerNormalization
 
 POSITIONS = 512
-"""Number of positions with sinusoids."""
+"""Maximum sequence length of the converted model."""
 
 
 def marian_model(translator: Translator) -> MarianMTModel:
-    """Return a MarianMT model with the run's weights.
+    """Return a MarianMT model with the weights of the translator.
 
-    Raises InputError for pre-norm, which Marian does not have.
+    Raises InputError if the model uses pre-norm, which Marian does not support.
     """
     config, params = translator.config.model, translator.params
     if config.norm == "pre":
-        raise InputError("Marian has no pre-norm. Measure a run with --model.norm post.")
+        raise InputError("Marian does not support pre-norm. Train a run with --model.norm post.")
     special = translator.tokenizers.target
     table = params["target_embeddings"]["table"]
     model = MarianMTModel(

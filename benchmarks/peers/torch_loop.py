@@ -1,8 +1,8 @@
-"""The same model and training step in PyTorch, written for speed: the loop to compare with.
+"""Optimized PyTorch implementation of the model and the training step, used as the baseline.
 
-It has fused attention, one matrix for queries, keys and values, dropout masks from cheap random bytes, a chunked
-projection and loss with gradients in the forward pass, and fused Adam. On a GPU it is also compiled. The config decides
-whether it computes in bfloat16. Dropout is in the same places as in transformer_jax.
+It uses fused attention, a single matrix for queries, keys and values, dropout masks made of random bytes, a chunked
+projection and loss with gradients computed in the forward pass, and fused Adam. On a GPU, the model is also compiled.
+The data type (float32 or bfloat16) is a config field. Dropout is applied in the same places as in transformer_jax.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from transformer_jax.config import ModelConfig
 from transformer_jax.data.batches import Batch
 
 CHUNKS = {"cpu": 256, "cuda": 8192}
-"""Device type -> number of tokens whose logits are in memory at the same time."""
+"""Device type -> number of tokens per chunk of the projection and loss."""
 
 
 class Dropout(nn.Module):
-    """Dropout by one random byte per value, drawn eight at a time."""
+    """Dropout that compares one random byte per value with a threshold. Eight bytes are drawn at a time."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.threshold = round(rate * 256)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop values of ``x`` in training mode."""
+        """Apply dropout to ``x`` in training mode."""
         if not self.training or not self.threshold:
             return x
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
@@ -37,7 +37,7 @@ class Dropout(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with PyTorch's fused kernel."""
+    """Multi-head attention that uses the fused kernel of PyTorch."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, memory: Tensor | None, mask: Tensor | None, causal: bool = False) -> Tensor:
-        """Attend to ``memory``, or to ``x`` if that is None."""
+        """Attend from ``x`` to ``memory``, or from ``x`` to itself if ``memory`` is None."""
         width = x.shape[-1]
         if memory is None:
             query, key, value = self.queries_keys_values(x).chunk(3, dim=-1)
@@ -60,7 +60,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """One encoder layer, or with ``cross`` one decoder layer."""
+    """An encoder layer, or a decoder layer if ``cross`` is True."""
 
     def __init__(self, config: ModelConfig, cross: bool) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder with one shared embedding matrix, which is also the projection."""
+    """Transformer with one matrix shared by both embeddings and the output projection."""
 
     sinusoids: Tensor
 
@@ -102,14 +102,14 @@ class Transformer(nn.Module):
         self.register_buffer("sinusoids", torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Return embeddings plus positions."""
+        """Return the sum of scaled token embeddings and positional encodings, after dropout."""
         scaled = functional.embedding(tokens, self.table) * self.table.shape[1] ** 0.5
         return self.dropout(scaled + self.sinusoids[: tokens.shape[1]])
 
     def forward(self, source: Tensor, source_is_token: Tensor, target: Tensor) -> Tensor:
-        """Return the features of every target position.
+        """Return the decoder output at every target position.
 
-        Padding is at the end of a row, so the target needs only the causal mask.
+        Padding is at the end of a row, so the causal mask is sufficient for the target.
         """
         mask = source_is_token[:, None, None, :]
         x = self.embed(source)
@@ -123,11 +123,11 @@ class Transformer(nn.Module):
 
 
 class ChunkedLoss(torch.autograd.Function):
-    """Projection and smoothed cross-entropy in chunks, with gradients computed in the forward pass."""
+    """Chunked output projection and label-smoothed cross-entropy, with gradients computed in the forward pass."""
 
     @staticmethod
     def forward(context: Any, features: Tensor, table: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-        """Return the sum of the loss over all tokens."""
+        """Return the loss summed over all tokens."""
         vocabulary_size = table.shape[0]
         feature_gradient, table_gradient = torch.empty_like(features), torch.zeros_like(table)
         projection = table.to(features.dtype)
@@ -151,13 +151,13 @@ class ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """Return the gradients of the forward pass."""
+        """Return the gradients that the forward pass computed, multiplied by ``scale``."""
         feature_gradient, table_gradient = context.saved_tensors
         return feature_gradient.mul_(scale), table_gradient.mul_(scale), None, None
 
 
 class TorchTraining:
-    """A model with its optimizer and training step."""
+    """A Transformer with its optimizer and training step."""
 
     def __init__(self, config: ModelConfig, vocabulary_size: int, max_length: int, smoothing: float = 0.1) -> None:
         torch.manual_seed(0)
@@ -169,7 +169,7 @@ class TorchTraining:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-9, fused=True)
 
     def step(self, batch: Batch) -> Tensor:
-        """Do one training step and return the mean loss over the target tokens."""
+        """Run one training step and return the mean loss per target token."""
         source, source_is_token, target, labels, is_label = (
             torch.from_numpy(x).to(self.device, non_blocking=True)
             for x in (

@@ -59,7 +59,9 @@ def test_variants_use_no_test_text_and_are_recorded_once(root, monkeypatch):
     ablation.main(["--only", "recipe", "--seeds", "3"], root)
     assert (root / ablation.RECORDS / "cpu/recipe.3.json").stat() == before
     (root / ablation.RECIPE).write_text(RECIPE.replace("heads=2", "heads=4"))
-    with pytest.raises(InputError, match=r"recipe\.3\.json has another config: model\.heads\. Run: rm -r .*/cpu/rec"):
+    with pytest.raises(
+        InputError, match=r"recipe\.3\.json was made with other values of model\.heads\. Run: rm -r .*/rec"
+    ):
         ablation.main(["--only", "recipe", "--seeds", "3"], root)
 
     results.main([], root)
@@ -113,13 +115,13 @@ def test_mixed_hardware_and_damaged_records_are_refused(root):
     record(root, "cpu", "recipe", 0, 31.0)
     record(root, "cpu", "recipe", 1, 31.0, hardware={"processor": "A chip", "cores": 1, "devices": ["cpu"]})
     with pytest.raises(
-        InputError, match=r"cpu holds runs of 1 core, A chip and 2 cores, A chip\. Separate them: --machine NAME"
+        InputError, match=r"cpu has runs on different hardware: 1 core, A chip and 2 cores, A chip\. Move .* --machine"
     ):
         results.main([], root)
     path = root / ablation.RECORDS / "cpu/recipe.1.json"
     for damaged in ("{", "[]", json.dumps({"variant": "recipe"})):
         path.write_text(damaged)
-        with pytest.raises(InputError, match=r"recipe\.1\.json is not a record of this version \(.*\)\. Restore"):
+        with pytest.raises(InputError, match=r"recipe\.1\.json is damaged or has an old format \(.*\)\. Restore"):
             results.main([], root)
 
 
@@ -127,7 +129,7 @@ def test_another_machine_is_refused_after_the_first_run(root, monkeypatch):
     monkeypatch.setattr(ablation, "STEPS", 2)
     record(root, "cpu", "recipe", 1, 31.0, hardware={"processor": "A chip", "cores": 1009, "devices": ["cpu"]})
     with pytest.raises(
-        InputError, match=r"ablation/cpu holds runs of .*1009 cores, A chip.* Separate them: --machine NAME"
+        InputError, match=r"ablation/cpu has runs on different hardware: .*1009 cores, A chip.* --machine"
     ):
         ablation.main(["--only", "recipe", "post-norm", "--seeds", "3"], root)
     assert not (root / "runs/ablation/cpu/post-norm.3").exists()
@@ -182,5 +184,5 @@ def test_unknown_variant_is_refused(root):
 
 @pytest.mark.parametrize("option", ["--only", "--seeds"])
 def test_empty_selection_is_refused(option, root):
-    with pytest.raises(InputError, match="there is nothing to train"):
+    with pytest.raises(InputError, match="no variant or seed given"):
         ablation.main([option], root)

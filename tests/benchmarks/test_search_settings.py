@@ -50,15 +50,15 @@ def test_record_keeps_only_scores_of_the_same_weights(run, tmp_path):
         assert rows("--beams", "2", "--penalties", "0.5") == [(2, 0.5)]
     for damaged in ("{", "[]", json.dumps({"run": "one"})):
         path.write_text(damaged)
-        with pytest.raises(InputError, match=r"one\.json is not a record of this version .* Restore the file"):
+        with pytest.raises(InputError, match=r"one\.json is damaged or has an old format .* Restore the file"):
             rows("--beams", "2", "--penalties", "0.5")
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--beams"], "no settings are given"),
-        (["--penalties"], "no settings are given"),
+        (["--beams"], "no beam size or length penalty given"),
+        (["--penalties"], "no beam size or length penalty given"),
         (["--beams", "2", "0"], "decoding.beam is 0"),
         (["--penalties", "-1"], "decoding.length_penalty is -1.0"),
     ],
@@ -72,5 +72,5 @@ def test_invalid_settings_are_refused_before_loading(arguments, problem, tmp_pat
 
 def test_missing_record_and_missing_run(tmp_path):
     assert search_settings.search_tables(tmp_path, "") == "No run is recorded yet.\n"
-    with pytest.raises(InputError, match=r"no run is named\."):
+    with pytest.raises(InputError, match=r"no run directory given\."):
         search_settings.main([], tmp_path)
