@@ -107,7 +107,7 @@ def test_sentences_beyond_the_limit_are_left_out_and_reported(monkeypatch) -> No
         page.add(number, attention)
     page.close()
     assert [sentence["number"] for sentence in data_of(out.getvalue())["index"]["sentences"]] == [3]
-    assert page.left_out.startswith("sentences from line 5 on are left out (3 in total)")
+    assert page.left_out.startswith("sentences from line 5 onward are omitted (3 in total)")
     assert data_of(out.getvalue())["index"]["left_out"] == page.left_out
 
 

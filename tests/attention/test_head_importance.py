@@ -88,7 +88,7 @@ def test_damaged_and_other_version_files_are_refused_in_one_line(saved, content,
 @pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"\xff", b'"x"', b"[" * 100_000])
 def test_foreign_files_are_refused(text, tmp_path):
     (tmp_path / "a.json").write_bytes(text)
-    with pytest.raises(InputError, match=r"a\.json is not a result of ablate"):
+    with pytest.raises(InputError, match=r"a\.json is damaged or was not written by ablate"):
         HeadImportance.load(tmp_path / "a.json")
 
 

@@ -215,11 +215,11 @@ def test_saved_picture_equals_the_drawn_figure(tmp_path: Path) -> None:
 
 def test_missing_kind_or_layer_is_reported_with_the_valid_ones() -> None:
     # InputError, or jaxtyping's TypeError, because the tests check annotations.
-    with pytest.raises((InputError, TypeError), match=r"(?s)kind.*'self'.*encoder.*decoder.*cross"):
+    with pytest.raises((InputError, TypeError), match=r"(?s)(kind|type).*'self'.*encoder.*decoder.*cross"):
         draw(random_attention(), "self", 0)
     with pytest.raises(InputError, match=r"Encoder self-attention has no layer 2\. Choose from 0 to 1"):
         draw(random_attention(), "encoder", 2)
-    with pytest.raises(InputError, match=r"no layer -1\. Choose 0, the only one"):
+    with pytest.raises(InputError, match=r"no layer -1\. Choose 0\."):
         draw(random_attention(), "cross", -1)
 
 

@@ -168,7 +168,7 @@ def test_damaged_file_is_named(marian_copy, tmp_path, name, content):
 def test_truncated_file_is_named(marian_copy, tmp_path):
     path = marian_copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
-    assert "model.safetensors cannot be read" in refusal(marian_copy, tmp_path)
+    assert "model.safetensors is damaged" in refusal(marian_copy, tmp_path)
     path.unlink()
     (marian_copy / "pytorch_model.bin").write_bytes(b"PK\x03\x04 not an archive")
     assert "pytorch_model.bin" in refusal(marian_copy, tmp_path)
@@ -187,7 +187,7 @@ def test_contradicting_vocabulary_is_refused(marian_copy, tmp_path, change):
     ids = json.loads((marian_copy / "vocab.json").read_text())
     change(ids)
     (marian_copy / "vocab.json").write_text(json.dumps(ids))
-    assert "Copy both again from the same model." in refusal(marian_copy, tmp_path)
+    assert "Download the model again." in refusal(marian_copy, tmp_path)
 
 
 def test_failed_download_says_which_files_to_copy(tmp_path):
@@ -199,7 +199,7 @@ def test_failed_download_says_which_files_to_copy(tmp_path):
 
 
 def test_workdir_that_is_not_empty_is_refused(marian_model, marian_run):
-    with pytest.raises(InputError, match=r"is not empty. Name another --workdir\.$"):
+    with pytest.raises(InputError, match=r"is not empty. Choose another --workdir\.$"):
         import_marian(str(marian_model), marian_run)
 
 
@@ -245,6 +245,6 @@ def test_tokenizer_can_be_pickled_and_refuses_surrogates(marian_run):
 
 
 def test_missing_path_is_not_downloaded(tmp_path):
-    message = r"is neither a directory nor a name on the Hugging Face hub\. Name a directory or OWNER/NAME\.$"
+    message = r"is neither a directory nor a name on the Hugging Face hub\. Use a directory or OWNER/NAME\.$"
     with pytest.raises(InputError, match=message):
         import_marian(str(tmp_path / "none"), tmp_path / "run")

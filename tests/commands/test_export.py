@@ -20,10 +20,10 @@ def tokenizers(tiny_run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Give RUN --to FORMAT --output DIR."),
-        (["{run}"], "Give RUN --to FORMAT --output DIR."),
+        ([], "export RUN --to FORMAT --output DIR"),
+        (["{run}"], "export RUN --to FORMAT --output DIR"),
         (["{directory}/none", "--output", "{directory}/new"], "none is not a run directory"),
-        (["{run}", "--output", "{directory}"], "{directory} already exists. Delete it, or name another --output."),
+        (["{run}", "--output", "{directory}"], "{directory} already exists. Delete it or choose another --output."),
         (["{run}", "--output", "{directory}/new", "--quantization", "int9"], "--quantization"),
     ],
 )
@@ -40,7 +40,7 @@ def test_wrong_use_is_one_line_and_writes_nothing(format, arguments, message, ti
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "Give RUN --to FORMAT --output DIR."),
+        ([], "export RUN --to FORMAT --output DIR"),
         (["--to", "onnx"], "--to"),
         (["--to", "stablehlo", "--quantization", "int8"], "Remove --quantization."),
     ],

@@ -34,7 +34,7 @@ def test_directory_without_a_run_is_refused(capfd, tmp_path):
 
 
 def test_invalid_beam_is_refused_before_the_page_opens(capfd, tiny_run):
-    assert "a beam of 0" in refusal(capfd, "--workdir", tiny_run, "--port", 0, "--beam", 0)
+    assert "--beam 0 is invalid" in refusal(capfd, "--workdir", tiny_run, "--port", 0, "--beam", 0)
 
 
 def test_port_in_use_is_refused(capfd, tiny_run):
@@ -42,7 +42,7 @@ def test_port_in_use_is_refused(capfd, tiny_run):
         port = other_server.getsockname()[1]
         message = refusal(capfd, "--workdir", tiny_run, "--port", port)
     assert message == (
-        f"error: cannot listen on 127.0.0.1:{port}: Address already in use. Name another --port or --host.\n"
+        f"error: cannot listen on 127.0.0.1:{port}: Address already in use. Choose another --port or --host.\n"
     )
 
 
@@ -52,7 +52,7 @@ def test_invalid_port_is_refused(capfd, tiny_run, port):
 
 
 def test_address_of_another_machine_is_refused(capfd, tiny_run):
-    assert "Name another --port or --host." in refusal(capfd, "--workdir", tiny_run, "--host", "192.0.2.1")
+    assert "Choose another --port or --host." in refusal(capfd, "--workdir", tiny_run, "--host", "192.0.2.1")
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
@@ -86,7 +86,7 @@ def test_signal_ends_the_server_despite_an_open_request(tiny_run, number, status
     guard.start()
     with process:
         first_line = process.stderr.readline()
-        address = re.fullmatch(r"open (http://127\.0\.0\.1:\d+/)    Ctrl-C ends it\n", first_line)
+        address = re.fullmatch(r"open (http://127\.0\.0\.1:\d+/)    Press Ctrl-C to stop\.\n", first_line)
         assert address, first_line + process.stderr.read()
         body = json.dumps({"text": "Where is the dog?"}).encode()
         with urllib.request.urlopen(urllib.request.Request(address[1] + "translate", body), timeout=60) as response:
@@ -103,4 +103,4 @@ def test_signal_ends_the_server_despite_an_open_request(tiny_run, number, status
     assert out == ""
     first, last = err.splitlines()
     assert first.startswith("Cancel 1 running task(s)")
-    assert last == ("interrupted" if number == signal.SIGINT else "ended by SIGTERM")
+    assert last == ("interrupted" if number == signal.SIGINT else "stopped by SIGTERM")

@@ -167,7 +167,7 @@ def test_local_file_takes_precedence_over_a_recipe_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", ["", "settings = 1\n", "config = 'phrasebook'\n"])
 def test_recipe_must_set_a_config(content, tmp_path):
     (tmp_path / "mine.py").write_text(content)
-    with pytest.raises(InputError, match="does not set `config` to a Config"):
+    with pytest.raises(InputError, match="does not define `config`"):
         parse_train(["--config", str(tmp_path / "mine.py")])
 
 

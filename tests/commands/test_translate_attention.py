@@ -34,7 +34,7 @@ def test_failure_leaves_no_alignments_file(translate, monkeypatch, tmp_path):
 
     monkeypatch.setattr(translation_writer, "write_alignments", fail)
     result = translate(*TEXTS, "--alignments", tmp_path / "links", "--output", tmp_path / "out")
-    assert result.is_refusal("links: No space left on device", "name another --alignments", status=1)
+    assert result.is_refusal("links: No space left on device", "choose another --alignments", status=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,14 +89,14 @@ def test_lines_without_attention_are_still_translated(translate, expected, tmp_p
 
 def test_page_of_an_earlier_call_causes_a_warning(translate, tmp_path):
     assert "earlier" not in translate(TEXTS[0], "--attention", tmp_path).err
-    warning = "index.html is from an earlier call: no line of this one has attention."
+    warning = "index.html is from an earlier command. No line of this text has attention."
     assert warning in translate("", "--attention", tmp_path).err
 
 
 def test_sentences_beyond_the_page_limit_cause_a_warning(translate, monkeypatch, tmp_path):
     monkeypatch.setattr(explorer, "MAX_DATA_BYTES", 1)
     result = translate(*TEXTS, "--attention", tmp_path)
-    assert f"{tmp_path / 'index.html'}: sentences from line 2 on are left out (2 in total)" in result.err
+    assert f"{tmp_path / 'index.html'}: sentences from line 2 onward are omitted (2 in total)" in result.err
     assert (tmp_path / "3.npz").is_file()
     assert page_index((tmp_path / "index.html").read_text(encoding="utf-8"))["left_out"] in result.err
 
@@ -114,7 +114,7 @@ def test_page_shows_the_head_importance_of_the_run(translate, tiny_run, tmp_path
     assert shown["conditions"] == "3 sentences, greedy"
     dataclasses.replace(importance, step=7).save(workdir / "ablation.json")
     result = translate("Is it?", "--attention", tmp_path / "a", workdir=workdir)
-    assert "ablation.json was measured at step 7, but the model is from step 1: it is not shown." in result.err
+    assert "ablation.json is from step 7, but the model is from step 1. Head importance is not shown." in result.err
     assert page_index((tmp_path / "a" / "index.html").read_text(encoding="utf-8"))["ablation"] is None
     (workdir / "ablation.json").write_text("{")
     assert translate("Is it?", "--attention", tmp_path / "b", workdir=workdir).is_refusal("ablation.json", "damaged")

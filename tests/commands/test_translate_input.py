@@ -100,12 +100,12 @@ def test_empty_input_is_refused_but_a_blank_line_is_not(content, translate, file
     if content:
         assert translate(stdin=content).lines == [""]
     else:
-        assert translate(stdin=content).is_refusal("no text to translate")
-        assert translate("--input", file(content)).is_refusal("no text to translate")
+        assert translate(stdin=content).is_refusal("no text given")
+        assert translate("--input", file(content)).is_refusal("no text given")
 
 
 def test_closed_standard_input_is_refused(translate):
-    assert translate(stdin=None).is_refusal("no text to translate")
+    assert translate(stdin=None).is_refusal("no text given")
 
 
 def test_lines_keep_order_and_numbers_across_blocks(translate, monkeypatch, file):

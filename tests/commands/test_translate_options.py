@@ -16,8 +16,8 @@ from transformer_jax.commands.translate import TranslateCommand
         (("a", "--lenght-penalty", "1"), ["--lenght-penalty", "Did you mean --length-penalty?", "translate --help"]),
         (("a", "--beam", "four"), ["--beam"]),
         (("a", "--beam", "0"), ["beam of 0"]),
-        (("a", "--n-best", "9"), ["a beam of 3 cannot find 9"]),
-        (("a", "--length-penalty", "-1"), ["length penalty of -1"]),
+        (("a", "--n-best", "9"), ["--beam 3 cannot find 9"]),
+        (("a", "--length-penalty", "-1"), ["--length-penalty -1"]),
         (("a", "--sample", "--temperature", "0"), ["temperature 0.0"]),
         (("a", "--sample", "--temperature", "nan"), ["temperature nan"]),
         (("a", "--sample", "--top-k", "-1"), ["top-k -1"]),
@@ -50,7 +50,7 @@ def test_help_lists_every_option(translate, capfd):
 
 
 def test_missing_run_is_refused(translate, tmp_path):
-    assert translate("a", workdir=tmp_path / "none").is_refusal(tmp_path / "none", "no config.json")
+    assert translate("a", workdir=tmp_path / "none").is_refusal(tmp_path / "none", "config.json is missing")
 
 
 def test_without_a_finished_run_the_error_says_how_to_train(translate, tmp_path, monkeypatch):

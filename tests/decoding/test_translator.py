@@ -142,9 +142,9 @@ def test_parts_of_a_long_text_are_translated_as_if_alone(translator, caplog):
     [
         ({"beam": 0}, "beam of 0"),
         ({"n": 0}, "0 translations"),
-        ({"n": 4}, "a beam of 3 cannot find 4"),
-        ({"length_penalty": -0.1}, "length penalty of -0.1"),
-        ({"length_penalty": float("nan")}, "length penalty of nan"),
+        ({"n": 4}, "--beam 3 cannot find 4"),
+        ({"length_penalty": -0.1}, "--length-penalty -0.1"),
+        ({"length_penalty": float("nan")}, "--length-penalty nan"),
     ],
 )
 def test_invalid_options_are_refused(options, message, translator):
@@ -224,7 +224,7 @@ def test_a_copied_run_directory_works(translator, copy):
 
 def test_a_directory_without_a_run_is_refused(tmp_path):
     assert_refused(tmp_path / "none", "not a run directory")
-    assert_refused(tmp_path, "no config.json")
+    assert_refused(tmp_path, "config.json is missing")
 
 
 def test_an_unfinished_run_is_refused(copy):

@@ -1,4 +1,4 @@
-"""A trained run that aligns words."""
+"""Word alignment with a trained model."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from transformer_jax.data.sources import Pair
 from transformer_jax.decoding.translator import Translator
 
 MAX_ALIGNED_TOKENS = 1024
-"""Maximum length of a sentence, because the memory of its weights grows with the square of the length."""
+"""Maximum number of tokens per sentence. The memory of the attention weights grows with its square."""
 
 
 class AligningModel(NamedTuple):
-    """A run, and the rule that derives links from its attention.
+    """A trained model and the rule that derives word links from its cross-attention.
 
     workdir: the run directory.
-    translator: the loaded run.
+    translator: the model of the run.
     rule: how to derive links.
     is_reverse: whether the model translates from the targets of the pairs to their sources.
     """
@@ -36,23 +36,23 @@ class AligningModel(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The run directory and the languages, as a heading."""
+        """The run directory and the languages, used as a heading."""
         data = self.translator.config.data
         return f"{self.workdir}, {data.source} to {data.target}"
 
     def weights(self, pairs: Sequence[Pair], first: int = 1) -> list[Float[np.ndarray, "_ _"]]:
         """Return the word weights of each pair, [source word, target word].
 
-        first: number of the first pair in warnings.
+        first: number of the first pair, for warnings.
         """
-        # Derived pair by pair, because the weights of all heads need many times more memory.
+        # Merged one pair at a time, because the weights of all heads need many times more memory.
         weights = {index: word_weights(attention, self.rule) for index, attention in self.attention(pairs, first)}
         return [weights[index].T if self.is_reverse else weights[index] for index in range(len(pairs))]
 
     def attention(self, pairs: Sequence[Pair], first: int = 1) -> Iterator[tuple[int, PairAttention]]:
         """Yield the index and the attention of each pair, in any order. A pair that is too long has no words.
 
-        first: number of the first pair in warnings.
+        first: number of the first pair, for warnings.
         """
         model, params, tokenizers = self.translator.model, self.translator.params, self.translator.tokenizers
         texts = list(zip(*(pair[::-1] if self.is_reverse else pair for pair in pairs), strict=True))
@@ -66,18 +66,19 @@ class AligningModel(NamedTuple):
             length = max(len(pair.source_ids), len(pair.target_ids))
             if length > MAX_ALIGNED_TOKENS:
                 logging.warning(
-                    f"pair {first + index} has {length} tokens, more than {MAX_ALIGNED_TOKENS}: it gets no links."
+                    f"pair {first + index} has {length} tokens, more than {MAX_ALIGNED_TOKENS}, and is not aligned. "
+                    "Split it into sentences."
                 )
                 tokenized[index] = TokenizedPair("", "", pair.source_ids[-1:], pair.target_ids[-1:])
             elif length > max_length:
                 logging.warning(
                     f"pair {first + index} has {length} tokens, but {self.workdir} was trained on at most "
-                    f"{max_length}: its links may be poor."
+                    f"{max_length}. Its links may be wrong. Split it into sentences."
                 )
         yield from compute_pair_attention(model, params, tokenizers, tokenized)
 
 
 def collect_attention(model: AligningModel, pairs: Sequence[Pair]) -> ModelAttention:
-    """Return the attention of a model for a few pairs. All of it is kept in memory."""
+    """Return the attention of a model for a few pairs, all held in memory at once."""
     attention = dict(model.attention(pairs))
     return ModelAttention(model.name, [attention[index] for index in range(len(pairs))], model.is_reverse)

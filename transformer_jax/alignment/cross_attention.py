@@ -20,9 +20,9 @@ from transformer_jax.data.tokenizers import Tokenizers
 from transformer_jax.model.transformer import Transformer
 
 LENGTH_MULTIPLE = 16
-"""Sources and targets are padded to the same multiple of this length, so that few programs are compiled."""
+"""Sources and targets are padded to the same multiple of this length, to limit the number of compiled programs."""
 MAX_BATCH_TOKENS = 2048
-"""Maximum number of source tokens, and of target tokens, in a batch. It limits the memory of the weights."""
+"""Maximum number of tokens per side of a batch, which limits the memory of the attention weights."""
 
 
 class TokenizedPair(NamedTuple):
@@ -43,7 +43,7 @@ class TokenizedPair(NamedTuple):
 def compute_pair_attention(
     model: Transformer, params: Any, tokenizers: Tokenizers, pairs: Sequence[TokenizedPair]
 ) -> Iterator[tuple[int, PairAttention]]:
-    """Yield the index and the attention of each pair, shortest pair first. The decoder reads the given target."""
+    """Run the model on given translations. Yield the index and the attention of each pair, shortest pair first."""
     for index, weights in compute_cross_attention(model, params, tokenizers.target.sos_id, pairs):
         pair = pairs[index]
         source = source_words(tokenizers.source, pair.source, pair.source_ids)
@@ -66,7 +66,7 @@ def compute_cross_attention(
         batch_size = max(1, MAX_BATCH_TOKENS // length)
         for start in range(0, len(indices), batch_size):
             batch = indices[start : start + batch_size]
-            # A single pair, as in interactive use, should not take the time of a full batch.
+            # A single pair, as in interactive use, is not padded to a full batch.
             shape = (1 if len(batch) == 1 else batch_size, length)
             sources, inputs, source_segments, target_segments = np.zeros((4, *shape), np.int32)
             for row, index in enumerate(batch):

@@ -1,8 +1,8 @@
-"""Word alignments as text, and their alignment error rate on gold alignments.
+"""The Pharaoh format of word alignments, and the alignment error rate (AER) on gold alignments.
 
-A link (i, j) connects source word i and target word j, counted from 0. In the Pharaoh format it is ``i-j``, and one
-line contains the links of one sentence pair. Gold alignments are made by people. Their links are sure, ``i-j``, or only
-possible, ``ipj`` (Och and Ney 2003, "A Systematic Comparison of Various Statistical Alignment Models").
+A link (i, j) connects source word i with target word j. Both are zero-based indices. The Pharaoh format writes a link
+as ``i-j``, and one sentence pair per line. Gold alignments are annotated by hand. They distinguish sure links, ``i-j``,
+from possible links, ``ipj`` (Och and Ney 2003, "A Systematic Comparison of Various Statistical Alignment Models").
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class GoldLinks(NamedTuple):
     """The gold alignment of one sentence pair.
 
     sure: the sure links.
-    possible: the possible links, which include the sure ones.
+    possible: the possible links, including all sure links.
     """
 
     sure: Links
@@ -33,7 +33,7 @@ class GoldLinks(NamedTuple):
 class AlignmentScores(NamedTuple):
     """Scores of predicted links A on sure links S and possible links P. Sizes are summed over all sentence pairs.
 
-    precision: |A ∩ P| / |A|; 0 without predicted links.
+    precision: |A ∩ P| / |A|; 0 if no links are predicted.
     recall: |A ∩ S| / |S|.
     error_rate: the alignment error rate, 1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|).
 
@@ -59,7 +59,7 @@ def score_alignments(predictions: Sequence[Links], gold: Sequence[GoldLinks]) ->
 
 
 def format_links(links: Iterable[Link]) -> str:
-    """Return one line in the Pharaoh format, with sorted links."""
+    """Return the sorted links as one line in the Pharaoh format."""
     return " ".join(f"{source}-{target}" for source, target in sorted(links))
 
 
@@ -68,8 +68,8 @@ def read_gold_links(path: Path, word_counts: Sequence[tuple[int, int]]) -> list[
 
     word_counts: number of source words and target words of each sentence pair.
 
-    Raises InputError if a link is malformed or its words do not exist, if the number of lines is wrong, or if there is
-    no sure link, because then the error rate is undefined.
+    Raises InputError if a link is malformed or refers to a word that does not exist, if the number of lines is wrong,
+    or if no link is sure, because the error rate is then undefined.
     """
     require_file(path)
     lines = list(read_lines(path))
@@ -83,7 +83,7 @@ def read_gold_links(path: Path, word_counts: Sequence[tuple[int, int]]) -> list[
         gold.append(_parse_line(decode_line(line, index, location), location, *counts))
     if not any(links.sure for links in gold):
         raise InputError(
-            f"{path} has no sure link, so the error rate is undefined. Write at least one sure link as i-j."
+            f"{path} has no sure link, so the error rate is undefined. Add at least one sure link, such as 0-0."
         )
     return gold
 
@@ -100,7 +100,7 @@ def _parse_line(line: str, location: str, source_words: int, target_words: int) 
         if link[0] >= source_words or link[1] >= target_words:
             raise InputError(
                 f"{location}: {item} links to a word that does not exist: the source has {source_words} words, "
-                f"the target {target_words}. Write the source word first, and count from 0."
+                f"the target {target_words}. Write zero-based indices, source word first."
             )
         possible.add(link)
         if match[2] == "-":

@@ -1,4 +1,4 @@
-"""Choice of alignment rules for two models of opposite directions without gold alignments.
+"""Selection of alignment rules without gold alignments, for two models that translate in opposite directions.
 
 Source: the layer selection criterion of Chen et al. 2020, "Accurate Word Alignment Induction from Neural Machine
 Translation".
@@ -17,9 +17,9 @@ def most_agreeing_rules(
     models: tuple[ModelAttention, ModelAttention],
     candidates: tuple[Sequence[AlignmentRule], Sequence[AlignmentRule]],
 ) -> list[AlignmentRule]:
-    """Return the rules, one per model and both with the same method, whose links agree most.
+    """Return the rule of each model for which the links of the two models agree most. Both have the same method.
 
-    candidates: the rules to choose from, for each model.
+    candidates: for each model, the rules to choose from.
     """
     forward, reverse = (
         {rule: model.links(rule) for rule in rules} for model, rules in zip(models, candidates, strict=True)
@@ -35,9 +35,9 @@ def most_agreeing_rules(
 
 
 def dice_coefficient(predictions: Sequence[Links], others: Sequence[Links]) -> float:
-    """Return 2 |A ∩ B| / (|A| + |B|) of two alignments of the same sentence pairs.
+    """Return the Dice coefficient 2 |A ∩ B| / (|A| + |B|) of two alignments of the same sentence pairs.
 
-    It equals 1 minus the alignment error rate of one alignment with the other as gold.
+    It equals 1 - AER when one alignment is scored with the other as the gold alignment.
     """
     common = sum(len(links & other_links) for links, other_links in zip(predictions, others, strict=True))
     return 2 * common / max(1, sum(map(len, (*predictions, *others))))

@@ -2,13 +2,13 @@
 
 A rule selects the heads whose weights are averaged, and a method selects the row of weights for a target token y_t:
 
-plain    row t, the query whose output predicts y_t. It has not seen y_t yet.
+plain    row t, the query that predicts y_t and has not read it yet.
          Source: Garg et al. 2019, "Jointly Learning to Align and Translate with Transformer Models".
 shifted  row t + 1, the query that reads y_t. Source: SHIFT-ATT of Chen et al. 2020, "Accurate Word Alignment Induction
          from Neural Machine Translation".
 
-The weights of tokens are merged to weights of words, and each word is linked to the word with the largest weight.
-Tokens without a word, such as [EOS], are ignored.
+Attention weights are summed over the tokens of a source word and averaged over the tokens of a target word. Each target
+word is linked to the source word with the largest weight. Tokens that belong to no word, such as [EOS], are ignored.
 
 Axes: L layers, H heads, T target tokens, S source tokens, V source words, W target words.
 """
@@ -26,15 +26,15 @@ from transformer_jax.attention.words import NO_WORD, merge_words, word_axis
 
 Method = Literal["plain", "shifted"]
 Head = tuple[int, int]
-"""Layer and head, from 0."""
+"""Zero-based indices of a decoder layer and of a head."""
 
 
 class PairAttention(NamedTuple):
     """The cross-attention of one sentence pair.
 
     cross: the weights of all heads.
-    source_words: word number of each source token, [EOS] last; see ``attention.words``.
-    target_words: word number of each target token, [EOS] last.
+    source_words: word index of each source token, [EOS] last; see ``attention.words``.
+    target_words: word index of each target token, [EOS] last.
     """
 
     cross: Float[np.ndarray, "L H T S"]
@@ -43,10 +43,10 @@ class PairAttention(NamedTuple):
 
 
 class AlignmentRule(NamedTuple):
-    """How to derive links from the weights.
+    """A rule that derives links from attention weights.
 
-    method: which row of weights belongs to a target token.
-    heads: the heads to average.
+    method: the row of weights for a target token, as described in the module's docstring.
+    heads: the heads whose weights are averaged.
     """
 
     method: Method
@@ -88,6 +88,6 @@ def link_source_words(weights: Float[np.ndarray, "V W"]) -> Links:
 def strongest_source_tokens(attention: Attention) -> list[int]:
     """Return, for each target token, the index of the source token with the largest mean weight over all heads.
 
-    This is only a rough alignment: a model attends to more tokens than those that it translates.
+    This is only a rough alignment, because a model also attends to tokens that it is not translating.
     """
     return [int(source) for source in attention.cross.mean(axis=(0, 1)).argmax(axis=-1)]

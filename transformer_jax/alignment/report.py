@@ -25,7 +25,7 @@ SYMMETRIZATIONS: tuple[Symmetrization, ...] = get_args(Symmetrization)
 
 
 class ModelAttention(NamedTuple):
-    """The attention of one model for sentence pairs.
+    """The attention of one model on a set of sentence pairs.
 
     name: heading of the model's table.
     pairs: the attention of each pair.
@@ -42,11 +42,11 @@ class ModelAttention(NamedTuple):
         return [matrix.T for matrix in weights] if self.is_reverse else weights
 
     def links(self, rule: AlignmentRule) -> list[Links]:
-        """Return the links of each pair: one link (source word, target word) per word that the model writes."""
+        """Return the links (source word, target word) of each pair, at most one per word that the model predicts."""
         return list(map(link_source_words if self.is_reverse else link_target_words, self.weights(rule)))
 
     def head_groups(self) -> dict[str, tuple[Head, ...]]:
-        """Return the named groups of heads that are compared: all heads, those of each layer, and each single head."""
+        """Return the groups of heads to compare, by name: all heads, all heads of each layer, and each single head."""
         layers, heads = self.pairs[0].cross.shape[:2]
         by_layer = [tuple((layer, head) for head in range(heads)) for layer in range(layers)]
         return (
@@ -57,22 +57,23 @@ class ModelAttention(NamedTuple):
 
 
 def rule_name(rule: AlignmentRule) -> str:
-    """Return the name of a rule, for example "shifted, heads 1.0 1.3" with layer.head."""
+    """Return the name of a rule, such as "shifted, heads 1.0 1.3" for heads 0 and 3 of layer 1."""
     return f"{rule.method}, heads {' '.join(f'{layer}.{head}' for layer, head in sorted(rule.heads))}"
 
 
 def table_row(name: str, columns: Sequence[AlignmentScores]) -> str:
-    """Return a row with precision, recall and error rate of each group of columns."""
+    """Return a table row with the precision, recall and error rate of each entry of ``columns``."""
     return f"{name:28}" + "".join(
         f"{scores.precision:13.3f}{scores.recall:9.3f}{scores.error_rate:9.3f}" for scores in columns
     )
 
 
 def best_rule(model: ModelAttention, gold: Sequence[GoldLinks]) -> AlignmentRule:
-    """Return the rule with the lowest error rate among all groups of heads and the results of a greedy search.
+    """Search for the rule with the lowest error rate.
 
-    The search starts with the best single head and adds the head that lowers the error rate most, until none does. The
-    result may not be the optimum, and other sentence pairs may have another best rule.
+    The candidates are all groups of ``head_groups`` and the results of a greedy search. The search starts with the best
+    single head and repeatedly adds the head that lowers the error rate most, until no head lowers it. The result may
+    not be optimal, and the best rule may differ for other sentence pairs.
     """
 
     def cost(rule: AlignmentRule) -> tuple[float, int]:
@@ -93,7 +94,7 @@ def best_rule(model: ModelAttention, gold: Sequence[GoldLinks]) -> AlignmentRule
 
 
 def report_tables(models: Sequence[ModelAttention], gold: Sequence[GoldLinks]) -> Iterator[str]:
-    """Yield the lines of one table per model; for two models, also those of a table of their symmetrizations."""
+    """Yield the lines of one table per model and, for two models, of a table of their symmetrizations."""
     best_rules = [best_rule(model, gold) for model in models]
     for model, best in zip(models, best_rules, strict=True):
         yield model.name
@@ -114,7 +115,7 @@ def _symmetrization_table(
 ) -> Iterator[str]:
     """Yield the lines of a table with the error rate of each symmetrization.
 
-    Its rows are the groups of several heads that both models have, and the best rule of each model.
+    The rows are the groups of two or more heads that both models have, and the best rules of both models.
     """
     yield f"{'both ways, AER':28}" + "".join(f"{name:>25}" for name in SYMMETRIZATIONS)
     groups, reverse_groups = forward.head_groups(), reverse.head_groups()

@@ -19,24 +19,24 @@ from transformer_jax.alignment.reading import link_source_words, link_target_wor
 Symmetrization = Literal["agreement", "intersection", "union", "grow-diagonal", "grow-diagonal-final-and"]
 
 NEIGHBOUR_OFFSETS = ((0, -1), (-1, 0), (0, 1), (1, 0), (-1, -1), (1, -1), (-1, 1), (1, 1))
-"""Offsets (source word, target word) from a link to its neighbours, diagonal ones last."""
+"""Offsets (source word, target word) from a link to its neighbours, diagonal neighbours last."""
 
 
 def intersection(forward: Links, reverse: Links) -> Links:
-    """Return the links of both directions: few links, but most of them are correct."""
+    """Return the links that both directions contain: high precision, low recall."""
     return forward & reverse
 
 
 def union(forward: Links, reverse: Links) -> Links:
-    """Return the links of either direction."""
+    """Return the links that at least one direction contains: high recall, low precision."""
     return forward | reverse
 
 
 def grow_diagonal(forward: Links, reverse: Links) -> Links:
-    """Return the intersection, extended repeatedly by neighbouring links of the union.
+    """Return the intersection, repeatedly extended with neighbouring links of the union.
 
-    A neighbour, which may be diagonal, is added if at least one of its two words has no link yet. Links are visited in
-    the order of Moses' symal: by target word, then by source word.
+    A horizontal, vertical or diagonal neighbour is added if at least one of its two words has no link yet. Links are
+    visited in the order of Moses' symal: by target word, then by source word.
     """
     order = sorted(forward | reverse, key=lambda link: link[::-1])
     candidates, links = set(order), set(forward & reverse)
@@ -57,7 +57,7 @@ def grow_diagonal(forward: Links, reverse: Links) -> Links:
 
 
 def grow_diagonal_final_and(forward: Links, reverse: Links) -> Links:
-    """Return ``grow_diagonal``, extended by all links of either direction between two words without a link."""
+    """Return ``grow_diagonal``, extended with links of either direction between two words that have no link yet."""
     links = set(grow_diagonal(forward, reverse))
     for direction in (forward, reverse):
         _add_unlinked(links, sorted(direction, key=lambda link: link[::-1]))
@@ -75,16 +75,17 @@ def _add_unlinked(links: set[Link], candidates: Iterable[Link]) -> None:
 
 
 def agreement(forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _"]) -> Links:
-    """Return ``grow_diagonal`` of the links, in both directions, with the largest products of both models' weights.
+    """Return links derived from the products of the two models' weights.
 
-    Where one model is uncertain, the product follows the other model. Each product is multiplied by its share of the
-    products of its target word and by its share of those of its source word. So a word that has large weights
-    everywhere does not take links from other words.
+    The weights of the two models are multiplied, so where one model is uncertain, the other model decides. The products
+    are normalized over the source words and over the target words, and the score of a link is the product of both
+    normalized values. This prevents a word with large weights everywhere from attracting most links. In each direction,
+    each word is linked to the word with the highest score, and ``grow_diagonal`` combines the two directions.
 
-    Source: Liang et al. 2006, "Alignment by Agreement", multiply the posteriors of two alignment models. The shares are
-    our addition.
+    Source: Liang et al. 2006, "Alignment by Agreement", which multiplies the posteriors of two alignment models. The
+    normalization is our addition.
     """
-    # The last words may be missing in one of the models if they have no token there. Their weight is 0.
+    # One of the models may lack the last words, if its tokenizer gives them no tokens. Their weight is 0.
     rows, columns = np.minimum(forward.shape, reverse.shape)
     products = forward[:rows, :columns] * reverse[:rows, :columns]
     scores = _shares(products, axis=0) * _shares(products, axis=1)
@@ -92,7 +93,7 @@ def agreement(forward: Float[np.ndarray, "_ _"], reverse: Float[np.ndarray, "_ _
 
 
 def _shares(weights: Float[np.ndarray, "V W"], axis: int) -> Float[np.ndarray, "V W"]:
-    """Divide the weights by their sum along an axis; the result is 0 where the sum is 0."""
+    """Divide the weights by their sum along an axis. The result is 0 where the sum is 0."""
     total = weights.sum(axis=axis, keepdims=True)
     return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
 

@@ -1,4 +1,4 @@
-"""Word alignment of raw texts with their translations."""
+"""Word alignment of raw texts and their translations."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from transformer_jax.decoding.translator import Translation, Translator
 
 
 def word_links(translator: Translator, texts: Sequence[str], translations: Sequence[Translation]) -> list[Links]:
-    """Return the links between each text and its translation, with ``AlignmentRule.default``.
+    """Align each text with its translation by ``AlignmentRule.default``, and return the links.
 
-    Words are separated by white space and counted from 0 in the complete text, even if it was translated in parts. In
-    a text that was copied unchanged, each word is linked to itself.
+    Words are separated by white space. Their zero-based indices refer to the complete text, even if it was translated
+    in parts. In a text that was copied unchanged, each word is linked to itself.
     """
     config = translator.model.config
     rule = AlignmentRule.default(config.decoder_layers, config.heads)
@@ -44,13 +44,13 @@ def _copied_links(text: str) -> Links:
 
 
 def _join_links(text: str, parts: Sequence[Translation], part_links: Sequence[Links]) -> Links:
-    """Return the links of a text from those of its parts, whose words are counted from 0 in each part."""
+    """Join the links of the parts of a text. The word indices of ``part_links`` start at 0 in each part."""
     links: set[Link] = set()
     words_at = word_numbers(text)
     end, target_offset = 0, 0
     for part, links_in_part in zip(parts, part_links, strict=True):
         start = text.index(part.source, end)
-        # A part may start within a word that is too long. This word is then also the first word of the part.
+        # A long word may be split between two parts. It is then also the first word of the second part.
         following = (words_at[index] for index in range(start, len(text)))
         source_offset = next((word for word in following if word >= 0), 0)
         links |= {(source_offset + source, target_offset + target) for source, target in links_in_part}

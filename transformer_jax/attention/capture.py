@@ -1,4 +1,4 @@
-"""Collection of all attention weights of one translation, with flax's ``sow`` in one forward pass."""
+"""Collection of all attention weights of one translation in one forward pass, with flax's ``sow``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transformer_jax.data.tokenizers import Tokenizers
 from transformer_jax.model.transformer import Transformer
 
 LENGTH_MULTIPLE = 16
-"""Sentences are padded to a multiple of this length to limit the number of compiled programs."""
+"""Sentences are padded to a multiple of this length, to limit the number of compiled programs."""
 MAX_ALTERNATIVES = 5
 """Number of most probable next tokens that are kept per step."""
 
@@ -31,7 +31,7 @@ def capture_attention(
     source_ids: Sequence[int],
     target_ids: Sequence[int],
 ) -> Attention:
-    """Return the attention of a teacher-forced pass: the decoder reads the translation, as it did during decoding.
+    """Run one teacher-forced pass, in which the decoder reads the given translation, and return the attention.
 
     source_ids: x1 ... xn [EOS].
     target_ids: y1 ... ym [EOS].
@@ -63,7 +63,7 @@ def _pad(ids: Sequence[int]) -> Int[np.ndarray, "1 T"]:
 
 
 class _CapturedPass(NamedTuple):
-    """The results of one teacher-forced pass; ``Attention`` documents them."""
+    """The results of one teacher-forced pass. ``Attention`` describes the fields."""
 
     encoder: Float[Array, "L H S S"]
     decoder: Float[Array, "M H T T"]

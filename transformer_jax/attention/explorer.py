@@ -1,8 +1,8 @@
-"""The attention explorer: one HTML page that shows every head of one or more sentences and works offline.
+"""The attention explorer: a self-contained HTML page that shows every head for one or more sentences.
 
-The page is `page/page.html` with the style sheet, the scripts and the data inserted. `docs/attention.md` describes its
-views and formulas. Weights are stored as multiples of 1/65535, each within 1/65535 (0.000016) of the weight in the .npz
-file, and the integers of a row sum to 65535.
+The page consists of `page/page.html` with the style sheet, the scripts and the data inserted. `docs/attention.md`
+describes its views and formulas. Weights are stored as integer multiples of 1/65535. Each weight differs from the
+weight in the .npz file by at most 1/65535 (0.000016), and the integers of each row sum to 65535.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from transformer_jax.attention.weights import Attention
 
 MAX_DATA_BYTES = 64 * 2**20
-"""Limit for the data of one page, which browsers hold in memory. The first sentence is always included."""
-WRITE_REMEDY = "Free space or name another --attention."
+"""Maximum size of the data of one page, which browsers keep in memory. The first sentence is always included."""
+WRITE_REMEDY = "Free disk space or choose another --attention."
 SCRIPT_FILES = ("numbers", "colours", "surface", "state", "map", "lines", "steps", "overview", "downloads", "main")
 SUMMARY_NOTE = (
     "Each number is a mean over the queries of this sentence. The formulas are in docs/attention.md. "
@@ -40,7 +40,7 @@ SUMMARY_NOTE = (
 
 
 class Html(str):
-    """The text of an HTML page, which notebooks display when it is the last value of a cell."""
+    """The text of an HTML page. Notebooks display the page when it is the last value of a cell."""
 
     def _repr_html_(self) -> str:
         # A sandboxed frame isolates the scripts and styles of the two pages from each other.
@@ -55,7 +55,7 @@ class Html(str):
 
 
 class PageWriter:
-    """A writer of the explorer page that holds no sentence in memory.
+    """An incremental writer of the explorer page. It keeps no sentence in memory.
 
     out: the text stream to write to.
     importance: head importance, shown in the table of heads.
@@ -73,7 +73,7 @@ class PageWriter:
         self._write(start)
 
     def add(self, number: int, attention: Attention) -> None:
-        """Write the sentence of line ``number``; after the first sentence that exceeds the limit, omit all others."""
+        """Write the sentence of line ``number``, unless this or an earlier sentence exceeds the size limit."""
         if not self._omitted_lines:
             data = _json_script(f"sentence-{len(self._included)}", _sentence_data(number, attention))
             if not self._included or self._data_bytes + len(data) <= MAX_DATA_BYTES:
@@ -90,12 +90,12 @@ class PageWriter:
 
     @property
     def left_out(self) -> str:
-        """A message that names the omitted sentences and the reason; empty if the page has all sentences."""
+        """A message about the omitted sentences; empty if the page contains all sentences."""
         if not self._omitted_lines:
             return ""
         return (
-            f"sentences from line {self._omitted_lines[0]} on are left out ({len(self._omitted_lines)} in total), "
-            f"because one page holds at most {MAX_DATA_BYTES // 2**20} MiB. Their weights are in the .npz files."
+            f"sentences from line {self._omitted_lines[0]} onward are omitted ({len(self._omitted_lines)} in total), "
+            f"because a page contains at most {MAX_DATA_BYTES // 2**20} MiB. Their weights are in the .npz files."
         )
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class PageWriter:
 
 @contextlib.contextmanager
 def open_page(path: Path, importance: HeadImportance | None = None) -> Iterator[PageWriter]:
-    """Open a page that appears under ``path`` once it is complete; without a sentence, write no file.
+    """Open a page that is renamed to ``path`` when it is complete. Write no file for a page without sentences.
 
     Raises RunError if the page cannot be written.
     """
@@ -139,7 +139,7 @@ def open_page(path: Path, importance: HeadImportance | None = None) -> Iterator[
 
 
 def render_page(sentences: Iterable[tuple[int, Attention]], importance: HeadImportance | None = None) -> Html:
-    """Return the page for pairs of line number and attention. Raises InputError without a sentence."""
+    """Return the page for pairs of line number and attention. Raises InputError if no pair is given."""
     out = io.StringIO()
     page = PageWriter(out, importance)
     for number, attention in sentences:
@@ -178,7 +178,7 @@ def _json_script(name: str, data: dict[str, Any]) -> str:
 
 
 def _head_importance_data(importance: HeadImportance | None) -> dict[str, Any] | None:
-    """Return the score changes as lists [layers][heads] per kind and measure, and the conditions of the measurement."""
+    """Return the score changes as lists [layers][heads] per attention type and metric, and how they were computed."""
     if importance is None:
         return None
     return {"conditions": importance.conditions} | {

@@ -1,6 +1,6 @@
-"""Figures for print: heat maps of one layer's heads with legible labels, as wide as a column or a page.
+"""Figures for papers: heat maps of one layer's heads with legible labels, as wide as a column or a page.
 
-A figure shows only maps, tokens and head numbers; its caption in the paper explains the rest.
+A figure shows only heat maps, tokens and head numbers. Its caption in the paper must explain them.
 
 Axes: N maps, Q queries, K keys.
 """
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.3, 6.9
-"""Inches: width of a column and of the text of a two-column page."""
+"""Width of a column and of the text block of a two-column page, in inches."""
 MAX_WIDTH = 100
-"""Inches: largest width that can be requested."""
+"""Maximum width that can be requested, in inches."""
 PAGE_HEIGHT = 9.0
-"""Inches: height of the text of a page."""
+"""Height of the text block of a page, in inches."""
 FONT_SIZES = (7.0, 6.5, 6.0, 5.5, 5.0)
-"""Points: font sizes of labels, from the preferred one to the smallest legible one."""
+"""Font sizes of labels in points, from the preferred size to the smallest legible size."""
 SMALL_FONT_SIZE = 6.0
-"""Points: smaller labels are only used if the figure does not fit otherwise."""
+"""Font size in points. Smaller labels are used only if the figure does not fit otherwise."""
 MAX_CELL_SIZE = 0.25
-"""Inches: largest side of a cell, so a map of few tokens does not fill the width."""
+"""Maximum side of a cell in inches, so that a map of few tokens does not fill the width."""
 PRINT_DPI = 300
 """Dots per inch of a PNG, and of the maps in PDF and SVG, which are embedded as images."""
 FIGURE_METADATA: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".png": {}, ".svg": {"Date": None}}
-"""Known file name suffixes, and the metadata to omit so that the same figure gives the same bytes."""
+"""Supported file name suffix -> metadata to omit, so that the files of equal figures are identical."""
 RC_PARAMS: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "transformer_jax"}
-"""Settings of matplotlib: TrueType fonts in PDF, which publishers require, and searchable text in SVG."""
+"""matplotlib settings: TrueType fonts in PDF, which publishers require, and searchable text in SVG."""
 
 PRINT_STYLE = LayoutStyle(
     label_gap=4,
@@ -67,7 +67,7 @@ def draw_figure(
 ) -> Figure:
     """Draw the heads of one layer; ``PlotCommand`` documents the arguments.
 
-    Raises InputError if the kind, the layer or a head does not exist, or if labels of that width would be illegible.
+    Raises InputError if the attention type, layer or a head does not exist, or if the labels would be illegible.
     """
     view = select_view(attention, kind, layer)
     panels = select_panels(view, heads)
@@ -85,7 +85,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     suffix = path.suffix.lower()
     rc_params = RC_PARAMS | ({"pdf.fonttype": 3} if _has_postscript_font(figure) else {})
     with (
-        atomic.writing(path, "Name another --output."),
+        atomic.writing(path, "Choose another --output."),
         rc_context(rc_params),
         atomic.new_file(path, atomic.partial_path(path), "bytes") as file,
     ):
@@ -116,7 +116,7 @@ class Panels(NamedTuple):
 
 
 def select_panels(view: LayerView, heads: str) -> Panels:
-    """Return the maps of the heads in ``heads``: "all", "mean" or numbers such as "0,2".
+    """Return the maps of the heads in ``heads``: "all", "mean" or zero-based indices such as "0,2".
 
     Raises InputError if ``heads`` is invalid or a head does not exist.
     """
@@ -129,7 +129,9 @@ def select_panels(view: LayerView, heads: str) -> Panels:
         try:
             numbers = [int(number) for number in heads.split(",")]
         except ValueError as error:
-            raise InputError(f"--heads {heads} is invalid. Give all, mean, or numbers such as 0,2,5.") from error
+            raise InputError(
+                f"--heads {heads} is invalid. Set --heads to all, mean, or numbers such as 0,2,5."
+            ) from error
         if missing := [number for number in numbers if not 0 <= number < count]:
             raise InputError(f"{view.title} has no head {missing[0]}. Choose {index_range(count)}.")
     return Panels(view.weights[numbers], [f"head {number}" for number in numbers])
@@ -139,14 +141,14 @@ def select_panels(view: LayerView, heads: str) -> Panels:
 
 
 def print_layout(figure: Figure, view: LayerView, labels: AxisLabels, panels: int, width: float | None) -> SheetLayout:
-    """Return the best layout of that width, or of a column or a page if ``width`` is None.
+    """Return the layout with the smallest ``_Candidate.penalty``.
 
-    Among the layouts that fit, the best one fits the page height, has labels that are not small, is narrow, has few
-    rows and has large labels, in this order. Cells are limited to ``MAX_CELL_SIZE``, so the layout may be narrower.
+    If ``width`` is None, the width is one column, one page or more. Cells are limited to ``MAX_CELL_SIZE``, so the
+    layout may be narrower than ``width``.
     Raises InputError if the width is invalid or too small for legible labels.
     """
     if width is not None and not 0 < width <= MAX_WIDTH:
-        raise InputError(f"--width {width:g} is invalid. Give inches, at most {MAX_WIDTH}.")
+        raise InputError(f"--width {width:g} is invalid. Set --width to a positive number, at most {MAX_WIDTH}.")
     widths = [width] if width is not None else [COLUMN_WIDTH, PAGE_WIDTH] if panels == 1 else [PAGE_WIDTH]
     sizes = [_PanelSize.measure(figure, view, labels, font_size) for font_size in FONT_SIZES]
     candidates = [
@@ -161,7 +163,7 @@ def print_layout(figure: Figure, view: LayerView, labels: AxisLabels, panels: in
     if width is not None:
         raise InputError(
             f"--width {width:g} is too narrow: labels of {len(view.keys)} tokens would be smaller than "
-            f"{FONT_SIZES[-1]:g} points. Use --width {needed}."
+            f"{FONT_SIZES[-1]:g} points. Set --width {needed}."
         )
     return sizes[-1].layout(panels, needed)
 
@@ -173,21 +175,21 @@ class _Candidate(NamedTuple):
     layout: SheetLayout
 
     def penalty(self, panels: int) -> tuple[float, bool, float, int, float]:
-        """Return a sort key: page overflow, small labels, width, number of rows, negative font size."""
+        """Return a sort key, most important first: page overflow, small labels, width, number of rows, -font size."""
         overflow = max(0.0, self.layout.height / LAYOUT_DPI - PAGE_HEIGHT)
         rows = math.ceil(panels / self.layout.panels_per_row)
         return overflow, self.layout.font_size < SMALL_FONT_SIZE, self.inches, rows, -self.layout.font_size
 
 
 class _PanelSize(NamedTuple):
-    """The size of one map's labels at one font size.
+    """The label sizes of one map at one font size.
 
     font_size: in points.
     queries: number of rows.
     keys: number of columns.
     row_label_width: in dots.
     column_label_height: in dots.
-    line_height: the height of a label's line in dots, and so the smallest cell.
+    line_height: the height of a line of text in dots, which is also the smallest cell size.
     """
 
     font_size: float
@@ -212,7 +214,7 @@ class _PanelSize(NamedTuple):
         )
 
     def min_sheet_width(self) -> int:
-        """Return the width in dots of a sheet with one map of the smallest cells."""
+        """Return the width, in dots, of a sheet that shows one map with the smallest cells."""
         map_width = self.keys * self.line_height
         style = PRINT_STYLE
         return self.row_label_width + style.label_gap + map_width + style.bar_space + 2 * style.margin

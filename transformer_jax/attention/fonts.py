@@ -1,4 +1,4 @@
-"""Selection of installed fonts that have the characters of a text.
+"""Selection of installed fonts that cover the characters of a text.
 
 matplotlib ships DejaVu Sans, which lacks Chinese, Japanese and Korean.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MISSING_GLYPH = "▯"
-"""Drawn in place of a character that no installed font has."""
+"""Drawn in place of a character that no installed font covers."""
 
 # DejaVu Sans covers Latin, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian and symbols.
 DEFAULT_FAMILY = "DejaVu Sans"
@@ -44,7 +44,7 @@ OTHER_FAMILIES = (
 
 @functools.cache
 def find_fonts(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return font families that together cover the characters, and the characters that no font has.
+    """Return font families that together cover the characters, and the characters that no font covers.
 
     Families are tried in this order until no character is missing: DejaVu Sans, families for the language of the text,
     all other families that matplotlib knows, then fonts that were installed after matplotlib built its font list.
@@ -62,7 +62,7 @@ def find_fonts(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[s
 
 
 def _preferred_families(characters: frozenset[str]) -> tuple[str, ...]:
-    """Return families in order of preference: kana means Japanese, hangul means Korean, everything else Chinese."""
+    """Return families in order of preference for Japanese (kana), Korean (hangul) or else Chinese."""
     scripts = {unicodedata.name(character, "").split(" ")[0] for character in characters}
     if scripts & {"HIRAGANA", "KATAKANA"}:
         return (*JAPANESE_FAMILIES, *CHINESE_FAMILIES, *KOREAN_FAMILIES, *OTHER_FAMILIES)
@@ -100,7 +100,7 @@ def _weight(font: FontEntry) -> int:
 
 @functools.cache
 def _add_new_fonts() -> None:
-    """Register fonts that matplotlib does not know, because it builds its list once and caches it in a file."""
+    """Register fonts that were installed after matplotlib cached its font list."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     known = {font.fname for font in fontManager.ttflist}
@@ -113,7 +113,7 @@ def _add_new_fonts() -> None:
             continue
         try:
             fontManager.addfont(path)
-        # A damaged or unsupported font must not prevent a picture.
+        # A damaged or unsupported font must not stop the drawing.
         except (OSError, RuntimeError, ValueError, KeyError, UnicodeError):
             log.debug("%s cannot be read as a font", path, exc_info=True)
 
@@ -127,7 +127,7 @@ def _is_font_file(name: str) -> bool:
 
 
 def _covered_characters(font: FontEntry, characters: frozenset[str]) -> frozenset[str]:
-    """Return the characters that the font can draw."""
+    """Return the characters that the font covers."""
     from matplotlib.ft2font import FT2Font
 
     try:
@@ -171,7 +171,7 @@ _reported_scripts: set[str] = set()
 
 
 def warn_missing_glyphs(characters: Iterable[str]) -> None:
-    """Warn once per script that no installed font has, and name the font to install."""
+    """Warn once per script that no installed font covers, with the command that installs a font."""
     _, missing = find_fonts(frozenset(characters))
     scripts = {_script_name(character) for character in missing} - _reported_scripts
     if not scripts:
@@ -182,7 +182,7 @@ def warn_missing_glyphs(characters: Iterable[str]) -> None:
     remedies += ["apt-get install fonts-symbola"] if "emoji" in scripts else []
     remedies += ["apt-get install fonts-noto-core"] if scripts - east_asian - {"emoji"} else []
     log.warning(
-        "Attention pictures: no installed font has %s. Missing characters are drawn as %s. Run: %s.",
+        "no installed font covers %s. Heat maps show these characters as %s. Run: %s",
         ", ".join(sorted(scripts)),
         MISSING_GLYPH,
         "; ".join(remedies),

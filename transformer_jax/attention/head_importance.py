@@ -1,6 +1,6 @@
 """Head importance: the change of loss and BLEU when one attention head is masked, and the file that stores it.
 
-Axes: L layers, H heads, both numbered from 0.
+Axes: L layers, H heads, both with zero-based indices.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEAD_IMPORTANCE_FILE = "ablation.json"
 
 
 class ScoreChanges(NamedTuple):
-    """Score with one head masked minus score of the complete model, for every head of one kind of attention.
+    """The score with one head masked minus the score of the complete model, for every head of one attention type.
 
     loss: change of the loss in nats per target token; positive if the head helps.
     bleu: change of sacreBLEU in points; negative if the head helps.
@@ -54,11 +54,11 @@ class HeadImportance:
     loss: loss of the complete model.
     bleu: sacreBLEU of the complete model.
     signature: signature of sacreBLEU.
-    heads: score changes per kind of attention.
+    heads: score changes per attention type.
     step: training step of the parameters; None if unknown.
 
-    Raises ValueError if a kind is missing, if the tables of a kind do not share one [layers, heads] shape, or if a
-    number is not finite.
+    Raises ValueError if an attention type is missing, if the tables of one type have different shapes, or if a number
+    is not finite.
     """
 
     sentences: int
@@ -71,17 +71,19 @@ class HeadImportance:
 
     def __post_init__(self) -> None:
         if set(self.heads) != set(get_args(AttentionKind)):
-            raise ValueError(f"heads has the kinds {sorted(self.heads)}, not {sorted(get_args(AttentionKind))}")
+            raise ValueError(
+                f"heads has the attention types {sorted(self.heads)}, not {sorted(get_args(AttentionKind))}"
+            )
         shapes = {kind: {table.shape for table in changes} for kind, changes in self.heads.items()}
         if any(len(of_kind) > 1 or len(min(of_kind)) != 2 or 0 in min(of_kind) for of_kind in shapes.values()):
-            raise ValueError(f"the tables have shapes {shapes}, not one [layers, heads] per kind")
+            raise ValueError(f"the tables have shapes {shapes}, not one [layers, heads] per attention type")
         scores = [np.asarray([self.loss, self.bleu]), *(table for changes in self.heads.values() for table in changes)]
         if not all(np.isfinite(values).all() for values in scores):
             raise ValueError("a score is not finite")
 
     @property
     def conditions(self) -> str:
-        """The number of sentences and the search, for example "100 sentences, greedy"."""
+        """The number of sentences and the decoding method, such as "100 sentences, greedy"."""
         return f"{self.sentences} sentences, {'greedy' if self.beam == 1 else f'beam {self.beam}'}"
 
     def ranked_heads(self) -> list[RankedHead]:
@@ -102,7 +104,7 @@ class HeadImportance:
         scores = {"sentences": self.sentences, "beam": self.beam, "loss": self.loss, "bleu": self.bleu}
         version = {"format": HEAD_IMPORTANCE_FORMAT, "step": self.step}
         content = {**version, **scores, "signature": self.signature, "heads": heads}
-        with atomic.writing(path, "Name another --output."):
+        with atomic.writing(path, "Choose another --output."):
             atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
     @classmethod
@@ -112,7 +114,7 @@ class HeadImportance:
         Raises InputError if the file does not exist, is damaged, has another format version or was not written by
         `save`.
         """
-        remedy = "Run python -m transformer_jax ablate again."
+        remedy = "Run: python -m transformer_jax ablate"
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if stored["format"] != HEAD_IMPORTANCE_FORMAT:
@@ -137,4 +139,4 @@ class HeadImportance:
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist. {remedy}") from error
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise InputError(f"{path} is not a result of ablate, or it is damaged. {remedy}") from error
+            raise InputError(f"{path} is damaged or was not written by ablate. {remedy}") from error

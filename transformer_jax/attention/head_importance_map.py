@@ -1,4 +1,4 @@
-"""A picture of head importance: the change of loss and BLEU when each head is masked.
+"""Heat maps of head importance: the change of loss and BLEU when each head is masked.
 
 Axes: L layers, H heads.
 """
@@ -24,9 +24,9 @@ CELL_WIDTH, CELL_HEIGHT = 0.42, 0.23
 
 
 def draw_head_importance(importance: HeadImportance) -> Figure:
-    """Draw two heat maps per kind of attention, layers by heads: the change of loss and the change of sacreBLEU.
+    """Draw two heat maps [layers, heads] per attention type: the change of the loss and the change of sacreBLEU.
 
-    Cells are red where the model is worse without the head and blue where it is better. All kinds share one scale.
+    Cells are red where the model is worse without the head and blue where it is better. All types share one scale.
     """
     layers = {kind: len(changes.loss) for kind, changes in importance.heads.items()}
     heads = max(changes.loss.shape[1] for changes in importance.heads.values())
@@ -76,6 +76,6 @@ def _draw_change_map(axes: Axes, harm: Float[np.ndarray, "L H"], values: Sequenc
 
 
 def _format_change(value: float, measure: str) -> str:
-    """Return the rounded value with its sign, as a true minus sign if negative; zero has no sign."""
+    """Return the rounded value with its sign (a minus sign instead of a hyphen); zero has no sign."""
     rounded = f"{value:+.3f}" if measure == "loss" else f"{value:+.2f}"
     return rounded.replace("-", "\N{MINUS SIGN}") if float(rounded) else rounded[1:]

@@ -1,4 +1,4 @@
-"""Heat maps of attention: one picture per kind and layer, one map per head.
+"""Attention heat maps: one image per attention type and layer, with one map per head.
 
 Axes: N maps, Q queries (rows, from the top), K keys (columns).
 """
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PIXELS = 40_000_000
-"""Larger pictures are drawn with fewer dots per inch, because image viewers refuse them."""
+"""Larger images are drawn with fewer dots per inch, because image viewers cannot open them."""
 
 
 def save_pictures(attention: Attention, directory: Path, stem: str) -> list[Path]:
-    """Write one picture `STEM.KIND.layerN.png` per kind and layer, with all heads; return the paths.
+    """Write one image `STEM.KIND.layerN.png` of all heads per attention type and layer, and return the paths.
 
     Raises RunError if a file cannot be written.
     """
@@ -38,7 +38,7 @@ def save_pictures(attention: Attention, directory: Path, stem: str) -> list[Path
     for kind in get_args(AttentionKind):
         for layer in range(len(getattr(attention, kind))):
             path = directory / f"{stem}.{kind}.layer{layer}.png"
-            with atomic.writing(path, "Name another --attention."):
+            with atomic.writing(path, "Choose another --attention."):
                 directory.mkdir(parents=True, exist_ok=True)
                 _write_png(*_draw_layer(attention, kind, layer), path)
             paths.append(path)
@@ -46,7 +46,7 @@ def save_pictures(attention: Attention, directory: Path, stem: str) -> list[Path
 
 
 def _draw_layer(attention: Attention, kind: AttentionKind, layer: int) -> tuple[Figure, SheetLayout]:
-    """Draw one heat map per head, keys along the top and queries down the side; return the figure and its layout."""
+    """Draw one heat map per head, with queries as rows and keys as columns. Return the figure and its layout."""
     view = select_view(attention, kind, layer)
     heads = len(view.weights)
     figure = new_figure()
@@ -63,7 +63,7 @@ def _draw_layer(attention: Attention, kind: AttentionKind, layer: int) -> tuple[
 
 
 def _write_png(figure: Figure, layout: SheetLayout, path: Path) -> None:
-    """Write a PNG; draw the labels, which all heads share, once and copy their pixels, which halves the time."""
+    """Write a PNG. All heads share their labels, which are drawn once and copied as pixels to halve the time."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Labels that show tokens in pictures: one line, no invisible characters, limited length, fonts with all characters."""
+"""Token labels of heat maps, on one line, of limited length, with visible characters that the fonts cover."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from transformer_jax.attention.fonts import MISSING_GLYPH, find_fonts, warn_miss
 from transformer_jax.attention.weights import Attention
 
 MAX_LABEL_COLUMNS = 20
-"""Longest label, in columns of a terminal: a Chinese or Japanese character takes two. Longer tokens get an ellipsis."""
+"""Maximum label width in terminal columns (two per Chinese or Japanese character). Longer tokens get an ellipsis."""
 
 
 class TokenLabels(NamedTuple):
-    """The labels of tokens, and font families that together have all their characters."""
+    """The labels of tokens, and font families that together cover their characters."""
 
     texts: list[str]
     families: tuple[str, ...]
@@ -30,14 +30,14 @@ class AxisLabels(NamedTuple):
 
 
 def label_axes(attention: Attention, queries: Sequence[str], keys: Sequence[str]) -> AxisLabels:
-    """Return the labels of rows and columns, and warn about characters in the sentence pair that no font has."""
+    """Return the labels of rows and columns, and warn about characters of the sentence pair that no font covers."""
     tokens = (*attention.source_tokens, *attention.target_tokens, *attention.target_inputs)
     warn_missing_glyphs("".join(map(label_text, tokens)))
     return AxisLabels(make_labels(queries), make_labels(keys))
 
 
 def make_labels(tokens: Sequence[str]) -> TokenLabels:
-    """Return one label per token; a character that no font has becomes ``MISSING_GLYPH``."""
+    """Return one label per token, with ``MISSING_GLYPH`` for each character that no font covers."""
     texts = [label_text(token) for token in tokens]
     families, missing = find_fonts(frozenset("".join(texts)))
     if missing:

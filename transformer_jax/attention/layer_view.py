@@ -1,9 +1,9 @@
-"""One layer of one kind of attention, as pictures show it.
+"""The weights, tokens and headings of one attention layer, for heat maps and figures.
 
 Axes: H heads, Q queries (rows, from the top), K keys (columns).
 
-Layers and heads have the same number everywhere, the index into the array: `attention.cross[2, 1]`, the title
-"layer 2, head 1" and the file `1.cross.layer2.png` show the same layer.
+Layers and heads are numbered by their zero-based array index: `attention.cross[2, 1]`, the title "layer 2, head 1" and
+the file `1.cross.layer2.png` refer to the same layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LayerView(NamedTuple):
     weights: one matrix per head.
     queries: the token of each row.
     keys: the token of each column.
-    title: the kind of attention and the layer.
+    title: the attention type and the layer.
     subtitle: an explanation of rows and columns.
     """
 
@@ -37,9 +37,10 @@ class LayerView(NamedTuple):
 def select_view(attention: Attention, kind: AttentionKind, layer: int) -> LayerView:
     """Return one layer with the tokens of its rows and columns.
 
-    In "decoder" and "cross", a row is named after the token that it predicts. In "decoder", a column is named after the
-    token that is read there, so the diagonal is the token directly before the predicted one.
-    Raises InputError if the kind or the layer does not exist.
+    In "decoder" and "cross", the label of a row is the token that the position predicts. In "decoder", the label of a
+    column is the token that the position reads, so the diagonal shows the weight of the token directly before the
+    predicted token.
+    Raises InputError if the attention type or the layer does not exist.
     """
     source, predicted, read = attention.source_tokens, attention.target_tokens, attention.target_inputs
     kinds: dict[str, tuple[tuple[str, ...], tuple[str, ...], str, str]] = {
@@ -48,7 +49,7 @@ def select_view(attention: Attention, kind: AttentionKind, layer: int) -> LayerV
         "cross": (predicted, source, "the token being predicted", "the source token attended to"),
     }
     if kind not in kinds:
-        raise InputError(f"attention kind {kind!r} does not exist. Choose one of {', '.join(kinds)}.")
+        raise InputError(f"attention type {kind!r} does not exist. Choose one of {', '.join(kinds)}.")
     name, (queries, keys, row, column) = ATTENTION_NAMES[kind], kinds[kind]
     layers = getattr(attention, kind)
     if not 0 <= layer < len(layers):
@@ -57,5 +58,5 @@ def select_view(attention: Attention, kind: AttentionKind, layer: int) -> LayerV
 
 
 def index_range(count: int) -> str:
-    """Return the valid indices of ``count`` layers or heads in words."""
-    return f"from 0 to {count - 1}" if count > 1 else "0, the only one"
+    """Return the valid indices of ``count`` layers or heads as text, such as "from 0 to 5"."""
+    return f"from 0 to {count - 1}" if count > 1 else "0"

@@ -35,7 +35,7 @@ ATTENTION_NAMES: dict[AttentionKind, str] = {
     "decoder": "Decoder self-attention",
     "cross": "Cross-attention",
 }
-"""Titles of the three kinds of attention."""
+"""Titles of the three attention types."""
 
 ATTENTION_FORMAT = 2
 """Version of the .npz format; increase it with every change that older code cannot read."""
@@ -49,9 +49,9 @@ class Attention:
     decoder: decoder self-attention.
     cross: attention from the target to the source.
     source_tokens: the queries and keys of `encoder` and the keys of `cross`.
-    target_tokens: the token that each decoder position predicts; the last one is normally [EOS].
+    target_tokens: the token that each decoder position predicts; the last token is normally [EOS].
     target_inputs: the token that each decoder position reads, the keys of `decoder`: [SOS], then `target_tokens`
-        without the last one.
+        without its last token.
     source: the source text.
     translation: the translated text.
     source_words: the index into ``source.split()`` of each source token's word, -1 for none; empty if unknown.
@@ -140,7 +140,7 @@ class Attention:
         if self.alternatives is not None:
             arrays["alternatives"] = np.asarray(self.alternatives, np.str_)
             arrays["alternative_probabilities"] = np.asarray(self.alternative_probabilities, np.float32)
-        with atomic.writing(path, "Name another --attention."):
+        with atomic.writing(path, "Choose another --attention."):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic.new_file(path, atomic.partial_path(path), "bytes") as file:
                 np.savez_compressed(file, **arrays)
@@ -151,7 +151,7 @@ class Attention:
 
         Raises InputError if the file does not exist, is damaged or was not written by `save`.
         """
-        remedy = "Write it again with python translate.py --attention."
+        remedy = "Create it again with python translate.py --attention DIR."
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 if int(stored["format"]) != ATTENTION_FORMAT:
@@ -189,4 +189,4 @@ class Attention:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
-            raise InputError(f"{path} is not an attention file, or it is damaged. {remedy}") from error
+            raise InputError(f"{path} is damaged or not an attention file. {remedy}") from error

@@ -1,4 +1,4 @@
-"""The word that each token belongs to, and attention between words.
+"""Mapping from tokens to words, and attention weights between words.
 
 Words are separated by white space, as in ``text.split()``, and numbered from 0.
 
@@ -34,7 +34,7 @@ def source_words(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[i
 
 
 def target_words(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[int, ...]:
-    """Return the word number of each token that a model produced; [UNK] has none, because decoding omits it.
+    """Return the word number of each token that a model produced. [UNK] has no word, because decoding omits it.
 
     text: the decoded ids, even if the tokenizer would encode that text with other ids.
     Raises ValueError if the ids do not decode to the text.
@@ -53,7 +53,7 @@ def target_words(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[i
 def word_axis(token_words: Iterable[int]) -> tuple[int, ...]:
     """Return the word number of each row or column after ``merge_words``.
 
-    Each word appears once; each token without a word keeps a row or column of its own.
+    Each word has one row or column. Each token without a word also has one.
     """
     axis: list[int] = []
     for word in token_words:
@@ -65,9 +65,9 @@ def word_axis(token_words: Iterable[int]) -> tuple[int, ...]:
 def merge_words(
     weights: Float[np.ndarray, "*any Q K"], query_words: Sequence[int], key_words: Sequence[int]
 ) -> Float[np.ndarray, "*any W V"]:
-    """Return attention between words: the sum over a key word's tokens, the mean over a query word's tokens.
+    """Sum the weights over the tokens of each key word, and average them over the tokens of each query word.
 
-    ``word_axis`` names the rows and columns. Rows that sum to 1 still do.
+    ``word_axis`` returns the words of the rows and columns. Rows that sum to 1 still sum to 1.
     """
     queries, keys = _membership(query_words), _membership(key_words)
     return (queries / queries.sum(axis=0)).T @ weights @ keys
@@ -79,7 +79,7 @@ def _membership(token_words: Sequence[int]) -> Float[np.ndarray, "tokens words"]
     columns: dict[int, int] = {}
     for token, word in enumerate(token_words):
         next_column = len(columns)
-        # A token without a word gets a unique negative number, and so a column of its own.
+        # A token without a word gets a unique negative number, and therefore its own column.
         membership[token, columns.setdefault(word if word != NO_WORD else -1 - token - 1, next_column)] = 1
     return membership
 
@@ -113,7 +113,7 @@ def _words_at_spans(text: str, spans: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def _byte_level_spans(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """Decode byte-level pieces; return the text and the span of complete characters of each piece.
+    """Decode byte-level tokens. Return the text and the span of complete characters of each token.
 
     Invalid bytes become surrogates in this text, not U+FFFD; the words are the same.
     """

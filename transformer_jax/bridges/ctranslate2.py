@@ -2,7 +2,7 @@
 
     python -m transformer_jax export runs/NAME --to ctranslate2 --output DIR [--quantization int8]
 
-This needs the package ctranslate2. The tokens of the exported model are the pieces of the run's tokenizers.
+This requires the package ctranslate2. The exported model uses the vocabularies of the run's tokenizers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from transformer_jax.errors import InputError
 from transformer_jax.model.embeddings import sinusoids
 
 MAX_INPUT_LENGTH = 1024
-"""Default of CTranslate2's ``max_input_length``: the number of tokens after which it truncates a source."""
+"""Default value of CTranslate2's ``max_input_length``. Sources with more tokens are truncated."""
 
 EXCLUDED = -1e9
-"""Bias of the tokens that our decoding never produces."""
+"""Logit bias of tokens that decoding must never produce."""
 
 
 def export_ctranslate2(translator: Translator, directory: Path, quantization: Quantization = "float32") -> None:
@@ -59,7 +59,7 @@ def export_ctranslate2(translator: Translator, directory: Path, quantization: Qu
 def _copy_parameters(spec: Any, translator: Translator) -> None:
     """Copy the parameters to a ``TransformerSpec``."""
     config, params = translator.config.model, translator.params
-    # Copies, since quantization changes them in place.
+    # Copies, because quantization changes them in place.
     target = np.array(params["target_embeddings"]["table"])
     source = target if config.share_embeddings == "all" else np.array(params["source_embeddings"]["table"])
     length = max(MAX_INPUT_LENGTH, max_target_length(translator.config.data.max_length))
@@ -109,7 +109,7 @@ def _copy_feed_forward(spec: Any, block: Mapping[str, Any]) -> None:
 
 
 def _copy_linear(spec: Any, *layers: Mapping[str, Any]) -> None:
-    """Concatenate layers with the same input to one matrix [outputs, inputs]. A missing bias becomes zeros."""
+    """Concatenate layers with the same input into one matrix [outputs, inputs]. A missing bias becomes zeros."""
     spec.weight = np.concatenate([np.asarray(layer["kernel"]).T for layer in layers])
     spec.bias = np.concatenate(
         [np.asarray(layer.get("bias", np.zeros(layer["kernel"].shape[1], "f4"))) for layer in layers]

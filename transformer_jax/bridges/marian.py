@@ -1,4 +1,4 @@
-"""Run directories from MarianMT models, such as those of OPUS-MT.
+"""Import of MarianMT models, such as those of OPUS-MT, as run directories.
 
     python -m transformer_jax import Helsinki-NLP/opus-mt-en-de --workdir runs/opus-mt-en-de
 
@@ -31,7 +31,7 @@ from transformer_jax.training.state import TrainState
 
 REQUIRED_FILES = ("config.json", "source.spm", "target.spm", "vocab.json")
 TARGET_VOCABULARY, TOKENIZER_CONFIG = OPTIONAL_FILES = ("target_vocab.json", "tokenizer_config.json")
-"""The target vocabulary of models with two vocabularies, and the languages."""
+"""Files of the target vocabulary (in models with two vocabularies) and of the languages."""
 
 SIZE_FIELDS = {
     "d_model": "d_model",
@@ -58,11 +58,11 @@ def import_marian(model: str, workdir: Path) -> None:
     """Create the run directory ``workdir`` from a MarianMT model.
 
     model: a directory, or OWNER/NAME on the Hugging Face hub.
-    Raises InputError if ``workdir`` is not empty, a file is missing or damaged, the files contradict each other, or the
-    model has features that this package lacks. Nothing is left behind.
+    Raises InputError if ``workdir`` is not empty, if a file is missing or damaged, if the files are inconsistent, or if
+    the model has features that this package lacks. An error leaves no files behind.
     """
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise InputError(f"{workdir} is not empty. Name another --workdir.")
+        raise InputError(f"{workdir} is not empty. Choose another --workdir.")
     if importlib.util.find_spec("sentencepiece") is None:  # Before the download.
         raise InputError("the import needs sentencepiece and safetensors. Run: pip install sentencepiece safetensors")
     directory = Path(model) if Path(model).is_dir() else download_model(model)
@@ -102,22 +102,22 @@ def download_model(name: str) -> Path:
         return directory
     except HFValidationError as error:
         raise InputError(
-            f"{name} is neither a directory nor a name on the Hugging Face hub. Name a directory or OWNER/NAME."
+            f"{name} is neither a directory nor a name on the Hugging Face hub. Use a directory or OWNER/NAME."
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(
             f"{name} is not a directory and cannot be downloaded. Download {', '.join(REQUIRED_FILES)}, "
             f"{' or '.join(WEIGHT_FILES)}, and if present {' and '.join(OPTIONAL_FILES)}, "
-            f"from https://huggingface.co/{name}/tree/main into a directory, and name that directory."
+            f"from https://huggingface.co/{name}/tree/main into a directory, and import that directory."
         ) from error
 
 
 def read_small_file(path: Path) -> bytes:
     """Return the content of a file. Raises InputError if it is missing or implausibly large."""
     if not path.is_file():
-        raise InputError(f"{path} is missing. Copy it from the same model.")
+        raise InputError(f"{path} is missing. Download the model again.")
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise InputError(f"{path} is larger than {MAX_JSON_BYTES // 2**20} MiB. Copy it again.")
+        raise InputError(f"{path} is larger than {MAX_JSON_BYTES // 2**20} MiB. Download the model again.")
     return path.read_bytes()
 
 
@@ -126,9 +126,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_small_file(path))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON. Copy it again.") from error
+        raise InputError(f"{path} is not JSON. Download the model again.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object. Copy it again.")
+        raise InputError(f"{path} is not a JSON object. Download the model again.")
     return content
 
 
@@ -150,7 +150,9 @@ def make_model_config(marian_config: dict[str, Any], path: Path) -> ModelConfig:
     values = {name: require(name, allowed) for name, allowed in SUPPORTED_VALUES.items()}
     for name in ("vocab_size", *SIZE_FIELDS):
         if type(marian_config.get(name)) is not int:
-            raise InputError(f"{path}: {name} is {marian_config.get(name)!r}, not an integer. Copy the file again.")
+            raise InputError(
+                f"{path}: {name} is {marian_config.get(name)!r}, not an integer. Download the model again."
+            )
     for size in ("ffn_dim", "attention_heads"):
         require(f"decoder_{size}", (marian_config[f"encoder_{size}"],))
     require("decoder_start_token_id", (marian_config.get("pad_token_id"),))
@@ -188,7 +190,7 @@ def read_tokenizer_config(directory: Path) -> dict[str, Any]:
 def read_tokenizers(directory: Path, marian_config: dict[str, Any]) -> Tokenizers:
     """Return the SentencePiece models of both sides with their vocabularies.
 
-    Raises InputError if they contradict config.json.
+    Raises InputError if they are inconsistent with config.json.
     """
     is_shared = marian_config.get("share_encoder_decoder_embeddings", True)
     target_vocabulary = directory / TARGET_VOCABULARY
@@ -210,32 +212,32 @@ def read_tokenizer(model: Path, vocabulary: Path, size: int, marian_config: dict
     """Return the tokenizer of one side, with the token ids of the Marian model.
 
     model: the SentencePiece model.
-    vocabulary: the JSON file of pieces and ids.
+    vocabulary: the JSON file that maps tokens to ids.
     size: the vocabulary size in config.json.
-    Raises InputError if the files contradict each other or config.json.
+    Raises InputError if the files are inconsistent with each other or with config.json.
     """
     ids = read_json(vocabulary)
     integers = [number for number in ids.values() if type(number) is int]
     if not len(ids) == len(integers) == size or sorted(integers) != list(range(size)):
         raise InputError(
-            f"{vocabulary} has {len(ids)} pieces, but config.json requires the ids 0 to {size - 1}. "
-            "Copy both again from the same model."
+            f"{vocabulary} has {len(ids)} tokens, but config.json requires the ids 0 to {size - 1}. "
+            "Download the model again."
         )
     try:
         tokenizer = Tokenizer(SentencePieceTokenizer(read_small_file(model), sorted(ids, key=lambda piece: ids[piece])))
     except (ValueError, TypeError) as error:
-        raise InputError(f"{model} and {vocabulary} are invalid: {error}. Copy both again.") from error
+        raise InputError(f"{model} and {vocabulary} are invalid: {error}. Download the model again.") from error
     for name, token_id in (("pad_token_id", tokenizer.pad_id), ("eos_token_id", tokenizer.eos_id)):
         if marian_config.get(name) != token_id:
             raise InputError(
                 f"{name} is {marian_config.get(name)} in config.json, but {token_id} in {vocabulary}. "
-                "Copy both again from the same model."
+                "Download the model again."
             )
     return tokenizer
 
 
 def write_run(workdir: Path, config: Config, tokenizers: Tokenizers, params: Any) -> None:
-    """Write a run with one checkpoint, which contains parameters but no optimizer state."""
+    """Write a run with one checkpoint that contains parameters but no optimizer state."""
     save_config(config, workdir / "config.json")
     save_tokenizers(tokenizers, workdir)
     step, skipped = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)

@@ -1,4 +1,4 @@
-"""The parameters of MarianMT models under the names of this package."""
+"""Conversion of the parameters of MarianMT models to the names and shapes of this package."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PATH_REPLACEMENTS = {
     "projection/bias": "final_logits_bias",
     "/": ".",
 }
-"""Parts of our parameter paths -> parts of Marian's tensor names, to be replaced in this order."""
+"""Part of our parameter paths -> its replacement in Marian's tensor names, in order of replacement."""
 SOURCE_TABLE, TARGET_TABLE = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
 SHARED_TABLE, PROJECTION_TABLE = "model.shared.weight", "lm_head.weight"
 LOGITS_BIAS = "final_logits_bias"
@@ -52,28 +52,32 @@ TABLE_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "projection/table": (PROJECTION_TABLE,),
     },
 }
-"""model.share_embeddings -> our parameter path -> Marian's names. A file contains a shared table under any of them."""
+"""model.share_embeddings -> our parameter path -> Marian's names. A shared table may have any of these names."""
 IGNORED_TENSORS = {
     *(SHARED_TABLE, SOURCE_TABLE, TARGET_TABLE, PROJECTION_TABLE),
     *(f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder")),
 }
-"""Tensors that a file may contain without being read: copies of shared tables, and the sinusoids."""
+"""Tensors that are ignored: copies of shared tables, and the sinusoidal positional encodings."""
 
 
 def convert_parameters(tensors: Tensors, config: ModelConfig, tokenizers: Tokenizers, directory: Path) -> Any:
-    """Return Marian's tensors as the parameters of our model.
+    """Convert Marian's tensors to the parameters of our model.
 
     directory: the directory of the tensors, for messages.
     Raises InputError for a tensor that is missing, has the wrong shape or has no counterpart.
     """
     if config.encoder_layers + config.decoder_layers > len(tensors):  # Tracing millions of layers would take hours.
-        raise InputError(f"{directory}: config.json has more layers than there are tensors. Copy both again.")
+        raise InputError(
+            f"{directory}: config.json has more layers than the model has tensors. Download the model again."
+        )
     model = Transformer(config, len(tokenizers.source), len(tokenizers.target))
     tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     try:
         shapes = jax.eval_shape(model.init, jax.random.key(0), *[tokens] * 4)["params"]
     except OverflowError as error:
-        raise InputError(f"{directory}: the sizes in config.json are too large ({error}). Copy it again.") from error
+        raise InputError(
+            f"{directory}: the sizes in config.json are too large ({error}). Download the model again."
+        ) from error
     names_read = set()
 
     def convert(path: Any, leaf: Any) -> np.ndarray:
@@ -84,14 +88,14 @@ def convert_parameters(tensors: Tensors, config: ModelConfig, tokenizers: Tokeni
         names_read.add(name)
         shape = leaf.shape[::-1] if is_kernel else leaf.shape
         tensor = tensors.get(name)
-        if name == LOGITS_BIAS:  # Marian stores it as a row, and some files lack it.
+        if name == LOGITS_BIAS:  # A row in Marian's files, but some files lack it.
             shape = (1, *leaf.shape)
             tensor = np.zeros(shape, np.float32) if tensor is None else tensor
         if tensor is None or tensor.shape != shape:
             problem = "is missing" if tensor is None else f"has shape {tensor.shape}"
             raise InputError(
                 f"{directory}: tensor {name} {problem}, but config.json requires shape {shape}. "
-                "Copy both again from the same model."
+                "Download the model again."
             )
         return np.ascontiguousarray(tensor.T if is_kernel else tensor).reshape(leaf.shape)
 
@@ -102,7 +106,7 @@ def convert_parameters(tensors: Tensors, config: ModelConfig, tokenizers: Tokeni
 
 
 def marian_names(path: str, config: ModelConfig) -> tuple[str, ...]:
-    """Return the names that Marian uses for a parameter. Only a shared table has more than one."""
+    """Return the names that Marian uses for a parameter. Only a shared table has several names."""
     if path in TABLE_NAMES[config.share_embeddings]:
         return TABLE_NAMES[config.share_embeddings][path]
     for our_part, marian_part in PATH_REPLACEMENTS.items():

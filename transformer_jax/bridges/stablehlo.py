@@ -2,7 +2,7 @@
 
     python -m transformer_jax export runs/NAME --to stablehlo --output DIR
 
-This needs the package flatbuffers, which jax.export uses to write programs.
+This requires the package flatbuffers, which jax.export uses to write programs.
 
 Axes: b batch, s source positions, t maximum target positions, L decoder layers, H heads, K head width, V target
 vocabulary.

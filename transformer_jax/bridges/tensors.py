@@ -1,4 +1,4 @@
-"""Tensors from untrusted weight files of safetensors or PyTorch, read without executing code."""
+"""Reading of untrusted safetensors and PyTorch weight files without executing code."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from transformer_jax.errors import InputError
 from transformer_jax.runtime.memory import require_memory
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names of the weight file in a directory of Hugging Face's ``transformers``, the preferred one first."""
+"""Names of the weight file in a directory of Hugging Face's ``transformers``, preferred name first."""
 
 Tensors = Mapping[str, Float[np.ndarray, "..."]]
 
 
 def read_tensors(directory: Path) -> Tensors:
-    """Return all tensors of the weight file in a directory, by name and as float32.
+    """Return all tensors of the weight file in a directory as a dict from name to float32 array.
 
     Raises InputError if the file does not exist, if it does not fit in memory, or if it contains anything but tensors.
     """
     path = next((directory / name for name in WEIGHT_FILES if (directory / name).is_file()), None)
     if path is None:
-        raise InputError(f"{directory} has no {' or '.join(WEIGHT_FILES)}. Copy one of them from the same model.")
+        raise InputError(f"{directory} has no {' or '.join(WEIGHT_FILES)}. Download the model again.")
     require_memory(path.stat().st_size, str(path), "Use a machine with more memory.")
     return _safetensors(path) if path.suffix == ".safetensors" else _pytorch(path)
 
@@ -39,7 +39,7 @@ def _safetensors(path: Path) -> Tensors:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({_first_line(error)}). Copy it again.") from error
+        raise InputError(f"{path} is damaged ({_first_line(error)}). Download the model again.") from error
 
 
 def _pytorch(path: Path) -> Tensors:
@@ -48,7 +48,7 @@ def _pytorch(path: Path) -> Tensors:
         import torch
     except ImportError as error:
         raise InputError(
-            f"reading {path} needs PyTorch. Run: pip install torch, or replace the file by {WEIGHT_FILES[0]}."
+            f"reading {path} needs PyTorch. Run: pip install torch, or replace the file with {WEIGHT_FILES[0]}."
         ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):  # CVE-2025-32434
         raise InputError(f'PyTorch {torch.__version__} could execute code in {path}. Run: pip install "torch>=2.6"')
@@ -57,11 +57,11 @@ def _pytorch(path: Path) -> Tensors:
         return {str(name): tensor.float().numpy() for name, tensor in tensors.items()}
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path} is damaged or contains more than weights, possibly code. None of it was executed. "
-            f"Get the model from a trusted source, with {WEIGHT_FILES[0]}."
+            f"{path} is damaged or contains more than weights, possibly code. No code was executed. "
+            f"Download {WEIGHT_FILES[0]} from a trusted source."
         ) from error
     except Exception as error:  # The type depends on which part of the file is damaged.
-        raise InputError(f"{path} cannot be read ({_first_line(error)}). Copy it again.") from error
+        raise InputError(f"{path} is damaged ({_first_line(error)}). Download the model again.") from error
 
 
 def _first_line(error: Exception) -> str:

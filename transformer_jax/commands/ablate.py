@@ -1,4 +1,4 @@
-"""The command ``ablate``: how much each attention head contributes."""
+"""The ``ablate`` command: the importance of each attention head."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from transformer_jax.runtime.keyboard_interrupt import redeliver_interrupts
 
 @dataclass(frozen=True)
 class AblateCommand:
-    """Mask one attention head at a time, and measure the change of the loss and of sacreBLEU.
+    """Mask one attention head at a time, and compute the change of the loss and of sacreBLEU.
 
-    The text is translated once with all heads, and then once per head.
+    The text is translated once with all heads, and once with each head masked.
     """
 
     input: Path = tyro.MISSING
@@ -34,7 +34,7 @@ class AblateCommand:
     workdir: Path | None = None
     """The run directory. If omitted, the newest finished run in runs/ is used."""
     beam: int = 1
-    """Beam size. The default is greedy search, since the text is translated many times."""
+    """Beam size. The default is greedy search, because the text is translated many times."""
     output: Path | None = None
     """The directory for ablation.json and ablation.png. If omitted, the run directory."""
     debug: bool = False
@@ -44,13 +44,13 @@ class AblateCommand:
 def ablate(command: AblateCommand) -> None:
     """Run the command: print a table, and write ablation.json and ablation.png.
 
-    Raises InputError for wrong use or bad input, before anything is translated.
+    Raises InputError for invalid options or input, before anything is translated.
     """
     from transformer_jax.commands.head_ablation import measure_head_importance
     from transformer_jax.decoding.translator import Translator
 
     if command.beam < 1:
-        raise InputError(f"--beam {command.beam} is invalid. Give a number of at least 1.")
+        raise InputError(f"--beam {command.beam} is invalid. Set --beam to at least 1.")
     files = open_aligned_files(command.input, command.reference)
     pairs = list(Pairs(f"{command.input} and {command.reference}", files, "refuse"))
     workdir = command.workdir or newest_run()
@@ -67,17 +67,17 @@ def ablate(command: AblateCommand) -> None:
 
 
 def check_writable_directory(directory: Path) -> None:
-    """Raise InputError if no file can be created in the directory. Call this before the long measurement."""
+    """Raise InputError if no file can be created in the directory. Call this before a long computation."""
     try:
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
-        raise InputError(f"cannot write to {directory}: {error.strerror}. Name a directory for --output.") from error
+        raise InputError(f"cannot write to {directory}: {error.strerror}. Choose another --output.") from error
 
 
 def format_table(importance: HeadImportance) -> str:
-    """Return the scores of the complete model, and one line per head with the change when it is masked.
+    """Return the scores of the complete model, and one line per head with the change of the scores when it is masked.
 
-    The head whose absence increases the loss most comes first.
+    Heads are sorted by the change of the loss, largest increase first.
     """
     lines = [
         f"{importance.sentences} sentences, beam {importance.beam}: loss {importance.loss:.4f} nats per target token, "

@@ -1,4 +1,4 @@
-"""The command ``align``: the word alignment of sentence pairs, or its error rate on gold alignments."""
+"""The ``align`` command: word alignment of sentence pairs, or the alignment error rate (AER) on gold alignments."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from transformer_jax.decoding.translator import Translator
 
 SAMPLE_PAIRS = 200
-"""Sentence pairs by which the rules of two models are chosen. The weights of all heads for them are in memory."""
+"""Number of sentence pairs for choosing the rules of two models. The weights of all heads for them are in memory."""
 
 
 @dataclass(frozen=True)
 class AlignCommand:
-    """Link the words of sentences to those of their translations, with a model's cross-attention.
+    """Align the words of sentences and their translations with the cross-attention of a model.
 
-    Prints one line per sentence pair: i-j for each link, with words counted from 0.
+    Prints one line per sentence pair: i-j links source word i with target word j, both counted from 0.
 
-    With --gold, prints precision, recall and alignment error rate instead, for each layer, each head and the best
-    combination.
+    With --gold, prints the precision, recall and alignment error rate (AER) of each layer, of each head and of the best
+    combination of heads instead.
     """
 
     source: Path | None = None
@@ -49,19 +49,19 @@ class AlignCommand:
     workdir: Path | None = None
     """The run directory. If omitted, the newest finished run in runs/ is used."""
     reverse: Path | None = None
-    """The run directory of a model for the opposite direction. The two alignments are combined by --symmetrize."""
+    """The run directory of a model for the opposite direction. --symmetrize selects how the alignments are combined."""
     gold: Path | None = None
     """Gold alignments, one line per sentence pair: i-j for a sure link, ipj for a possible one."""
     output: Path | None = None
-    """The file for the links, which appears when it is complete. If omitted, standard output."""
+    """The output file for the links, created when complete. If omitted, standard output."""
     method: Method | None = None
-    """The decoding step that links a word: the one that predicts it (plain) or reads it (shifted; Chen et al. 2020).
-    If omitted, plain, or with --reverse the method for which the two directions agree most."""
+    """The decoding step whose attention links a word: the step that predicts it (plain) or that reads it (shifted).
+    If omitted, plain; with --reverse, the method with the best agreement of the two directions."""
     layer: int | None = None
     """The decoder layer, counted from 0.
-    If omitted, the last layer, or with --reverse the layers for which the two directions agree most."""
+    If omitted, the last layer; with --reverse, the layers with the best agreement of the two directions."""
     head: int | None = None
-    """The attention head, counted from 0. If omitted, the mean over the heads of the layer."""
+    """The attention head, counted from 0. If omitted, the mean over all heads of the layer."""
     symmetrize: Symmetrization | None = None
     """With --reverse: the method that combines the two directions. If omitted, agreement."""
     debug: bool = False
@@ -69,18 +69,19 @@ class AlignCommand:
 
 
 def align(command: AlignCommand) -> None:
-    """Run the command. Raises InputError for wrong use or bad input, before anything is written."""
+    """Run the command. Raises InputError for invalid options or input, before anything is written."""
     if command.source is None or command.target is None:
-        raise InputError("sentence pairs are missing. Give two files with --source and --target.")
+        raise InputError("no sentence pairs given. Run: python -m transformer_jax align --source FILE --target FILE")
     if command.symmetrize and not command.reverse:
         raise InputError(
-            f"--symmetrize {command.symmetrize} needs two directions. Name a run for the other one with --reverse."
+            f"--symmetrize {command.symmetrize} needs two directions. "
+            "Set --reverse to a run for the opposite direction."
         )
     check_output_path(command.output)
     pairs = Pairs(
         f"{command.source} and {command.target}", open_aligned_files(command.source, command.target), "refuse"
     )
-    # This reads all pairs, so that a bad line is found before anything is written.
+    # This reads all pairs, so that an invalid line is found before anything is written.
     lengths = [(len(pair.source.split()), len(pair.target.split())) for pair in pairs]
     gold = None if command.gold is None else read_gold_links(command.gold, lengths)
     models = choose_rules(load_models(command), command, pairs)
@@ -98,7 +99,7 @@ def align(command: AlignCommand) -> None:
 def print_error_rates(
     command: AlignCommand, models: Sequence[AligningModel], pairs: Sequence[Pair], gold: Sequence[GoldLinks]
 ) -> None:
-    """Print the error rates of all rules, and those of the command's options, whose links go to --output if given."""
+    """Print the error rates of all rules and of the selected rule, whose links are written to --output if given."""
     from transformer_jax.alignment.aligning_model import collect_attention
 
     sides = [collect_attention(model, pairs) for model in models]
@@ -116,7 +117,7 @@ def print_error_rates(
 def combine_links(
     weights: Sequence[Sequence[Float[np.ndarray, "_ _"]]], symmetrization: Symmetrization | None
 ) -> list[Links]:
-    """Return the links of each sentence pair from the weights of one model, or of two, which are symmetrized.
+    """Return the links of each sentence pair: those of one model, or the symmetrized links of two models.
 
     weights: for each model, the word weights of each pair [source word, target word].
     symmetrization: default: agreement.
@@ -127,10 +128,10 @@ def combine_links(
 
 
 def load_models(command: AlignCommand) -> list[AligningModel]:
-    """Load the run, and the run for the opposite direction if --reverse is given.
+    """Load the run and, with --reverse, the run for the opposite direction.
 
-    Raises InputError for an invalid run directory, for a layer or head that a run does not have, and for two runs whose
-    languages are not opposite.
+    Raises InputError if a run directory is invalid, if a run does not have the layer or head, or if the two runs do not
+    translate in opposite directions.
     """
     from transformer_jax.alignment.aligning_model import AligningModel
     from transformer_jax.decoding.translator import Translator
@@ -144,14 +145,14 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
     languages = [(model.translator.config.data.source, model.translator.config.data.target) for model in models]
     if languages[-1][::-1] != languages[0] and len(models) == 2:
         raise InputError(
-            f"{models[1].name}, is not the opposite direction of {models[0].name}. Name a run that translates from "
-            f"{languages[0][1]} to {languages[0][0]} with --reverse."
+            f"--reverse {models[1].name}, is not the opposite direction of {models[0].name}. "
+            f"Set --reverse to a run that translates from {languages[0][1]} to {languages[0][0]}."
         )
     return models
 
 
 def candidate_rules(command: AlignCommand, workdir: Path, translator: Translator) -> list[AlignmentRule]:
-    """Return the rules that --method, --layer and --head allow, the default last.
+    """Return the rules that --method, --layer and --head allow, with the default rule last.
 
     Raises InputError for a layer or head that the model does not have.
     """
@@ -169,7 +170,7 @@ def candidate_rules(command: AlignCommand, workdir: Path, translator: Translator
 
 
 def choose_rules(models: list[AligningModel], command: AlignCommand, pairs: Iterable[Pair]) -> list[AligningModel]:
-    """Return two models with the rules for which they agree most on the first pairs, and a single model unchanged."""
+    """Choose the rules of two models that agree most on the first pairs. Return a single model unchanged."""
     from transformer_jax.alignment.aligning_model import collect_attention
 
     if len(models) == 1:

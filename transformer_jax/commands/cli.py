@@ -25,17 +25,17 @@ NOISY_LIBRARIES = (
     *("absl", "asyncio", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib"),
     *("tensorflow_datasets", "fontTools", "urllib3"),
 )
-"""Libraries whose log messages are hidden. Their failures reach the user as one line of our own."""
+"""Libraries whose log messages are hidden. Commands report their failures as one line."""
 
 
 def run_command(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    The status is 0 for success, 1 for a failure, 2 for wrong use or bad input, and 128 + N for signal N. An error is
-    one line on standard error. A traceback is also printed if --debug is given or the error is unexpected.
+    The status is 0 for success, 1 for a failure, 2 for invalid arguments or input, and 128 + N for signal N. An error
+    is printed to standard error as one line, with a traceback if --debug is given or the error is unexpected.
 
     main: the function to call with the arguments.
-    arguments: default: those of the process.
+    arguments: the command-line arguments. Default: the arguments of the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.stdout = sys.stdout or io.StringIO()  # None if the shell closed it.
@@ -71,7 +71,7 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str] | None =
 def _report_main_thread_only(unraisable: Any) -> None:
     """Ignore unraisable exceptions of other threads.
 
-    When a disk is full, tensorstore's threads raise hundreds of them after the error has been reported.
+    When a disk is full, tensorstore's threads raise hundreds of exceptions after the error has been reported.
     """
     if threading.current_thread() is threading.main_thread():
         sys.__unraisablehook__(unraisable)
@@ -105,9 +105,9 @@ def use_compilation_cache() -> None:
 
 
 def command_prefix(command: str) -> str:
-    """Return the words that start a command, in the form in which this process was started.
+    """Return the command line of a command without its arguments, in the form in which this process was started.
 
-    For "translate" this is "python translate.py" in a process started as ``python train.py``.
+    In a process that was started as ``python train.py``, the command line of "translate" is "python translate.py".
     """
     script = Path(sys.argv[0])
     if script.stem == "transformer-jax":
@@ -119,13 +119,13 @@ def command_prefix(command: str) -> str:
 
 
 def parse_arguments(default: Command, arguments: list[str], program: str) -> Command:
-    """Return a copy of a dataclass with the fields that the arguments set.
+    """Return a copy of ``default`` with the command-line arguments applied.
 
     ``--help`` prints every field with its type, default and description, and exits.
 
-    default: the values of all fields that the arguments do not set.
-    program: the words that start the command, for messages.
-    Raises InputError for an unknown option, with the nearest known one, and for an invalid value.
+    default: the dataclass with the default values.
+    program: the command line of the command without its arguments, for messages.
+    Raises InputError for an invalid value, or for an unknown option. The message suggests the nearest known option.
     """
     import tyro  # Only here: it takes 0.2 s, and `train` restarts the process before it parses.
 
@@ -140,9 +140,9 @@ def parse_arguments(default: Command, arguments: list[str], program: str) -> Com
 
 
 def _message_in_box(box: str) -> str:
-    """Return the message of a framed error of tyro as one line, with its first suggestion.
+    """Return the message and the first suggestion of a framed tyro error as one line.
 
-    The frame consists of ASCII characters if the terminal cannot draw lines.
+    The frame consists of ASCII characters if the terminal has no line-drawing characters.
     """
     lines = [line.strip(" │|") for line in box.splitlines()]
     rules = [

@@ -15,7 +15,7 @@ class Collective(NamedTuple):
     result_shapes: shapes of the arrays that each device receives.
     bytes_sent: bytes that a device sends per execution.
     executions: number of executions per run of the program.
-    in_loop: whether a loop contains it.
+    in_loop: whether the operation is inside a loop.
     """
 
     kind: str
@@ -33,7 +33,7 @@ CALL_PATTERN = re.compile(r"(?:to_apply|calls|body|condition|branch_computations
 
 
 def find_collectives(hlo: str) -> list[Collective]:
-    """Return all collectives of an optimized program. Loops count with the trip count that the compiler knows."""
+    """Return all collectives of an optimized program. Executions in a loop are multiplied by the known trip count."""
     computations = dict(re.findall(r"^(?:ENTRY )?(%\S+) .*?\{\n(.*?)^\}", hlo, re.MULTILINE | re.DOTALL))
     [entry] = re.findall(r"^ENTRY (%\S+)", hlo, re.MULTILINE)
 
@@ -52,7 +52,7 @@ def find_collectives(hlo: str) -> list[Collective]:
 
 
 def _make_collective(kind: str, results: str, group_size: int, executions: int, in_loop: bool) -> Collective:
-    """Return a collective with the bytes that a device sends around a ring, which is the minimum."""
+    """Return a collective. The number of bytes is the minimum, which a ring algorithm sends."""
     arrays = [
         (int(bits or 8) // 8, tuple(map(int, filter(None, sizes.split(",")))))
         for _, bits, sizes in ARRAY_PATTERN.findall(results)
@@ -62,7 +62,7 @@ def _make_collective(kind: str, results: str, group_size: int, executions: int, 
     bytes_sent = {
         "all-reduce": 2 * share_of_others * result_bytes,
         "all-gather": share_of_others * result_bytes,
-        "reduce-scatter": (group_size - 1) * result_bytes,  # The result is one device's share of the input.
+        "reduce-scatter": (group_size - 1) * result_bytes,  # The result is one shard of the input.
         "all-to-all": share_of_others * result_bytes,
         "collective-permute": result_bytes,
     }
@@ -70,7 +70,7 @@ def _make_collective(kind: str, results: str, group_size: int, executions: int, 
 
 
 def _group_size(line: str) -> int:
-    """Return the number of devices that exchange data with each other, from any of XLA's notations."""
+    """Return the number of devices in a replica group, which XLA writes in three notations."""
     if axes := re.search(r"replica_groups=mesh\[(.*?)\].*?\{(.*?)\}", line):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", axes[1]))
         group_axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", axes[2])  # The size of a partial axis follows its name.
@@ -79,4 +79,4 @@ def _group_size(line: str) -> int:
         return int(counts[1])
     if members := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
         return len(members[1].split(","))
-    return 1  # A permutation has pairs of devices instead of groups.
+    return 1  # A permutation has source-target pairs instead of groups.

@@ -1,4 +1,4 @@
-"""The resources of a training step, from compiling it for simulated devices. The step is not run.
+"""Estimated resources of a training step, which is compiled for simulated devices but not run.
 
 python train.py --dry-run --config configs/wmt14_big.py --mesh.data 8 --mesh.fsdp 4
 """
@@ -74,7 +74,7 @@ class StepReport(NamedTuple):
 def dry_run(config: Config) -> None:
     """Compile the training step of ``config`` and print its resources. No data, tokenizer or parameters are needed.
 
-    If every mesh axis has a size, the devices are simulated on the CPU. With -1, the existing devices are used.
+    If every mesh axis has a size, the devices are simulated on the CPU. If an axis is -1, existing devices are used.
     """
     simulate_devices(config.mesh)
     report = compile_step(config, make_mesh(config.mesh))
@@ -96,7 +96,7 @@ def simulate_devices(mesh: MeshConfig) -> None:
 def compile_step(config: Config, mesh: Mesh) -> StepReport:
     """Compile the training step for the largest batch and the largest vocabularies that the config allows.
 
-    Raises InputError if the rows of that batch cannot be divided among the devices.
+    Raises InputError if the rows of the batch cannot be divided evenly among the devices.
     """
     vocab_size, length = config.tokenizer.size, config.data.max_length
     multiple = batch_multiple(mesh) * config.training.accumulate

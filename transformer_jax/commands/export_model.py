@@ -1,4 +1,4 @@
-"""The command ``export``: a trained model in the format of another system."""
+"""The ``export`` command: conversion of a trained model to the format of another system."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ExportCommand:
     to: Literal["ctranslate2", "stablehlo"] | None = None
     """The format: a CTranslate2 model, or StableHLO programs that need only JAX."""
     output: Path | None = None
-    """The directory to create. It appears when it is complete."""
+    """The directory to create."""
     quantization: Quantization | None = None
     """With --to ctranslate2: the data type of the stored weights. If omitted, float32."""
     debug: bool = False
@@ -30,9 +30,11 @@ class ExportCommand:
 
 
 def export(command: ExportCommand) -> None:
-    """Run the command. Raises InputError for wrong use or bad input, before anything is written."""
+    """Run the command. Raises InputError for invalid options or input, before anything is written."""
     if command.run is None or command.to is None or command.output is None:
-        raise InputError("an export needs a run, a format and a directory. Give RUN --to FORMAT --output DIR.")
+        raise InputError(
+            "run, format or directory missing. Run: python -m transformer_jax export RUN --to FORMAT --output DIR"
+        )
     if command.quantization and command.to != "ctranslate2":
         raise InputError(f"--quantization has no effect with --to {command.to}. Remove --quantization.")
     require_unused_path(command.output)

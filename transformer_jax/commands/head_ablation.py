@@ -1,4 +1,4 @@
-"""Head ablation: mask one attention head at a time and measure the change of loss and sacreBLEU.
+"""Head ablation: masking one attention head at a time to compute the change of the loss and of sacreBLEU.
 
 Sources: Michel, Levy and Neubig 2019, 'Are Sixteen Heads Really Better than One?'; Voita et al. 2019, 'Analyzing
 Multi-Head Self-Attention'.
@@ -36,9 +36,9 @@ ATTENTION_SUBLAYERS: dict[AttentionKind, tuple[str, str]] = {
     "decoder": ("decoder", "self_attention"),
     "cross": ("decoder", "cross_attention"),
 }
-"""Kind of attention -> stack and sub-layer of its parameters: ``params[stack]["blocks_0"][sublayer]``."""
+"""Attention type -> stack and sub-layer of its parameters: ``params[stack]["blocks_0"][sublayer]``."""
 HeadMask = Mapping[AttentionKind, Float[Array | np.ndarray, "_ H"]]
-"""Kind of attention -> a value per head [layers, heads]: 1 keeps the head, 0 masks it."""
+"""Attention type -> one value per head [layers, heads]: 1 keeps the head, 0 masks it."""
 LOSS_BATCH_TOKENS = 2048
 """Target tokens per batch for the loss, padding included. It is small because the last batch may be nearly empty."""
 
@@ -57,9 +57,9 @@ class ModelScores(NamedTuple):
 
 
 def measure_head_importance(translator: Translator, pairs: Sequence[Pair], beam: int) -> HeadImportance:
-    """Score the complete model, and then the model with each of its heads masked in turn.
+    """Score the complete model, and then the model with one head masked, for each head.
 
-    All sentence pairs count, whatever their length. The shapes do not change, so each function is compiled once.
+    Sentence pairs of all lengths are scored. The shapes do not change, so each function is compiled once.
 
     Raises RunError if a loss is not finite.
     """
@@ -91,8 +91,8 @@ def full_mask(model: ModelConfig) -> HeadMask:
 def make_scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Callable[[HeadMask], ModelScores]:
     """Return a function that scores the model under a head mask.
 
-    The loss covers complete pairs. The translations are those of translate.py, which splits a source of more than
-    data.max_length tokens.
+    The loss is computed on complete pairs. For BLEU, a source of more than data.max_length tokens is split, as in
+    translate.py.
     """
     encoded, _ = encode_pairs(pairs, translator.tokenizers, max_length=None)
     batches = [jax.device_put(batch) for batch in evaluation_batches(encoded, LOSS_BATCH_TOKENS, batch_multiple=1)]
@@ -103,7 +103,7 @@ def make_scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Cal
         sums = jax.device_get([_loss_sums(translator.model, params, batch, 0.0) for batch in batches])
         loss = sum(float(batch.cross_entropy) for batch in sums) / sum(float(batch.tokens) for batch in sums)
         if not math.isfinite(loss):
-            raise RunError(f"the loss is {loss}: training diverged. Train the model again.")
+            raise RunError(f"the loss is {loss}: training diverged. Train again with a lower --optimizer.factor.")
         masked_translator = Translator(translator.config, translator.tokenizers, params)
         translations = [translation.text for translation in masked_translator.translate(sources, beam)]
         bleu = score(translations, references, translator.config.data.target)["BLEU"]
@@ -120,7 +120,7 @@ def mask_heads(params: Any, mask: HeadMask) -> Any:
     """Return parameters with which the masked heads output zeros.
 
     W^O sums the heads, and each head has its own rows in it (Vaswani et al. 2017, section 3.2.2). With these rows set
-    to zero, the head is masked in teacher forcing and in decoding, without a change of the model.
+    to zero, the head is masked in teacher forcing and in decoding, without changes to the model.
     """
     masked_params = jax.tree.map(lambda leaf: leaf, params)
     for kind, (stack, sublayer) in ATTENTION_SUBLAYERS.items():
@@ -133,7 +133,7 @@ def mask_heads(params: Any, mask: HeadMask) -> Any:
 
 @contextmanager
 def suppressed_warnings() -> Iterator[None]:
-    """Suppress warnings about lines, which the complete model has already caused once."""
+    """Suppress warnings about input lines, which were already logged for the complete model."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

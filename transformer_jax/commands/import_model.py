@@ -1,4 +1,4 @@
-"""The command ``import``: a run directory from a model of another toolkit."""
+"""The ``import`` command: conversion of a model of another toolkit to a run directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformer_jax.errors import InputError
 
 @dataclass(frozen=True)
 class ImportCommand:
-    """Make a run directory from a MarianMT model, such as an OPUS-MT model."""
+    """Create a run directory from a MarianMT model, such as an OPUS-MT model."""
 
     model: tyro.conf.Positional[str] = ""
     """The model: OWNER/NAME on the Hugging Face hub, or a directory.
@@ -29,7 +29,10 @@ def main(arguments: list[str]) -> None:
     """Import a model, and print a command that translates with it."""
     command = parse_arguments(ImportCommand(), arguments, command_prefix("import"))
     if not command.model:
-        raise InputError("no model given. Give a directory, or a name on the hub such as Helsinki-NLP/opus-mt-en-de.")
+        raise InputError(
+            "no model given. Run: python -m transformer_jax import DIR, "
+            "or python -m transformer_jax import Helsinki-NLP/opus-mt-en-de"
+        )
     from transformer_jax.bridges.marian import import_marian
 
     workdir = command.workdir or Path("runs") / Path(command.model).resolve().name

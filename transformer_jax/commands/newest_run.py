@@ -1,4 +1,4 @@
-"""The run that a command uses without --workdir."""
+"""Selection of the run for commands without --workdir."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from transformer_jax.errors import InputError
 
 
 def newest_run(runs: Path = Path("runs"), activity: str = "translating") -> Path:
-    """Return the directory of the run that finished last, and log its name.
+    """Return the directory of the run that finished most recently, and log its name.
 
     runs: the directory that contains the run directories.
-    activity: what the command does with the run, for the log line.
-    Raises InputError without a finished run.
+    activity: the verb that starts the log line, such as "translating".
+    Raises InputError if no run has finished.
     """
     finished = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     if not finished:
-        raise InputError(f"there is no finished run under {runs}/. Train one with python train.py, or give --workdir.")
+        raise InputError(f"no finished run under {runs}/. Run: python train.py, or set --workdir.")
     logging.info(f"{activity} with {finished[-1].parent}")
     return finished[-1].parent

@@ -1,4 +1,4 @@
-"""The command ``plot``: the heads of one layer as a figure for a paper."""
+"""The ``plot`` command: a figure of the attention heads of one layer, for a paper."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class PlotCommand:
     layer: int | None = None
     """The layer, counted from 0. If omitted, the last layer."""
     heads: str = "all"
-    """The heads to draw: all, their numbers counted from 0, such as 0,2,5, or mean for the mean of all heads."""
+    """The heads to draw: all, mean (one map, the mean of all heads), or zero-based indices such as 0,2,5."""
     width: float | None = None
-    """The width in inches. If omitted, one column (3.3), one page (6.9) or more, as the tokens require."""
+    """The width in inches. If omitted, one column (3.3), one page (6.9) or more, depending on the number of tokens."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def plot(command: PlotCommand) -> None:
-    """Run the command. Raises InputError for wrong use or bad input, before anything is written."""
+    """Run the command. Raises InputError for invalid options or input, before anything is written."""
     check_figure_path(command.output)
     attention = Attention.load(command.file)
     layer = len(getattr(attention, command.kind)) - 1 if command.layer is None else command.layer
@@ -43,9 +43,11 @@ def plot(command: PlotCommand) -> None:
 
 
 def check_figure_path(path: Path) -> None:
-    """Raise InputError if no figure can be written at ``path``: for its suffix or its directory."""
+    """Raise InputError if ``path`` has an unknown suffix or cannot be written."""
     if path.suffix.lower() not in FIGURE_METADATA:
-        raise InputError(f"{path} has an unknown suffix. Name a file ending in {', '.join(FIGURE_METADATA)}.")
+        raise InputError(
+            f"{path} has an unknown suffix. Set --output to a file ending in {', '.join(FIGURE_METADATA)}."
+        )
     check_output_path(path)
 
 

@@ -1,4 +1,4 @@
-"""Recipes: Python files that set ``config``, found by path or name."""
+"""Recipes: Python files that define ``config``, selected by path or name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ RECIPE_DIRECTORY = next(path for path in (PACKAGE / "configs", PACKAGE.parent / 
 
 
 def find_recipe(recipe: str) -> Path:
-    """Return the file of a recipe.
+    """Return the path of a recipe.
 
-    recipe: its path, or its name in ``RECIPE_DIRECTORY``.
+    recipe: the path of the recipe, or its name in ``RECIPE_DIRECTORY``.
     Raises InputError if the recipe does not exist.
     """
     path = Path(recipe)
@@ -27,12 +27,12 @@ def find_recipe(recipe: str) -> Path:
     if path.name == recipe and path.stem in names:
         return RECIPE_DIRECTORY / f"{path.stem}.py"
     suggestions = difflib.get_close_matches(path.stem, names, 1)
-    remedy = f"Did you mean --config {suggestions[0]}?" if suggestions else f"The recipes are {', '.join(names)}."
+    remedy = f"Did you mean --config {suggestions[0]}?" if suggestions else f"Choose one of {', '.join(names)}."
     raise InputError(f"the recipe {recipe} does not exist. {remedy}")
 
 
 def load_recipe(path: Path) -> Config:
-    """Run a recipe file and return its ``config``. Raises InputError if it fails or does not set one."""
+    """Run a recipe file and return its ``config``. Raises InputError if the file fails or does not define it."""
     try:
         config = runpy.run_path(str(path)).get("config")
     except InputError:
@@ -40,5 +40,7 @@ def load_recipe(path: Path) -> Config:
     except Exception as error:  # A recipe is Python code and can raise anything.
         raise InputError(f"{path} fails: {error}. Fix the recipe.") from error
     if not isinstance(config, Config):
-        raise InputError(f"{path} does not set `config` to a Config. See {RECIPE_DIRECTORY / 'phrasebook.py'}.")
+        raise InputError(
+            f"{path} does not define `config`. Add `config = Config(...)`, as in {RECIPE_DIRECTORY / 'phrasebook.py'}."
+        )
     return config

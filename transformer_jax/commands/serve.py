@@ -1,4 +1,4 @@
-"""The command ``serve``: a web page for trying a model."""
+"""The ``serve`` command: a web page for trying a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ServeCommand:
     workdir: Path | None = None
     """The run directory. If omitted, the newest finished run in runs/ is used."""
     beam: int | None = None
-    """Beam size, and the number of translations shown per sentence. If omitted, the setting of the run."""
+    """Beam size, and number of translations shown per sentence. If omitted, the beam size of the run."""
     host: str = "127.0.0.1"
     """The address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network."""
     port: int = 8000
@@ -31,7 +31,7 @@ class ServeCommand:
 
 
 def serve(command: ServeCommand) -> None:
-    """Answer requests until SIGINT or SIGTERM. Raises InputError for wrong use, before the first request."""
+    """Answer requests until SIGINT or SIGTERM. Raises InputError for invalid options, before the first request."""
     from transformer_jax.decoding.translator import Translator
 
     try:
@@ -44,7 +44,7 @@ def serve(command: ServeCommand) -> None:
         # This detects an invalid beam size and a diverged model, and compiles the model before the first request.
         site.translate_requests([["1"]])
         host, port = server_socket.getsockname()[:2]
-        logging.info(f"open http://{f'[{host}]' if ':' in host else host}:{port}/    Ctrl-C ends it")
+        logging.info(f"open http://{f'[{host}]' if ':' in host else host}:{port}/    Press Ctrl-C to stop.")
         # uvicorn raises a signal again after it has shut down. A shell's `&` would let the process ignore SIGINT.
         signal.signal(signal.SIGTERM, _raise_stopped)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,17 +55,17 @@ def serve(command: ServeCommand) -> None:
 def open_socket(host: str, port: int) -> socket.socket:
     """Return a socket that accepts connections. Raises InputError if the address is not available."""
     if not 0 <= port < 2**16:
-        raise InputError(f"--port {port} is invalid. Give a port from 0 to 65535.")
+        raise InputError(f"--port {port} is invalid. Set --port to a number from 0 to 65535.")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # Python appends the address.
-        raise InputError(f"cannot listen on {host}:{port}: {reason}. Name another --port or --host.") from error
+        raise InputError(f"cannot listen on {host}:{port}: {reason}. Choose another --port or --host.") from error
 
 
 def _raise_stopped(number: int, frame: FrameType | None) -> None:
-    raise StoppedBySignal(f"ended by {signal.Signals(number).name}", number)
+    raise StoppedBySignal(f"stopped by {signal.Signals(number).name}", number)
 
 
 def main(arguments: list[str]) -> None:

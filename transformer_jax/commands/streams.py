@@ -16,22 +16,22 @@ from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
 BLOCK_LINES = 2048
-"""Lines that are read, sorted by length and translated together.
+"""Number of lines that are read, sorted by length and translated together.
 
-This bounds the memory, and the first results of a long file appear early.
+It limits the memory, and the first results of a long file appear early.
 """
 
 Item = TypeVar("Item")
 
 
 def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    """Decode lines of UTF-8, one for each line of the input.
+    """Decode lines of UTF-8 text.
 
-    Invalid bytes become U+FFFD, with a warning that names the line. Only a line feed ends a line, with or without a
-    carriage return before it. A byte-order mark is removed.
+    Invalid bytes become U+FFFD, with a warning that names the line. The line ending is LF or CR LF. A byte-order mark
+    is removed.
 
     name: the file or stream, for messages.
-    Raises InputError for a line that ``read_lines`` has cut because it is too long.
+    Raises InputError for a line that ``read_lines`` has truncated because it is too long.
     """
     for number, raw in enumerate(lines, start=1):
         if len(raw) == text_files.MAX_LINE_BYTES:
@@ -42,13 +42,13 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         try:
             text = line.decode()
         except UnicodeDecodeError:
-            logging.warning(f"{name}:{number} is not UTF-8: invalid bytes become U+FFFD. Convert the text to UTF-8.")
+            logging.warning(f"{name}:{number} is not UTF-8: invalid bytes become U+FFFD. Convert the text with iconv.")
             text = line.decode(errors="replace")
         yield text.removeprefix("\ufeff") if number == 1 else text
 
 
 def split_into_blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Split lines, or pairs of lines, into lists of ``size``; the last may be shorter."""
+    """Split lines, or pairs of lines, into lists of ``size``. The last list may be shorter."""
     remaining = iter(items)
     while block := list(itertools.islice(remaining, size)):
         yield block
@@ -57,19 +57,19 @@ def split_into_blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 def check_output_path(path: Path | None, option: str = "--output") -> None:
     """Raise InputError if no file can be written at ``path``.
 
-    option: the option that gave the path, for the message.
+    option: the option that sets the path, for the message.
     """
     if path is not None and not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent} is not a directory. Create it, or name another {option}.")
+        raise InputError(f"{path.parent} is not a directory. Create it or choose another {option}.")
     if path is not None and path.is_dir():
-        raise InputError(f"{path} is a directory. Name a file for {option}.")
+        raise InputError(f"{path} is a directory. Set {option} to a file.")
 
 
 @contextlib.contextmanager
 def open_output(path: Path | None, option: str = "--output") -> Iterator[TextIO]:
-    """Open a file that gets its name when it is complete, or standard output if ``path`` is None.
+    """Open a file that is renamed to ``path`` when it is complete, or standard output if ``path`` is None.
 
-    option: the option that gave the path, for the message.
+    option: the option that sets the path, for the message.
     Raises RunError if writing fails.
     """
     if path is None:
@@ -89,14 +89,16 @@ def open_output(path: Path | None, option: str = "--output") -> Iterator[TextIO]
 def output_errors(path: Path | None, option: str) -> Iterator[None]:
     """Turn an OSError from writing ``path``, or standard output if it is None, into a RunError.
 
-    An OSError that names another file, such as a picture, passes unchanged.
+    An OSError that names another file, such as a heat map, is raised unchanged.
     """
     names = (str(path), str(atomic.partial_path(path))) if path else ()
     try:
         yield
-    except BrokenPipeError:  # The reader of standard output has closed it. See ``run_command``.
+    except BrokenPipeError:  # The reader has closed the pipe. See ``run_command``.
         raise
     except OSError as error:
         if error.filename not in (None, *names):
             raise
-        raise atomic.write_error(path or "standard output", error, f"Free space or name another {option}.") from error
+        raise atomic.write_error(
+            path or "standard output", error, f"Free disk space or choose another {option}."
+        ) from error

@@ -1,4 +1,4 @@
-"""The command ``train``: a recipe, changed by options, and trained."""
+"""The ``train`` command: training of a recipe, with options that override its config."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from transformer_jax.storage.untrusted import require_contained
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train a Transformer, or resume training in the run directory, and score it on the test set at the end."""
+    """Train a Transformer, or resume the run in the run directory, and evaluate the model on the test set."""
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     recipe: Annotated[str, tyro.conf.arg(name="config")] = "phrasebook"
-    """The recipe: its name in configs/, or the path of a Python file that sets `config`."""
+    """The recipe: its name in configs/, or the path of a Python file that defines `config`."""
     workdir: Path = Path("runs/phrasebook")
     """The run directory. If omitted, a directory in runs/ with the name of the recipe."""
     fresh: bool = False
     """Stop with an error if the directory already contains a run, instead of resuming it."""
     # Not `Path | None`: tyro would import typeguard to check the default, which takes 0.2 s.
     profile: Optional[Path] = None  # noqa: UP045
-    """A directory for a profile of updates 20 to 24, to open with TensorBoard or Perfetto."""
+    """Write a profile of updates 20 to 24 to this directory. TensorBoard and Perfetto can open it."""
     dry_run: bool = False
     """Do not train. Compile a step for simulated devices and print its memory, communication and time."""
     distributed: bool = False
-    """Train together with other processes, which JAX finds by itself on TPU pods and Slurm.
+    """Train with several processes. On TPU pods and Slurm, JAX finds them automatically.
     Elsewhere, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
     debug_nans: bool = False
-    """Repeat an update that would be skipped, to locate the operation that first produces a NaN. Slower."""
+    """Repeat each skipped update to locate the operation that first produces a NaN. Slows down training."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -48,11 +48,11 @@ class TrainCommand:
 def train(
     recipe: str | Path = "phrasebook", workdir: str | Path | None = None, **sections: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Train like the command ``train``, and return the content of results.json.
+    """Train like the ``train`` command, and return the content of results.json.
 
     recipe: the recipe's name or path, like --config.
     workdir: the run directory, like --workdir.
-    sections: changes of the config, such as ``training={"steps": 100}``.
+    sections: config fields to override, such as ``training={"steps": 100}``.
     Raises InputError, RunError and StoppedBySignal, as ``fit`` does.
     """
     from transformer_jax.training.loop import fit
@@ -65,10 +65,10 @@ def train(
 
 
 def parse_train(arguments: list[str]) -> TrainCommand:
-    """Return the command that the arguments describe.
+    """Parse the arguments of the ``train`` command.
 
-    The defaults come from the recipe and, with --training.init, from the model of that run. So these options are parsed
-    first. Raises InputError like ``parse_arguments``, and for a recipe or run that cannot be used.
+    The defaults come from the recipe and, with --training.init, from the model of that run, so these options are parsed
+    first. Raises InputError like ``parse_arguments``, or if the recipe or run is invalid.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", default="phrasebook")
@@ -90,7 +90,7 @@ def parse_train(arguments: list[str]) -> TrainCommand:
     if init:
         require_model_of_run(command.config, config, init)
     if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
-        raise InputError(f"{command.workdir} already contains a run. Use --workdir {_unused_path(command.workdir)}")
+        raise InputError(f"{command.workdir} already contains a run. Set --workdir {_unused_path(command.workdir)}")
     return command
 
 
@@ -101,7 +101,7 @@ def with_model_of_run(config: Config, init: str, workdir: Path) -> Config:
     Raises InputError if ``workdir`` contains no run.
     """
     if not (workdir / "config.json").is_file():
-        raise InputError(f"--training.init {workdir} is not a run directory: it has no config.json. Name another.")
+        raise InputError(f"--training.init {workdir} is not a run directory: config.json is missing. Choose another.")
     require_contained(workdir)
     run = load_config(workdir / "config.json")
     training = dataclasses.replace(config.training, init=str(Path(init)))
@@ -121,12 +121,13 @@ def require_model_of_run(config: Config, run_config: Config, init: str) -> None:
             if value != run_values[name] and name not in ("dropout", "dtype"):
                 option = f"--{section}.{name.replace('_', '-')}"
                 raise InputError(
-                    f"the run --training.init {init} has {option} {run_values[name]}, not {value}. Remove {option}."
+                    f"{option} is {value}, but the run of --training.init {init} was trained with {run_values[name]}. "
+                    f"Remove {option} or set {option} {run_values[name]}."
                 )
 
 
 def _unused_path(workdir: Path) -> Path:
-    """Return the first path of NAME-2, NAME-3 and so on that does not exist."""
+    """Return the first path among NAME-2, NAME-3, ... that does not exist."""
     number = 2
     workdir = workdir if workdir.name else workdir.absolute()  # "." has no name.
     while (candidate := workdir.with_name(f"{workdir.name}-{number}")).exists():
@@ -135,7 +136,7 @@ def _unused_path(workdir: Path) -> Path:
 
 
 def main(arguments: list[str]) -> None:
-    """Train and score a run. With --dry-run, print the resources that a step needs instead."""
+    """Train and evaluate a run. With --dry-run, print the estimated resources of a training step instead."""
     command = parse_train(arguments)
     if command.dry_run:
         from transformer_jax.commands.dry_run import dry_run

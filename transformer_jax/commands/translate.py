@@ -1,4 +1,4 @@
-"""The command ``translate``: one line of output per line of input, in order."""
+"""The ``translate`` command: one output line per input line, in order."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class TranslateCommand:
     input: Path | None = None
     """A file to translate, one text per line: plain text, .gz or .xz."""
     output: Path | None = None
-    """The output file, which appears when it is complete. If omitted, standard output."""
+    """The output file, created when complete. If omitted, standard output."""
     reference: Path | None = None
     """A file of reference translations, one per text. Prints sacreBLEU and chrF to standard error."""
     beam: int | None = None
-    """Beam size; 1 is greedy search. If omitted, the setting of the run."""
+    """Beam size; 1 is greedy search. If omitted, the beam size of the run."""
     length_penalty: float | None = None
-    """Alpha of the length penalty (Wu et al. 2016). If omitted, the setting of the run."""
+    """Alpha of the length penalty (Wu et al. 2016). If omitted, the length penalty of the run."""
     n_best: int = 1
     """Translations per text. If above 1, each output line is: line number, tab, score, tab, translation."""
     sample: bool = False
@@ -52,25 +52,25 @@ class TranslateCommand:
     """With --sample: the random seed. If omitted, 0."""
     jsonl: bool = False
     """Print one JSON object per translation: line number, text, score, tokens and alignment.
-    The alignment gives for each token the index of the source token with the most cross-attention."""
+    The alignment contains, for each token, the index of the source token with the largest attention weight."""
     attention: Path | None = None
     """A directory for the attention weights of each best translation.
-    The files are index.html, an interactive view, and N.npz and pictures for each line N."""
+    The files are index.html (an interactive page) and, for each line N, N.npz and heat maps."""
     alignments: Path | None = None
     """A file for the word alignment of each text and its best translation, one line per text.
-    The format is that of the command align: i-j for each link. The file appears when it is complete."""
+    The format is that of the align command: i-j for each link. The file is created when complete."""
     debug: bool = False
     """Show the traceback of an error."""
 
 
 def translate(command: TranslateCommand) -> None:
-    """Run the command. Raises InputError for wrong use or bad input, before anything is written."""
+    """Run the command. Raises InputError for invalid options or input, before anything is written."""
     check_options(command)
     references = None if command.reference is None else read_text_lines(command.reference)
     texts = read_texts(command)
     first_text = next(texts, None)
     if first_text is None:
-        raise InputError("no text to translate is given. Pass it as an argument, with --input FILE, or through a pipe.")
+        raise InputError('no text given. Run: python translate.py "TEXT", or python translate.py --input FILE')
     texts = itertools.chain([first_text], texts)
     if command.reference is not None and references is not None:
         all_texts = list(texts)
@@ -108,24 +108,24 @@ def check_options(command: TranslateCommand) -> None:
     check_output_path(command.output)
     check_output_path(command.alignments, "--alignments")
     if command.output and command.alignments and command.output.resolve() == command.alignments.resolve():
-        raise InputError(f"--output and --alignments are both {command.output}. Name two different files.")
+        raise InputError(f"--output and --alignments are both {command.output}. Choose two different files.")
     if command.attention is not None and command.attention.exists() and not command.attention.is_dir():
-        raise InputError(f"{command.attention} is not a directory. Name another --attention.")
+        raise InputError(f"{command.attention} is not a directory. Choose another --attention.")
     sampling_options(command)
 
 
 def check_references(path: Path, references: Sequence[str], texts: Sequence[str]) -> None:
     """Raise InputError if the references are blank or their number differs from that of the texts."""
     if len(texts) != len(references):
-        raise InputError(f"{path} has {len(references)} lines for {len(texts)} texts. Give one line per text.")
+        raise InputError(f"{path} has {len(references)} lines for {len(texts)} texts. Write one line per text.")
     if not any(line.strip() for line in references):
-        raise InputError(f"{path} has only blank lines. Name a file of reference translations.")
+        raise InputError(f"{path} has only blank lines. Set --reference to a file of reference translations.")
 
 
 def sampling_options(command: TranslateCommand) -> Sampling | None:
-    """Return the settings of --sample, None without it.
+    """Return the sampling options, or None without --sample.
 
-    Raises InputError for invalid values, and for options of search with --sample or of sampling without it.
+    Raises InputError for invalid values, search options with --sample and sampling options without --sample.
     """
     unused_options = ("beam", "length_penalty") if command.sample else ("temperature", "top_k", "seed")
     for name in unused_options:
@@ -157,7 +157,7 @@ def read_text_lines(path: Path) -> list[str]:
 
 
 def is_interactive(command: TranslateCommand) -> bool:
-    """Return whether the texts are typed at a terminal, so that each needs its translation immediately."""
+    """Return whether the texts are typed at a terminal, where each text must be translated immediately."""
     return not command.text and command.input is None and sys.stdin is not None and sys.stdin.isatty()
 
 

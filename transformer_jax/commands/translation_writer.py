@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformer_jax.decoding.translator import Translation, Translator
 
 LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-"""All characters that some program treats as the end of a line."""
+"""All characters that common programs treat as a line ending."""
 
 
 class TranslationWriter(NamedTuple):
@@ -43,7 +43,7 @@ class TranslationWriter(NamedTuple):
         """Write the translations of consecutive texts, then their word alignments.
 
         first: the line number of the first text.
-        n_best_lists: the translations of each text, the best first.
+        n_best_lists: the translations of each text, best first.
         """
         for number, translations in enumerate(n_best_lists, start=first):
             best = translations[0]
@@ -60,7 +60,7 @@ class TranslationWriter(NamedTuple):
             self.output.flush()
 
     def _write_lines(self, number: int, translations: list[Translation], best_attention: Attention | None) -> None:
-        """Write the translations of one text. ``best_attention`` belongs to the first of them."""
+        """Write the translations of one text. ``best_attention`` is the attention of the first translation."""
         for rank, translation in enumerate(translations):
             if self.command.jsonl:
                 attention = best_attention if rank == 0 else compute_attention(self.translator, translation)
@@ -76,7 +76,7 @@ class TranslationWriter(NamedTuple):
 
 @contextlib.contextmanager
 def open_writer(command: TranslateCommand, translator: Translator, workdir: Path) -> Iterator[TranslationWriter]:
-    """Open the outputs that the command requests. Each file gets its name when it is complete."""
+    """Open the outputs of the command. Each file is renamed to its final name when it is complete."""
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(open_output(command.output))
         alignments, page = None, None
@@ -89,9 +89,9 @@ def open_writer(command: TranslateCommand, translator: Translator, workdir: Path
 
 @contextlib.contextmanager
 def open_attention_page(directory: Path, workdir: Path, step: int | None) -> Iterator[PageWriter]:
-    """Open index.html, which shows the attention of all sentences and, if it was measured, the importance of each head.
+    """Open index.html, which shows the attention of all sentences and, if available, the importance of each head.
 
-    step: the training step of the model. Head importance of another step is not shown, with a warning.
+    step: the training step of the model. The head importance of another step is not shown, and a warning is logged.
     """
     from transformer_jax.attention import head_importance
     from transformer_jax.attention.explorer import open_page
@@ -100,8 +100,8 @@ def open_attention_page(directory: Path, workdir: Path, step: int | None) -> Ite
     importance = head_importance.HeadImportance.load(importance_path) if importance_path.exists() else None
     if importance is not None and importance.step != step:
         logging.warning(
-            f"{importance_path} was measured at step {importance.step}, but the model is from step {step}: "
-            "it is not shown. Measure it again with python -m transformer_jax ablate."
+            f"{importance_path} is from step {importance.step}, but the model is from step {step}. Head importance is "
+            "not shown. Run: python -m transformer_jax ablate"
         )
         importance = None
     with open_page(page_path, importance) as page:
@@ -109,25 +109,25 @@ def open_attention_page(directory: Path, workdir: Path, step: int | None) -> Ite
     if page.left_out:
         logging.warning(f"{page_path}: {page.left_out}")
     if page.is_empty and page_path.exists():
-        logging.warning(f"{page_path} is from an earlier call: no line of this one has attention.")
+        logging.warning(f"{page_path} is from an earlier command. No line of this text has attention.")
 
 
 def compute_attention(translator: Translator, translation: Translation) -> Attention | None:
-    """Return the attention weights of a translation, None if its text was split or has no letters."""
+    """Return the attention weights of a translation, or None if its text was split or has no letters."""
     return translator.attention(translation.source, translation) if translation.has_attention else None
 
 
 def write_attention(
     directory: Path, page: PageWriter, number: int, translation: Translation, attention: Attention | None
 ) -> None:
-    """Write the attention of line ``number``: its weights, its pictures and its part of the page."""
+    """Write the attention of line ``number``: its weights, its heat maps and its part of the page."""
     if attention is None:
-        logging.warning(f"line {number} has no letters or was translated in parts: no attention is written for it.")
+        logging.warning(f"line {number} has no letters or was translated in parts. No attention is written for it.")
         return
     from transformer_jax.attention.heat_maps import save_pictures
 
     if not translation.text.strip():
-        logging.warning(f"line {number} has an empty translation: its attention is that of the end token alone.")
+        logging.warning(f"line {number} has an empty translation. Only the attention of [EOS] is written.")
     attention.save(directory / f"{number}.npz")
     save_pictures(attention, directory, str(number))
     page.add(number, attention)

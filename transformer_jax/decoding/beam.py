@@ -24,7 +24,7 @@ class _BeamState(NamedTuple):
     position: number of tokens decoded so far.
     live_tokens: tokens of the live hypotheses, then padding.
     live_log_probs: sums of the log-probabilities of these tokens.
-    beam_origins: for each position of a live hypothesis, the beam in whose part of the cache it is stored.
+    beam_origins: for each position of a live hypothesis, the beam whose cache slots store it.
     finished_tokens: tokens of the finished hypotheses with [EOS], then padding.
     finished_scores: their scores; minus infinity for a hypothesis that does not exist yet.
     caches: the decoder's caches.
@@ -44,11 +44,11 @@ class _BeamState(NamedTuple):
 
 
 class _Continuations(NamedTuple):
-    """The most probable continuations of the live hypotheses by one token, best first.
+    """The most probable one-token continuations of the live hypotheses, best first.
 
     tokens: all tokens of each continuation.
     log_probs: sums of the log-probabilities of these tokens.
-    parents: the live hypothesis that each one continues.
+    parents: the live hypothesis that each continuation extends.
     ends: whether the new token is [EOS].
     """
 
@@ -66,16 +66,16 @@ def length_penalty(lengths: Int[Array, "*B"], alpha: Float[Array, ""]) -> Float[
 def beam_search(inputs: SearchInputs, beam_size: int, alpha: Float[Array, ""], n_best: Int[Array, ""]) -> Hypotheses:
     """Return the translations with the highest sum of log-probabilities divided by their length penalty.
 
-    A sentence is finished when its best live hypothesis can no longer reach the ``n_best`` best finished ones, even if
-    all further tokens were certain. From then on its finished hypotheses do not change, so the other sentences of the
-    batch have no influence on it.
+    A sentence is finished when its best live hypothesis can no longer become one of the ``n_best`` best finished
+    hypotheses, even if all further tokens had probability 1. From then on, its finished hypotheses do not change, so
+    its result does not depend on the other sentences of the batch.
 
     A beam size of 1 differs from greedy search: whenever [EOS] is the second most probable token, the hypothesis that
     ends there is also kept for comparison.
 
-    beam_size: number of live hypotheses, and of finished ones, per sentence.
+    beam_size: number of live hypotheses, and also of finished hypotheses, per sentence.
     alpha: strength of the length penalty; 0 for none.
-    n_best: number of hypotheses to find, at most ``beam_size``. Any further ones in the result are not the best.
+    n_best: number of hypotheses to find, at most ``beam_size``. Further hypotheses may not be the best.
     """
     source_mask = padding_mask(inputs.source, inputs.special_ids.pad)
     memory = inputs.apply(inputs.source, source_mask, method="encode")
@@ -95,7 +95,7 @@ def beam_search(inputs: SearchInputs, beam_size: int, alpha: Float[Array, ""], n
         live_parents = jnp.take_along_axis(parents, live, axis=1)
 
         scores = jnp.where(ends, log_probs / length_penalty(state.position + 1, alpha), -jnp.inf)
-        # A finished sentence accepts no more hypotheses: how many there are depends on how long the batch runs.
+        # A finished sentence accepts no more hypotheses. Otherwise, its result would depend on the batch.
         scores = jnp.where(is_finished(state)[:, None], -jnp.inf, scores)
         all_scores = jnp.concatenate([state.finished_scores, scores], axis=1)
         all_tokens = jnp.concatenate([state.finished_tokens, tokens], axis=1)
@@ -133,9 +133,9 @@ def beam_search(inputs: SearchInputs, beam_size: int, alpha: Float[Array, ""], n
 def _continue_hypotheses(
     inputs: SearchInputs, state: _BeamState, beam_origins: Int[Array, "B W C"]
 ) -> tuple[_Continuations, Any]:
-    """Decode one token of all live hypotheses. Return their 2 * W best continuations and the new caches.
+    """Decode one token for all live hypotheses. Return their 2 * W best continuations and the new caches.
 
-    At most one continuation of each live hypothesis ends, so at least W of the 2 * W do not.
+    At most one continuation per live hypothesis ends, so at least W of the 2 * W continuations do not end.
     """
     special_ids, beam_size = inputs.special_ids, beam_origins.shape[1]
     last = jnp.where(state.position == 0, special_ids.sos, state.live_tokens[:, :, state.position - 1])
@@ -157,7 +157,7 @@ def _continue_hypotheses(
 
 
 def _prefix_mask(beam_origins: Int[Array, "B W C"], position: Int[Array, ""]) -> Bool[Array, "B 1 W P"]:
-    """Return which of a sentence's cached positions belong to each live hypothesis.
+    """Return a mask of the cached positions of a sentence that belong to each live hypothesis.
 
     The cache has W slots per position, one per beam.
     """

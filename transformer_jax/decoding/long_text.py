@@ -18,7 +18,7 @@ def split_text(text: str, count_tokens: Callable[[str], int], max_tokens: int) -
     """Split a text into parts of at most ``max_tokens`` tokens. A text that fits is returned unchanged.
 
     The text is split after sentences if possible, otherwise between words. A word that is too long is split between
-    characters. A single character with more tokens than ``max_tokens`` is one part. Parts are filled from left to
+    characters. A single character with more than ``max_tokens`` tokens is one part. Parts are filled from left to
     right.
 
     count_tokens: returns the number of tokens of a text.
@@ -36,7 +36,7 @@ def split_text(text: str, count_tokens: Callable[[str], int], max_tokens: int) -
 
 
 def _join_neighbours(pieces: list[str], count_tokens: Callable[[str], int], max_tokens: int) -> list[str]:
-    """Join neighbouring pieces while they fit, and strip surrounding white space."""
+    """Join neighbouring strings as long as they fit in one part, and strip surrounding white space."""
     groups = [pieces[0]]
     for piece in pieces[1:]:
         joined = groups[-1] + piece

@@ -1,4 +1,4 @@
-"""The decoding loop that all searches share: one step after another until every sentence is finished.
+"""The decoding loop of all searches, which repeats the decoding step until every sentence is finished.
 
 Axes: B sentences.
 """
@@ -28,14 +28,14 @@ def decode_loop(
 ) -> Hypotheses:
     """Run ``body`` until no sentence is live and return the hypotheses of the last state.
 
-    A few sentences that take many more steps than the others are moved to a smaller batch, so each of their steps
-    costs less. Every array of a state must therefore have the sentences along its first axis, except scalars, and
-    ``body`` must not use other arrays with that axis.
+    When only a few sentences are live, they are moved to a smaller batch to make each step cheaper. Therefore, the
+    first axis of every array in the state, except scalars, must be the batch axis, and ``body`` must not use other
+    arrays with a batch axis.
 
-    is_live: which sentences of a state need more steps.
+    is_live: returns a mask of the sentences of a state that need more steps.
     body: one decoding step.
     init: the state before the first step.
-    hypotheses: the result to take from a state.
+    hypotheses: returns the hypotheses of a state.
     """
     batch_size = is_live(init).shape[0]
     small_batch_size = batch_size // SHRINK_FACTOR

@@ -13,7 +13,7 @@ from transformer_jax.decoding.search_inputs import SpecialIds
 
 
 def log_normalizer(logits: Float[Array, "B V"]) -> Float[Array, "B 1"]:
-    """Return the logarithm of the softmax denominator: logits minus this are log-probabilities."""
+    """Return the logarithm of the softmax denominator. Subtract it from the logits to get log-probabilities."""
     return jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
 
@@ -40,8 +40,8 @@ def top_k_log_probs(
     """Return the log-probabilities and ids of the ``k`` most probable allowed tokens, most probable first.
 
     The result equals ``lax.top_k`` of the log-probabilities of ``allowed_logits``, ties included, but is several times
-    faster on a CPU. All logits are read only for the normalizer and for the maxima of small groups. The groups with
-    the ``k`` largest maxima contain the ``k`` largest logits, so only these groups are sorted.
+    faster on a CPU. Only the normalizer and the maxima of small groups need all logits. The groups with the ``k``
+    largest maxima contain the ``k`` largest logits, so only these groups are sorted.
     """
     rows, vocab_size = logits.shape
     group_size = _group_size(vocab_size)
@@ -52,7 +52,7 @@ def top_k_log_probs(
     for group in {special_ids.pad // group_size, special_ids.sos // group_size}:
         allowed = jnp.where(_is_forbidden(ids[None, group], special_ids), -jnp.inf, grouped[:, group])
         maxima = maxima.at[:, group].set(allowed.max(axis=-1))
-    # Sorted by index, so that of equal logits the one with the lower id comes first.
+    # Sorted by index, so that among equal logits the lower id comes first.
     groups = jnp.sort(jax.lax.top_k(maxima, min(k, len(ids)))[1], axis=-1)
     candidates = jnp.take_along_axis(grouped, groups[:, :, None], axis=1)
     candidates = jnp.where(_is_forbidden(ids[groups], special_ids), -jnp.inf, candidates).reshape(rows, -1)
@@ -68,7 +68,7 @@ def top_k_log_probs(
 
 
 def _group_size(vocab_size: int) -> int:
-    """Return a group size from 40 to 79, near which the search is fastest; if possible a divisor of ``vocab_size``, so
-    that nothing is padded.
+    """Return a group size from 40 to 79, where the search is fastest. It divides ``vocab_size`` if possible, to avoid
+    padding.
     """
     return next((size for size in range(40, 80) if vocab_size % size == 0), 50)

@@ -18,7 +18,7 @@ from transformer_jax.decoding.search_inputs import Hypotheses, SearchInputs
 from transformer_jax.model.masks import padding_mask
 
 NextTokens = tuple[Int[Array, "B"], Float[Array, "B"]]
-"""One token per row, and its log-probability."""
+"""The chosen token of each row, and its log-probability."""
 
 
 class _SamplingState(NamedTuple):
@@ -27,7 +27,7 @@ class _SamplingState(NamedTuple):
     position: number of tokens decoded so far.
     tokens: the tokens decoded so far, then padding.
     log_probs: sum of the log-probabilities of these tokens.
-    is_finished: whether a sentence has its [EOS].
+    is_finished: whether a sentence ends with [EOS].
     caches: the decoder's caches.
     source_mask: mask of the source padding.
     length_limits: maximum length of each translation.
@@ -81,7 +81,7 @@ def _generate(
     choose: Callable[[Float[Array, "B V"], Bool[Array, "B"], _SamplingState], NextTokens],
     keys: Any = None,
 ) -> Hypotheses:
-    """Append the chosen tokens until every sentence has its [EOS]."""
+    """Choose and append tokens until every sentence ends with [EOS]."""
     special_ids, buffer_length = inputs.special_ids, inputs.buffer_length
     source_mask = padding_mask(inputs.source, special_ids.pad)
     memory = inputs.apply(inputs.source, source_mask, method="encode")

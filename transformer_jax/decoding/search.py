@@ -25,7 +25,7 @@ from transformer_jax.model.transformer import Transformer
 from transformer_jax.runtime.memory import fits_memory, require_memory
 
 LENGTH_BUCKETS = (16, 32, 64, 128)
-"""Source lengths to which batches are padded. Longer batches are padded to a multiple of the last one."""
+"""Source lengths to which batches are padded. Longer batches are padded to a multiple of the last length."""
 BATCH_SIZES = (1, 8, 64)
 """Batch sizes: from a single text to the largest batch that a CPU decodes efficiently."""
 
@@ -47,12 +47,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:  # jax.random.key uses only the last 32 bits of a larger seed.
-            raise InputError(f"seed {self.seed} is out of range. Give a seed from 0 to {2**32 - 1}.")
+            raise InputError(f"--seed {self.seed} is out of range. Set --seed to a number from 0 to {2**32 - 1}.")
         # Outside this range logits / temperature may not be finite in float32.
         if not 1e-3 <= self.temperature <= 1e3:
-            raise InputError(f"temperature {self.temperature} is out of range. Give a temperature from 0.001 to 1000.")
+            raise InputError(
+                f"--temperature {self.temperature} is out of range. Set --temperature to a number from 0.001 to 1000."
+            )
         if self.top_k < 0:
-            raise InputError(f"top-k {self.top_k} is negative. Give a number of tokens, or 0 for all tokens.")
+            raise InputError(
+                f"--top-k {self.top_k} is negative. Set --top-k to a number of tokens, or to 0 for all tokens."
+            )
 
 
 class Hypothesis(NamedTuple):
@@ -67,7 +71,7 @@ class Hypothesis(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """Sources that are decoded together.
+    """A batch of sources that are decoded together.
 
     indices: their indices among all sources.
     length: length to which they are padded.
@@ -78,12 +82,12 @@ class _Batch(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The number of rows, including those that only fill up the batch."""
+        """The number of rows, including padding rows."""
         return next((size for size in BATCH_SIZES if size >= len(self.indices)), BATCH_SIZES[-1])
 
 
 def max_target_length(source_length: int) -> int:
-    """Return the maximum length of a translation. Both lengths include [EOS]."""
+    """Return the maximum length of a translation. Source and target lengths include [EOS]."""
     return 2 * source_length + 8
 
 
@@ -105,8 +109,8 @@ def search(
     beam_size: number of live hypotheses per source; 1 for greedy search.
     alpha: strength of the length penalty; 0 for none.
     sampling: if given, one hypothesis per source is drawn instead.
-    key_numbers: with ``sampling``, a tuple of numbers per source. A draw depends on these and the seed only.
-    n_best: a smaller number lets the search stop earlier.
+    key_numbers: with ``sampling``, a tuple of numbers per source. A draw depends only on these numbers and on the seed.
+    n_best: maximum number of hypotheses per source. With a smaller number, the search stops earlier.
 
     Raises InputError if a single batch does not fit in memory.
     """
@@ -149,7 +153,7 @@ def max_parallel_batches() -> int:
 def _parallel_batches(model: Transformer, beam_size: int, batches: Sequence[_Batch]) -> int:
     """Return the number of batches to decode in parallel: as many as fit in memory, at most ``max_parallel_batches``.
 
-    The memory of a batch is estimated by its largest arrays.
+    The memory of a batch is estimated from its largest arrays.
     batches: longest first.
     Raises InputError if a single batch does not fit in memory.
     """
@@ -172,7 +176,7 @@ def _parallel_batches(model: Transformer, beam_size: int, batches: Sequence[_Bat
 def _search_inputs(
     model: Transformer, params: Any, sources: Sequence[Sequence[int]], batch: _Batch, special_ids: SpecialIds
 ) -> SearchInputs:
-    """Pad the sources of a batch. The length limit of a translation depends on its own source only."""
+    """Pad the sources of a batch. The length limit of a translation depends only on its own source."""
     source = np.full((batch.size, batch.length), special_ids.pad, np.int32)
     length_limits = np.zeros(batch.size, np.int32)
     for row, index in enumerate(batch.indices):
@@ -213,7 +217,7 @@ def _padded_length(length: int) -> int:
 
 
 def _without_padding(hypotheses: Hypotheses, eos_id: int) -> Iterator[list[Hypothesis]]:
-    """Yield the hypotheses of each row without padding and without empty places of the beam."""
+    """Yield the hypotheses of each row without padding and without empty beam slots."""
     for tokens, scores in zip(hypotheses.tokens, hypotheses.scores, strict=True):
         yield [
             Hypothesis(tuple(ids[: ids.tolist().index(eos_id) + 1].tolist()), float(score))

@@ -1,4 +1,4 @@
-"""The arguments that every search takes, and the result that it returns.
+"""The arguments and the result of every search.
 
 Axes: B sentences, S source positions, W hypotheses per sentence, C maximum target length.
 """
@@ -31,12 +31,12 @@ class SpecialIds(NamedTuple):
 class SearchInputs:
     """A model and a batch of sources to translate.
 
-    A jitted search compiles one program per value of the static fields and shape of the others.
+    A jitted search is compiled once per combination of values of the static fields and shapes of the other fields.
 
     model: the Transformer (static).
     params: its parameters.
     source: ids of each source, with [EOS], then padding.
-    length_limits: maximum length of each translation, [EOS] included; 0 for a row that only fills up the batch.
+    length_limits: maximum length of each translation, [EOS] included; 0 for a padding row.
     buffer_length: length of the token buffers and caches, at least the largest limit (static).
     special_ids: ids of the special tokens of the target (static).
     """

@@ -55,7 +55,7 @@ class Translation:
 
 
 class Translator:
-    """A model with its tokenizers. It compiles one program per batch shape, when that shape first occurs.
+    """A model with its tokenizers. It compiles one program per batch shape, on first use.
 
     config: the config of the run.
     tokenizers: the tokenizers of source and target.
@@ -67,7 +67,7 @@ class Translator:
     def __init__(self, config: Config, tokenizers: Tokenizers, params: Any) -> None:
         self.config = config
         self.tokenizers = tokenizers
-        self.params = jax.device_put(params)  # Here, so that batches do not each transfer them.
+        self.params = jax.device_put(params)  # Transferred once here instead of once per batch.
         self.step: int | None = None
         self.model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
 
@@ -79,7 +79,10 @@ class Translator:
         """
         workdir = Path(workdir)
         if not (workdir / "config.json").is_file():
-            raise InputError(f"{workdir} is not a run directory: it has no config.json. Name one that train.py wrote.")
+            raise InputError(
+                f"{workdir} is not a run directory: config.json is missing. "
+                "Set --workdir to a directory that train.py wrote."
+            )
         require_contained(workdir)
         # The config first: it contains the format version, on which all other files depend.
         config, tokenizers = load_config(workdir / "config.json"), load_tokenizers(workdir)
@@ -108,17 +111,17 @@ class Translator:
         sampling: Sampling | None = None,
         first: int = 1,
     ) -> list[list[Translation]]:
-        """Return up to ``n`` translations of each text, best first; with ``sampling``, ``n`` random ones.
+        """Return up to ``n`` translations of each text, best first; with ``sampling``, ``n`` random translations.
 
         A text without letters and digits, such as an emoji, is copied unchanged. A text that is longer than
         data.max_length is split into parts, after sentences if possible, and the translations of the parts are joined
         with spaces.
 
         n: number of translations per text.
-        beam: number of live hypotheses; 1 for greedy search. Default: that of the run.
-        length_penalty: strength of the length penalty, from 0 to 10. Default: that of the run.
+        beam: beam size; 1 for greedy search. Default: the beam size of the run.
+        length_penalty: strength of the length penalty, from 0 to 10. Default: the length penalty of the run.
         sampling: options of random sampling, which replaces the search.
-        first: number of the first text. Numbers identify texts in warnings, and a draw depends on the text's number.
+        first: number of the first text. Warnings contain the number of a text, and random draws depend on it.
 
         Raises InputError if ``beam``, ``n`` or ``length_penalty`` is out of range, or if ``n`` is larger than the
         beam; RunError if the model outputs NaN.
@@ -173,7 +176,9 @@ class Translator:
         """
         if isinstance(translation, str):
             if not (source.strip() and translation.strip()):
-                raise InputError("the text or its translation is empty, so it has no attention map. Give both.")
+                raise InputError(
+                    "the text or its translation is empty, so it has no attention map. Pass a text and its translation."
+                )
             sources, targets = self.tokenizers
             [source_ids], [target_ids] = sources.encode([source]), targets.encode([translation])
             source_ids, target_ids = [*source_ids, sources.eos_id], [*target_ids, targets.eos_id]
@@ -242,19 +247,19 @@ class Translator:
 
 
 def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None) -> None:
-    """Raise InputError if an option is out of range or if there are fewer beams than requested translations."""
+    """Raise InputError if an option is out of range or if the beam size is smaller than the number of translations."""
     if beam < 1:
-        raise InputError(f"a beam of {beam} is invalid. Set --beam to at least 1.")
+        raise InputError(f"--beam {beam} is invalid. Set --beam to at least 1.")
     if n < 1:
-        raise InputError(f"{n} translations per text are invalid. Set --n-best to at least 1.")
+        raise InputError(f"--n-best {n} is invalid. Set --n-best to at least 1.")
     if sampling is None and n > beam:
-        raise InputError(f"a beam of {beam} cannot find {n} translations. Raise --beam or lower --n-best.")
+        raise InputError(f"--beam {beam} cannot find {n} translations. Raise --beam or lower --n-best.")
     if not 0 <= alpha <= 10:
-        raise InputError(f"a length penalty of {alpha} is invalid. Set --length-penalty to a number from 0 to 10.")
+        raise InputError(f"--length-penalty {alpha} is invalid. Set --length-penalty to a number from 0 to 10.")
 
 
 def _join_parts(source: str, n_best_lists: list[list[Translation]]) -> list[Translation]:
-    """Return the translations of a text: the best ones of all its parts joined, then the second best ones, and so on.
+    """Join the best translations of all parts of a text, then the second-best translations, and so on.
 
     n_best_lists: the translations of each part.
     """

@@ -1,4 +1,4 @@
-"""Dynamic batching: requests that arrive within a few milliseconds are processed with one call.
+"""Dynamic batching: requests that arrive within a few milliseconds are processed in one call.
 
 A worker thread takes the first waiting item, waits briefly for others and processes all of them together. Items that
 arrive during a call form the next batch, so batches grow with the load.
@@ -18,12 +18,12 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """A context manager that processes the items of any number of threads in batches; on exit, it refuses the rest.
+    """A context manager that processes the items of all threads in batches. On exit, it refuses the waiting items.
 
     process_batch: returns one result per item, in order. Only the worker thread calls it.
     max_delay: seconds that the first item of a batch waits for others.
     max_batch_size: number of items in a batch.
-    max_waiting: number of items that may wait; more are refused.
+    max_waiting: maximum number of waiting items. Further items are refused.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Batcher(Generic[Item, Result]):
         self._thread.join()
 
     def submit(self, item: Item) -> Future[Result]:
-        """Return a future with the item's result or exception; an item cancelled while it waits is not processed.
+        """Return a future of the item's result. An item that is cancelled while waiting is not processed.
 
         Raises RunError if too many items are waiting or the batcher is closed.
         """

@@ -1,4 +1,4 @@
-"""The web page for trying a model, and the same service over HTTP.
+"""The web page for trying a model, and its HTTP API.
 
     GET  /               the page
     POST /translate      {"text": "..."} -> {"lines": [...], "attention": "/attention/KEY"}; see docs/serve.md
@@ -45,7 +45,7 @@ PAGE_DIRECTORY = Path(__file__).parent / "page"
 
 
 class Site:
-    """The web application; a context manager, inside which it answers requests.
+    """The web application. As a context manager, it answers requests until the block ends.
 
     beam: beam size; all hypotheses are returned. Default: the beam size of the run.
     """
@@ -67,7 +67,7 @@ class Site:
             exception_handlers={
                 InputError: _error_handler(400),
                 RunError: _error_handler(503),
-                ClientDisconnect: _error_handler(400),  # No one reads this answer.
+                ClientDisconnect: _error_handler(400),  # The client is gone, so the answer is irrelevant.
                 HTTPException: _handle_http_exception,
                 Exception: _handle_unexpected_error,
             },
@@ -82,7 +82,7 @@ class Site:
         self._render_executor.shutdown(cancel_futures=True)
 
     def translate_requests(self, requests: Sequence[Sequence[str]]) -> list[list[list[Translation]]]:
-        """Translate the lines of all requests with one call; return the n-best list of each line of each request."""
+        """Translate the lines of all requests in one call. Return the n-best list of each line, per request."""
         lines = [line for request in requests for line in request]
         n_best_lists = iter(self._translator.translate_n_best(lines, self._beam, self._beam))
         return [[next(n_best_lists) for _ in request] for request in requests]
@@ -105,7 +105,7 @@ class Site:
         )
 
     def _keep_answer(self, translations: list[Translation]) -> str | None:
-        """Keep an answer and return the path of its attention, which cannot be guessed; None without attention."""
+        """Store an answer. Return the unguessable path of its attention, or None if it has no attention."""
         if not any(translation.has_attention for translation in translations):
             return None
         key = secrets.token_urlsafe(16)
@@ -209,11 +209,11 @@ def _error_handler(status: int) -> Callable[[Request, Exception], Awaitable[Resp
 
 
 async def _handle_http_exception(request: Request, error: Exception) -> Response:
-    """Answer requests for unknown paths and methods."""
+    """Answer a request with an unknown path or method."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
-    """Answer after a bug; Starlette re-raises the error, so the traceback is printed in the terminal."""
+    """Answer after an unexpected error. Starlette raises it again, so the terminal shows the traceback."""
     return JSONResponse({"error": "the request failed unexpectedly. See the traceback in the server's terminal."}, 500)

@@ -20,7 +20,7 @@ const LINES_CAPTION =
   "Left: the tokens attended to. Right: the tokens that attend. Line width: the weight. " +
   `At most ${MAX_LINES} lines are drawn, for weights of at least ${MIN_LINE_WEIGHT}.`;
 const STEPS_CAPTION =
-  "What the decoder attended to when it predicted the outlined token, and the most probable tokens at this step.";
+  "The attention of the decoder when it predicted the outlined token, and the most probable tokens at this step.";
 
 function element(id) {
   return document.getElementById(id);
@@ -179,7 +179,7 @@ function showReadout(matrix, { query, key }) {
   }
   if (!parts.length) {
     const mapHint = "Point at a cell or a label, or use the arrow keys.";
-    parts.push(makeNote(state.view === "map" ? mapHint : "Point at a token or focus it."));
+    parts.push(makeNote(state.view === "map" ? mapHint : "Point at a token or select it with the keyboard."));
   }
   element("readout").replaceChildren(...parts);
 }

@@ -106,14 +106,14 @@ function markOverview(container, state) {
 
 /** The columns of the table: [name in the data, heading, explanation, whether the values are shares of 1]. */
 const MEASURES = [
-  ["entropy", "Entropy", "entropy of a query's weights in bits; low if few keys get most of the weight", false],
+  ["entropy", "Entropy", "entropy of a query's weights in bits; low if a few keys have most of the weight", false],
   ["confidence", "Largest", "largest weight of a query", true],
-  ["distance", "Distance", "distance between keys and the diagonal in tokens, weighted by attention", false],
+  ["distance", "Distance", "mean distance between keys and the diagonal in tokens, weighted by attention", false],
   ["diagonal", "Diagonal", "weight on the diagonal", true],
   ["previous", "Previous", "weight on the token before the diagonal", true],
   ["next", "Next", "weight on the token after the diagonal", true],
   ["special", "[EOS]", "weight on [EOS] and [SOS]", true],
-  ["punctuation", "Punct.", "weight on tokens of punctuation only", true],
+  ["punctuation", "Punct.", "weight on tokens that consist of punctuation and symbols", true],
 ];
 const HEAD_IMPORTANCE_MEASURES = [
   ["loss", "Δ loss", "change of the loss, in nats per token, when only this head is masked", false],
@@ -159,7 +159,7 @@ function showSummary(table, summaries, sort, importance, { onSort, onSelect }) {
 
 function addHeadings(table, measures, onSort) {
   const headings = [
-    ["layer", "Head", "order of the arrays"],
+    ["layer", "Head", "layer and head, numbered as in the arrays"],
     ["looks", "Looks like", "rough classification for this sentence only"],
     ...measures,
   ];

@@ -65,7 +65,7 @@ function showStep(stage, state, sentence, { source, prefix, alternatives }, maxW
     strip.querySelector(".current").focus({ preventScroll: true });
   };
   scrollIntoBox(strip, strip.children[state.step]);
-  const unknown = "The probabilities are not available.";
+  const unknown = "The probabilities were not recorded for this sentence.";
   stage.querySelector(".parts").replaceChildren(
     makeSection("Source (cross-attention)", makeChips(source, maxWeight, textDirection(sentence.source))),
     makeSection(

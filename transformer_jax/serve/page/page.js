@@ -37,7 +37,8 @@ function makeLine({ text, parts, translations }) {
   const line = document.createElement("article");
   line.append(makeElement("p", "note", text), makeElement("p", "translation", translations[0].text));
   if (parts) {
-    const note = `Longer than the sentences in training, so translated in ${parts} parts, without attention.`;
+    const reason = "This line is longer than the training sentences.";
+    const note = `${reason} It was translated in ${parts} parts and has no attention weights.`;
     line.append(makeElement("p", "note", note));
   }
   if (translations.length > 1) {
