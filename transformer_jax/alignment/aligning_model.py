@@ -25,7 +25,7 @@ class AligningModel(NamedTuple):
 
     workdir: the run directory.
     translator: the model of the run.
-    rule: how to derive links.
+    rule: the rule that derives links.
     is_reverse: whether the model translates from the targets of the pairs to their sources.
     """
 

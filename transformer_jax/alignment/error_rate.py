@@ -94,7 +94,7 @@ def _parse_line(line: str, location: str, source_words: int, target_words: int) 
         match = re.fullmatch(r"(\d{1,9})([-p])(\d{1,9})", item, re.ASCII)
         if match is None:
             raise InputError(
-                f"{location}: {item!r} is not a link. Write i-j for a sure link and ipj for a possible one."
+                f"{location}: {item!r} is not a link. Write i-j for a sure link and ipj for a possible link."
             )
         link = int(match[1]), int(match[3])
         if link[0] >= source_words or link[1] >= target_words:

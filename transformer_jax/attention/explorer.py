@@ -101,7 +101,7 @@ class PageWriter:
     def close(self) -> None:
         """Write the end of the page. Raises InputError if it has no sentence."""
         if self.is_empty:
-            raise InputError("no sentence has attention to show. Translate a text with letters or digits.")
+            raise InputError("no sentence has attention weights. Translate a text with letters or digits.")
         index = {
             "sentences": self._included,
             "left_out": self.left_out,
@@ -178,7 +178,7 @@ def _json_script(name: str, data: dict[str, Any]) -> str:
 
 
 def _head_importance_data(importance: HeadImportance | None) -> dict[str, Any] | None:
-    """Return the score changes as lists [layers][heads] per attention type and metric, and how they were computed."""
+    """Return the score changes as lists [layers][heads] per attention type and metric, and the evaluation settings."""
     if importance is None:
         return None
     return {"conditions": importance.conditions} | {

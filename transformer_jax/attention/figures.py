@@ -35,7 +35,7 @@ PAGE_HEIGHT = 9.0
 FONT_SIZES = (7.0, 6.5, 6.0, 5.5, 5.0)
 """Font sizes of labels in points, from the preferred size to the smallest legible size."""
 SMALL_FONT_SIZE = 6.0
-"""Font size in points. Smaller labels are used only if the figure does not fit otherwise."""
+"""Smallest preferred font size in points. Smaller labels are used only if the figure does not fit otherwise."""
 MAX_CELL_SIZE = 0.25
 """Maximum side of a cell in inches, so that a map of few tokens does not fill the width."""
 PRINT_DPI = 300

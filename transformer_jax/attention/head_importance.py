@@ -1,4 +1,4 @@
-"""Head importance: the change of loss and BLEU when one attention head is masked, and the file that stores it.
+"""Head importance: the change of loss and BLEU when one attention head is masked, and its file format.
 
 Axes: L layers, H heads, both with zero-based indices.
 """

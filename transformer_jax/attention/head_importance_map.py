@@ -76,6 +76,6 @@ def _draw_change_map(axes: Axes, harm: Float[np.ndarray, "L H"], values: Sequenc
 
 
 def _format_change(value: float, measure: str) -> str:
-    """Return the rounded value with its sign (a minus sign instead of a hyphen); zero has no sign."""
+    """Return the rounded value with a plus or minus sign (U+2212). Zero has no sign."""
     rounded = f"{value:+.3f}" if measure == "loss" else f"{value:+.2f}"
     return rounded.replace("-", "\N{MINUS SIGN}") if float(rounded) else rounded[1:]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PIXELS = 40_000_000
-"""Larger images are drawn with fewer dots per inch, because image viewers cannot open them."""
+"""Larger images are drawn with fewer dots per inch, because image viewers may refuse to open them."""
 
 
 def save_pictures(attention: Attention, directory: Path, stem: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The attention weights of one translated sentence, and the .npz file that stores them.
+"""The attention weights of one translated sentence, and their .npz file format.
 
 Axes: L encoder layers, M decoder layers, H heads, S source tokens, T target tokens, N alternatives.
 
@@ -43,7 +43,7 @@ ATTENTION_FORMAT = 2
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """The attention weights of one translation, and the tokens that name their rows and columns.
+    """The attention weights of one translation, and the tokens of their rows and columns.
 
     encoder: encoder self-attention.
     decoder: decoder self-attention.

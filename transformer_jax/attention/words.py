@@ -53,7 +53,7 @@ def target_words(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[i
 def word_axis(token_words: Iterable[int]) -> tuple[int, ...]:
     """Return the word number of each row or column after ``merge_words``.
 
-    Each word has one row or column. Each token without a word also has one.
+    Each word has one row or column. Each token that belongs to no word has its own row or column.
     """
     axis: list[int] = []
     for word in token_words:

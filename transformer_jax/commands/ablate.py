@@ -75,7 +75,7 @@ def check_writable_directory(directory: Path) -> None:
 
 
 def format_table(importance: HeadImportance) -> str:
-    """Return the scores of the complete model, and one line per head with the change of the scores when it is masked.
+    """Return a table with the scores of the complete model and the score changes when each head is masked.
 
     Heads are sorted by the change of the loss, largest increase first.
     """

@@ -51,7 +51,7 @@ class AlignCommand:
     reverse: Path | None = None
     """The run directory of a model for the opposite direction. --symmetrize selects how the alignments are combined."""
     gold: Path | None = None
-    """Gold alignments, one line per sentence pair: i-j for a sure link, ipj for a possible one."""
+    """Gold alignments, one line per sentence pair: i-j for a sure link, ipj for a possible link."""
     output: Path | None = None
     """The output file for the links, created when complete. If omitted, standard output."""
     method: Method | None = None
@@ -120,7 +120,7 @@ def combine_links(
     """Return the links of each sentence pair: those of one model, or the symmetrized links of two models.
 
     weights: for each model, the word weights of each pair [source word, target word].
-    symmetrization: default: agreement.
+    symmetrization: the method that combines two alignments. Default: agreement.
     """
     if len(weights) == 1:
         return list(map(link_target_words, weights[0]))

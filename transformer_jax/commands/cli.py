@@ -105,9 +105,9 @@ def use_compilation_cache() -> None:
 
 
 def command_prefix(command: str) -> str:
-    """Return the command line of a command without its arguments, in the form in which this process was started.
+    """Return the command line that starts a command, in the same form as this process was started.
 
-    In a process that was started as ``python train.py``, the command line of "translate" is "python translate.py".
+    For example, return "python translate.py" for "translate" in a process that was started as ``python train.py``.
     """
     script = Path(sys.argv[0])
     if script.stem == "transformer-jax":
@@ -124,8 +124,8 @@ def parse_arguments(default: Command, arguments: list[str], program: str) -> Com
     ``--help`` prints every field with its type, default and description, and exits.
 
     default: the dataclass with the default values.
-    program: the command line of the command without its arguments, for messages.
-    Raises InputError for an invalid value, or for an unknown option. The message suggests the nearest known option.
+    program: the command line that starts the command, for messages.
+    Raises InputError for an invalid value or an unknown option. The message suggests the most similar option.
     """
     import tyro  # Only here: it takes 0.2 s, and `train` restarts the process before it parses.
 

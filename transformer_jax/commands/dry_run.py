@@ -60,7 +60,7 @@ class StepReport(NamedTuple):
     parameters: number of parameters of the model.
     flops: operations in matrix products, summed over all devices.
     memory: bytes per device, by purpose.
-    collectives: communication of a device.
+    collectives: collective operations of one device.
     """
 
     mesh: Mesh

@@ -18,7 +18,7 @@ from transformer_jax.storage import atomic
 BLOCK_LINES = 2048
 """Number of lines that are read, sorted by length and translated together.
 
-It limits the memory, and the first results of a long file appear early.
+This limits memory use and lets the first results of a long file appear early.
 """
 
 Item = TypeVar("Item")

@@ -41,13 +41,13 @@ class TranslateCommand:
     length_penalty: float | None = None
     """Alpha of the length penalty (Wu et al. 2016). If omitted, the length penalty of the run."""
     n_best: int = 1
-    """Translations per text. If above 1, each output line is: line number, tab, score, tab, translation."""
+    """Number of translations per text. If above 1, each output line is: line number, tab, score, tab, translation."""
     sample: bool = False
-    """Draw translations at random instead of searching for the most probable one."""
+    """Draw translations at random instead of searching for the most probable translation."""
     temperature: float | None = None
-    """With --sample: below 1 favours probable tokens, above 1 gives more variety. If omitted, 1."""
+    """With --sample: divisor of the logits. Below 1 favours probable tokens, above 1 adds variety. If omitted, 1."""
     top_k: int | None = None
-    """With --sample: draw from this many most probable tokens. If omitted or 0, from all tokens."""
+    """With --sample: number of most probable tokens to draw from. If omitted or 0, all tokens."""
     seed: int | None = None
     """With --sample: the random seed. If omitted, 0."""
     jsonl: bool = False

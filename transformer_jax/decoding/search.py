@@ -73,7 +73,7 @@ class Hypothesis(NamedTuple):
 class _Batch(NamedTuple):
     """A batch of sources that are decoded together.
 
-    indices: their indices among all sources.
+    indices: the indices of the sources in the list of all sources.
     length: length to which they are padded.
     """
 
@@ -166,7 +166,7 @@ def _parallel_batches(model: Transformer, beam_size: int, batches: Sequence[_Bat
         weights = config.heads * max(batch.length**2, beam_size**2 * target_length)
         needed += batch.size * (itemsize * caches + 4 * (weights + beam_size * model.target_vocab_size))
         if number == 0:
-            subject = f"a beam of {beam_size} over texts of up to {batch.length} tokens"
+            subject = f"beam size {beam_size} with texts of up to {batch.length} tokens"
             require_memory(needed, subject, "Lower --beam, or split the texts.")
         elif not fits_memory(needed):
             return number

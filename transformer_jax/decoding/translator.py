@@ -187,14 +187,14 @@ class Translator:
             )
         if not translation.has_attention:
             raise InputError(
-                "a text without letters or translated in parts has no attention map. Translate one sentence at a time."
+                "a text that has no letters or was translated in parts has no attention map. Translate one sentence at a time."
             )
         ids = translation.source_ids, translation.target_ids
         # Not ``source``: the ids belong to this text, from which surrounding spaces may have been removed.
         return capture_attention(self.model, self.params, self.tokenizers, translation.source, translation.text, *ids)
 
     def _split(self, text: str, length: int, number: int) -> list[str]:
-        """Return the parts of a text to translate: none for a text without letters and digits."""
+        """Split a text into the parts to translate. A text without letters and digits has none."""
         max_tokens = self.config.data.max_length - 1
         if not any(map(str.isalnum, text)):
             if text.strip():

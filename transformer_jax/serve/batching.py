@@ -95,7 +95,7 @@ class Batcher(Generic[Item, Result]):
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
                 return
-            # One item may have caused the error, so process each alone.
+            # One item may have caused the error, so each item is processed separately.
             for entry in batch:
                 self._process([entry])
         else:

@@ -157,9 +157,9 @@ class _AnswerOnShutdown:
 
 
 async def _read_body(request: Request) -> bytes:
-    """Return the body, or just over ``MAX_BODY_BYTES`` of it.
+    """Read the complete body, but return at most slightly more than ``MAX_BODY_BYTES`` of it.
 
-    The rest is also read, because a client that is still sending does not read the error.
+    The rest must be read, because a client that is still sending does not read the error.
     """
     body = b""
     async for chunk in request.stream():
