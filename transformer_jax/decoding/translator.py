@@ -187,7 +187,8 @@ class Translator:
             )
         if not translation.has_attention:
             raise InputError(
-                "a text that has no letters or was translated in parts has no attention map. Translate one sentence at a time."
+                "a text that has no letters or was translated in parts has no attention map. "
+                "Translate one sentence at a time."
             )
         ids = translation.source_ids, translation.target_ids
         # Not ``source``: the ids belong to this text, from which surrounding spaces may have been removed.
