@@ -107,7 +107,7 @@ def change_config(directory, **values):
         ("d_model", 44, "encoder_attn.k_proj.bias has shape (22,)"),
         ("encoder_ffn_dim", 10**30, "decoder_ffn_dim is 19"),
         ("d_model", 10**30, "the sizes in config.json are too large"),
-        ("encoder_layers", 10**9, "config.json has more layers than there are tensors."),
+        ("encoder_layers", 10**9, "config.json has more layers than the model has tensors."),
         ("encoder_layers", 3, "tensor model.encoder.layers.2."),
         ("encoder_layers", 1, "tensor model.encoder.layers.1.fc1.bias has no counterpart"),
         ("vocab_size", 10**12, "vocab.json has"),

@@ -15,7 +15,7 @@ from transformer_jax.commands.translate import TranslateCommand
     [
         (("a", "--lenght-penalty", "1"), ["--lenght-penalty", "Did you mean --length-penalty?", "translate --help"]),
         (("a", "--beam", "four"), ["--beam"]),
-        (("a", "--beam", "0"), ["beam of 0"]),
+        (("a", "--beam", "0"), ["--beam 0 is invalid"]),
         (("a", "--n-best", "9"), ["--beam 3 cannot find 9"]),
         (("a", "--length-penalty", "-1"), ["--length-penalty -1"]),
         (("a", "--sample", "--temperature", "0"), ["temperature 0.0"]),

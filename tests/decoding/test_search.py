@@ -137,7 +137,7 @@ def test_a_draw_depends_on_its_seed_and_numbers_only(random_case):
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-9, math.inf, math.nan])
 def test_sampling_options_out_of_range_are_refused(temperature):
-    with pytest.raises(InputError, match=r"temperature from 0\.001"):
+    with pytest.raises(InputError, match=r"temperature to a number from 0\.001"):
         Sampling(temperature=temperature)
     with pytest.raises(InputError, match="top-k -1"):
         Sampling(top_k=-1)

@@ -140,8 +140,8 @@ def test_parts_of_a_long_text_are_translated_as_if_alone(translator, caplog):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam": 0}, "beam of 0"),
-        ({"n": 0}, "0 translations"),
+        ({"beam": 0}, "--beam 0 is invalid"),
+        ({"n": 0}, "--n-best 0 is invalid"),
         ({"n": 4}, "--beam 3 cannot find 4"),
         ({"length_penalty": -0.1}, "--length-penalty -0.1"),
         ({"length_penalty": float("nan")}, "--length-penalty nan"),
