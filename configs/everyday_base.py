@@ -1,6 +1,6 @@
 """English to German: the paper's base model on 193,151 pairs of everyday sentences (Tatoeba) and captions (Multi30k).
 
-Data: the files of ``tatoeba.py`` and ``multi30k.py``, joined with one pair per line:
+Data: the training and validation sets of ``tatoeba.py`` and ``multi30k.py``, concatenated:
 
     mkdir -p data/everyday
     for split in train val; do
@@ -11,8 +11,8 @@ Data: the files of ``tatoeba.py`` and ``multi30k.py``, joined with one pair per 
 Hardware: one GPU. Size: 52.3 M parameters.
 Score: sacreBLEU 40.95 on captions and 44.95 on Tatoeba's test sentences after 4.6 minutes on an H100
 (docs/results/everyday.md).
-Width, layers and heads are those of the base model (Vaswani et al. 2017, table 3). Unlike the paper, the model is
-pre-norm and has more dropout, because the training text is a twentieth of the paper's. R-Drop was not tested at this
+Width, layers and heads are those of the base model (Vaswani et al. 2017, table 3). Unlike in the paper, the model is
+pre-norm and has a higher dropout rate, because the training set is 20 times smaller. R-Drop was not tested at this
 size.
 
     python train.py --config configs/everyday_base.py

@@ -1,11 +1,11 @@
-"""English to French, Canadian parliament: a model for word alignment that is small enough for a laptop.
+"""English to French, Canadian parliament: a word-alignment model that trains on a laptop.
 
-Data: 200,000 tokenized training pairs of the Hansards. Validation and test are the 137 pairs of the shared task of
-Mihalcea and Pedersen 2003, which were aligned by hand. Put ``train.en.gz``, ``train.fr.gz``, ``align-dev.en``,
+Data: 200,000 tokenized training pairs of the Hansards. Validation and test sets are the same 137 hand-aligned pairs of
+the shared task of Mihalcea and Pedersen 2003. Put ``train.en.gz``, ``train.fr.gz``, ``align-dev.en``,
 ``align-dev.fr`` and ``align-dev.align`` into ``data/hansards-en-fr/``.
 Size: 2.4 M parameters.
-Score: alignment error rate 0.147 with the models of both directions combined (docs/results/alignment.md). Each was
-trained for 3.5 hours on one core of an AMD EPYC, at the same time as other programs.
+Score: alignment error rate 0.147 with the models of both directions combined (docs/results/alignment.md). Each model
+was trained for 3.5 hours on one core of an AMD EPYC that also ran other programs.
 
     python train.py --config configs/hansards.py
     python train.py --config configs/hansards.py --workdir runs/hansards-fr-en --data.source fr --data.target en

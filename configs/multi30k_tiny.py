@@ -1,15 +1,15 @@
-"""English to German image captions, lower-cased and tokenized: a model of the size of published work on Multi30k.
+"""English to German image captions, lower-cased and tokenized: the model size of published work.
 
-The text, the size and the budget are those of Wu et al. 2021 (docs/results/multi30k.md): 4 + 4 layers, width 128,
+Data, model size and training budget follow Wu et al. 2021 (docs/results/multi30k.md): 4 + 4 layers, width 128,
 feed-forward width 256, 4 heads, 2.6 M parameters, a joint BPE vocabulary of 10,000, at most 8,000 updates of 8,192
-positions, beam 5. Unlike theirs, an update has half as many positions and processes each twice (R-Drop), and the model
-is pre-norm.
+positions, beam 5. There are two differences: each update has half as many positions but processes them twice (R-Drop),
+and the model is pre-norm.
 
-Data: the official files, lower-cased, with normalized punctuation, tokenized by the script of Moses. Put ``train``,
+Data: the official files: lower-cased, with normalized punctuation, and tokenized with the Moses script. Put ``train``,
 ``val`` and ``test_2016_flickr`` (``.lc.norm.tok.en`` and ``.lc.norm.tok.de``) from data/task1/tok of
 https://github.com/multi30k/dataset into ``data/multi30k/`` and compress them with
-``gzip data/multi30k/*.lc.norm.tok.*``. Text to translate must have the same form: "a man in a red shirt .". Use
-``multi30k.py`` for raw text.
+``gzip data/multi30k/*.lc.norm.tok.*``. Input to translate must also be lower-cased and tokenized, such as
+"a man in a red shirt .". Use ``multi30k.py`` for raw text.
 Score: tokenized BLEU 41.60 on the test file (beam 5, seed 0) after 5.2 hours on 2 cores of an AMD EPYC.
 
     python train.py --config configs/multi30k_tiny.py

@@ -1,9 +1,9 @@
 """English to Italian, sentences from novels: OPUS Books from the Hugging Face hub.
 
-Data: 32,332 pairs, which are downloaded on first use. The hub has only one split, so the last 2% are reserved for
-validation and test. Expect a demonstration of training rather than good translations, because there are few pairs
-and the text is literary.
-Score: none yet, because this recipe has not been run.
+Data: 32,332 pairs, downloaded on first use. The hub has only one split, so the last 2% are reserved for
+validation and test. The recipe demonstrates training on a data set from the hub. Do not expect good translations: the
+data set is small and literary.
+Score: none, because this recipe has not been run.
 
     python train.py --config configs/opus_books.py
 """

@@ -5,11 +5,11 @@ Data: about 4.5 million pairs from TFDS. Install it with
 ``--data.train hf://wmt/wmt14:de-en --data.valid hf://wmt/wmt14:de-en --data.test hf://wmt/wmt14:de-en``.
 Paper: 65 million parameters, 100,000 updates of about 25,000 target tokens, 12 hours on 8 P100 GPUs, 27.3 BLEU on
 newstest2014 (tokenized and compound-split, so not comparable with sacreBLEU).
-Differences from the paper: weights are averaged after every update (with decay 0.9997 their mean age is that of the
-paper's last 5 checkpoints), gradients are clipped to norm 1, the arithmetic is bfloat16, BPE works on bytes, and a
-translation has at most 2 * source + 8 tokens instead of source + 50.
-Hardware: accelerators (the paper reports 3.3e18 operations).
-Score: none yet, because this recipe has not been run.
+Differences from the paper: weights are averaged after every update (decay 0.9997 gives the same mean age as the paper's
+average of 5 checkpoints), gradients are clipped to norm 1, arithmetic is bfloat16, and BPE is byte-level. A translation
+has at most 2 * source + 8 tokens instead of source + 50, where source is the source length.
+Hardware: accelerators. The paper reports a training cost of 3.3e18 FLOPs.
+Score: none, because this recipe has not been run.
 
     python train.py --config configs/wmt14_base.py
 """

@@ -3,11 +3,11 @@
 Data: as for ``configs/wmt14_base.py``.
 Paper: 213 million parameters, 300,000 updates of about 25,000 target tokens, 3.5 days on 8 P100 GPUs, 28.4 BLEU on
 newstest2014 (tokenized and compound-split, so not comparable with sacreBLEU).
-Differences from the paper: weights are averaged after every update (with decay 0.9998 their mean age is that of the
-paper's last 20 checkpoints), gradients are clipped to norm 1, the arithmetic is bfloat16, BPE works on bytes, and a
-translation has at most 2 * source + 8 tokens instead of source + 50.
-Hardware: several accelerators. On one with little memory, add ``--training.accumulate 4``.
-Score: none yet, because this recipe has not been run.
+Differences from the paper: weights are averaged after every update (decay 0.9998 gives the same mean age as the paper's
+average of 20 checkpoints), gradients are clipped to norm 1, arithmetic is bfloat16, and BPE is byte-level. A
+translation has at most 2 * source + 8 tokens instead of source + 50, where source is the source length.
+Hardware: several accelerators. On accelerators with little memory, add ``--training.accumulate 4``.
+Score: none, because this recipe has not been run.
 
     python train.py --config configs/wmt14_big.py
 """

@@ -21,18 +21,18 @@ COMMANDS = {
     "import": ("import_model", "Make a run directory from a MarianMT model, such as an OPUS-MT model."),
     "export": ("export_model", "Convert a model to CTranslate2 or StableHLO."),
 }
-"""Name of each command -> its module in ``transformer_jax.commands``, and its description."""
+"""Command name -> (module in ``transformer_jax.commands``, description)."""
 
 
 def main() -> int:
-    """Run the command that the arguments name, and return the exit status."""
+    """Run the command named by the arguments and return its exit status."""
     if sys.argv[1:2] == ["train"]:
         restart_with_tuned_malloc()
     return run_command(dispatch)
 
 
 def dispatch(arguments: list[str]) -> None:
-    """Call the command that the first argument names. Raises InputError for an unknown command."""
+    """Call the command named by the first argument. Raises InputError for an unknown command."""
     name, *rest = arguments or [""]
     if name in ("-h", "--help"):
         print(overview())

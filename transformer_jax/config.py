@@ -1,8 +1,8 @@
 """The configuration of a run, as frozen dataclasses.
 
 A recipe in ``configs/`` builds one ``Config``. The command line overrides single fields (``--model.d-model 256``), and
-the run directory stores the result as ``config.json``. No field selects training or evaluation mode, caching or the
-capture of attention: callers choose these with arguments.
+the run directory stores the result as ``config.json``. Training or evaluation mode, caching and attention capture are
+not config fields: callers select them with arguments.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
 RUN_FORMAT = 4
-"""Version of the run directory. It increases when new run directories become unreadable for older versions of this
-package, or the reverse.
+"""Format version of run directories. Increase it when older versions of this package cannot read new run directories,
+or when this version cannot read old run directories.
 """
 READABLE_FORMATS = (3, RUN_FORMAT)
-"""Readable versions of run directories. Format 3 lacks the fields that were added for imported Marian models; their
-defaults describe its models.
+"""Format versions that this package can read. Format 3 lacks the fields added for imported Marian models; the defaults
+of these fields are correct for format 3.
 """
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network of Vaswani et al. 2017, section 3. The defaults are its base model (table 3)."""
+    """The network of Vaswani et al. 2017, section 3. The defaults are the base model (table 3)."""
 
     d_model: int = 512
     """Model width: the size of each token's vector."""
@@ -48,8 +48,8 @@ class ModelConfig:
     re-implementations.
     """
     share_embeddings: Literal["none", "target", "all"] = "all"
-    """Share no embedding matrix (none), one between target embedding and projection (target), or one that also serves
-    the source embedding (all), which needs a joint vocabulary.
+    """Weight sharing: none; target embedding and output projection (target); or source embedding, target embedding and
+    output projection (all), which needs a joint vocabulary.
     """
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type of the arithmetic. Parameters, layer normalization, softmax and loss are always float32."""
@@ -82,7 +82,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The sentence pairs and how they are batched."""
+    """Sentence pairs and batching."""
 
     train: str = "phrasebook"
     """Training pairs: path/train.{lang}.gz, a .tsv, .jsonl or .parquet file, hf://OWNER/NAME, tfds://NAME/CONFIG, or
@@ -97,21 +97,21 @@ class DataConfig:
     target: str = "de"
     """Target language: replaces {lang} in a path and selects the target column."""
     on_error: Literal["refuse", "skip"] = "refuse"
-    """Stop at an invalid training row (not UTF-8, blank, a missing column, ...) and name it (refuse), or leave the pair
-    out and count it (skip). Validation and test rows are never skipped.
+    """Action for an invalid training row (not UTF-8, blank, a missing column, ...): stop and report the row (refuse),
+    or skip and count the pair (skip). Validation and test rows are never skipped.
     """
     max_length: int = 128
-    """Maximum sentence length in tokens, including [SOS] or [EOS]. Longer training pairs are left out and counted.
-    Longer lines to translate are split.
+    """Maximum sentence length in tokens, including [SOS] or [EOS]. Longer training pairs are excluded and counted.
+    Longer lines are split before translation.
     """
     batching: Literal["packed", "buckets"] = "packed"
-    """Fill each row with several sentences (packed), or put one sentence into each row of a few lengths (buckets)."""
+    """Pack several sentences into each row (packed), or put one sentence into each row (buckets)."""
     row_length: int = 64
-    """Row length in tokens with batching=packed, at most max_length. Longer pairs go into rows of max_length."""
+    """Row length in tokens for packed batching, at most max_length. Longer pairs go into rows of length max_length."""
     batch_tokens: int = 4096
     """Target tokens per update over all devices, including padding."""
     buckets: int = 5
-    """Number of row lengths with batching=buckets. The training step is compiled once per length."""
+    """Number of row lengths for bucketed batching. The training step is compiled once per length."""
 
     def __post_init__(self) -> None:
         _require_at_least(self, "data", 2, "max_length", "row_length")
@@ -128,8 +128,8 @@ class TokenizerConfig:
     """The conversion between text and token ids."""
 
     kind: Literal["word", "bpe", "wordpiece", "unigram", "sentencepiece"] = "bpe"
-    """Whole words, byte-level BPE (restores any text exactly), WordPiece or Unigram. The kind sentencepiece belongs to
-    imported models and cannot be trained here.
+    """Tokenizer type: whole words, byte-level BPE (lossless), WordPiece or Unigram. The type sentencepiece is only
+    available in imported models.
     """
     vocabulary: Literal["joint", "separate"] = "joint"
     """One vocabulary for both languages (joint), or one per language (separate)."""
@@ -148,11 +148,11 @@ class OptimizerConfig:
     """Adam with warm-up (Vaswani et al. 2017, section 5.3)."""
 
     schedule: Literal["inverse_sqrt", "cosine"] = "inverse_sqrt"
-    """Learning rate after the warm-up: the paper's inverse square root of the step, or half a cosine that reaches zero
-    at the last step.
+    """Learning-rate decay after the warm-up: the paper's inverse square root of the step (inverse_sqrt), or half a
+    cosine that reaches zero at the last step (cosine).
     """
     factor: float = 1.0
-    """Factor on the paper's learning rate. The peak is factor / sqrt(d_model * warmup)."""
+    """Multiplier of the learning rate. The peak is factor / sqrt(d_model * warmup)."""
     warmup: int = 4000
     """Number of updates of linear warm-up."""
     beta1: float = 0.9
@@ -178,34 +178,34 @@ class TrainingConfig:
     steps: int = 100_000
     """Number of optimizer updates."""
     label_smoothing: float = 0.1
-    """Part of the target probability that is spread over the vocabulary (section 5.4)."""
+    """Label smoothing: fraction of the target probability spread over the vocabulary (section 5.4)."""
     r_drop: float = 0.0
-    """Weight of the divergence between two forward passes of a batch with different dropout (R-Drop). 0 disables R-Drop
-    and runs one pass.
+    """R-Drop: weight of the divergence between two forward passes with different dropout masks. 0 disables R-Drop and
+    runs one pass.
     """
     accumulate: int = 1
-    """Number of parts into which a batch is split to save memory. Their gradients are accumulated into one update."""
+    """Number of micro-batches per update. Accumulating their gradients saves memory."""
     ema: float = 0.0
-    """Decay rate of the moving average of the weights, which is validated and saved for translation. 0 uses the weights
-    themselves.
+    """Decay rate of the moving average of the weights. Validation and translation use the average. 0 disables
+    averaging.
     """
     seed: int = 0
     """Random seed of initialization, dropout and data order."""
     log_every: int = 50
-    """Number of updates between two lines of metrics."""
+    """Number of updates between two reports of metrics."""
     valid_every: int = 1000
-    """Number of updates between two validations. A checkpoint is saved after each."""
+    """Number of updates between two validations. A checkpoint is saved after each validation."""
     save_every: int = 0
-    """Number of updates between two checkpoints, in addition to those after validations. 0 adds none."""
+    """Number of updates between additional checkpoints. 0 saves checkpoints only after validations."""
     valid_sentences: int = 500
-    """Number of validation sentences that are translated to measure BLEU. The loss always covers all of them."""
+    """Number of validation sentences translated to compute BLEU. The loss always covers all sentences."""
     patience: int = 0
-    """Stop after this many validations in a row without a better score. 0 disables early stopping."""
+    """Stop after this many consecutive validations without a better score. 0 disables early stopping."""
     max_skipped: int = 10
-    """Stop after this many updates in a row with non-finite loss or gradients. Each of these updates is skipped."""
+    """Stop after this many consecutive updates with non-finite loss or gradients. Each of these updates is skipped."""
     init: str = ""
-    """Run directory from which training takes the initial weights, the tokenizers and the model configuration. Default:
-    random weights.
+    """Run directory that provides the initial weights, the tokenizers and the model configuration. Default: random
+    initialization.
     """
 
     def __post_init__(self) -> None:
@@ -220,22 +220,22 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """The device mesh. The product of its sizes must be the number of devices.
+    """The device mesh. The product of its sizes must equal the number of devices.
 
     One of the sizes may be -1, which uses all remaining devices.
     """
 
     data: int = -1
-    """Number of model replicas, each with its own part of the batch. -1 uses all remaining devices."""
+    """Number of model replicas, each with its own shard of the batch. -1 uses all remaining devices."""
     fsdp: int = 1
-    """Number of devices over which parameters, optimizer state and batch are divided."""
+    """Number of devices over which parameters, optimizer state and batch are sharded."""
     tensor: int = 1
-    """Number of devices over which heads, feed-forward width and vocabulary are divided."""
+    """Number of devices over which heads, feed-forward width and vocabulary are sharded."""
 
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """Defaults of beam search, which translation can override."""
+    """Default beam-search settings. Translation can override them."""
 
     beam: int = 4
     """Beam size: the number of hypotheses per sentence. 1 is greedy search."""
@@ -253,7 +253,7 @@ class DecodingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """The configuration of one run: a recipe with the overrides of the command line."""
+    """The configuration of one run: a recipe with the command-line overrides applied."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -271,7 +271,7 @@ class Config:
             )
         if self.training.r_drop and not self.model.dropout:
             raise InputError(
-                f"training.r_drop is {self.training.r_drop}, but without dropout both passes of a batch are equal. "
+                f"training.r_drop is {self.training.r_drop}, but without dropout both passes of a batch are identical. "
                 "Set --model.dropout above 0 or --training.r-drop to 0."
             )
 
@@ -282,7 +282,7 @@ def save_config(config: Config, path: Path) -> None:
 
 
 def load_config(path: Path) -> Config:
-    """Read a config that ``save_config`` wrote. Fields that its format lacks take their defaults.
+    """Read a config written by ``save_config``. Fields missing from its format get their defaults.
 
     Raises InputError if the format is not supported, or if a section or a field is missing, unknown or invalid.
     """
@@ -311,7 +311,7 @@ def load_config(path: Path) -> Config:
 
 
 def _require_types(section_class: type, values: dict[str, Any]) -> None:
-    """Raise TypeError if a value does not have the type of its field. The command line checks types while parsing."""
+    """Raise TypeError if a value has the wrong type for its field. The command line checks types while parsing."""
     types = get_type_hints(section_class)
     for name, value in values.items():
         expected = types.get(name, object)

@@ -1,7 +1,7 @@
 """Corpus scores of hypotheses: BLEU and chrF as computed by sacreBLEU, with their signatures.
 
-Tokenized references are detected. The text is then detokenized by the rules of Moses before BLEU and chrF are computed,
-and BLEU of the tokens, which many papers report, is added.
+If the references are tokenized, BLEU and chrF are computed after detokenization by the rules of Moses. The result then
+also contains the tokenized BLEU that many papers report.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sacrebleu.metrics import BLEU, CHRF
 from transformer_jax.errors import InputError
 
 SACREBLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}
-"""Language -> sacreBLEU tokenizer, for languages that do not separate words by spaces. All others use 13a."""
+"""Language -> sacreBLEU tokenizer, for languages that do not separate words with spaces. All others use 13a."""
 
 
 class Score(NamedTuple):
     """The result of one metric.
 
     value: from 0 to 100.
-    signature: the settings of sacreBLEU, to be reported with the value.
+    signature: the settings of sacreBLEU. Report them with the value.
     """
 
     value: float
@@ -61,9 +61,9 @@ def score(hypotheses: Sequence[str], references: Sequence[str], language: str = 
 
 
 def is_tokenized(lines: Sequence[str]) -> bool:
-    """Return whether final full stops show that the text is tokenized.
+    """Return whether the final full stops of the lines show that the text is tokenized.
 
-    A space must precede the full stop in at least a tenth of all lines and in most of the lines that end in one.
+    At least a tenth of all lines, and most lines that end in a full stop, must end in a space and a full stop.
     """
     endings = [line.rstrip()[-2:] for line in lines]
     separated = sum(ending == " ." for ending in endings)

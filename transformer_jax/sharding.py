@@ -20,7 +20,7 @@ from transformer_jax.errors import InputError
 AXES = ("data", "fsdp", "tensor")
 
 BATCH_AXES = ("data", "fsdp")
-"""Mesh axes over which the rows of a batch are divided."""
+"""Mesh axes over which the rows of a batch are sharded."""
 
 SHARDING_RULES: tuple[tuple[str, P], ...] = (
     (r"(embeddings|projection)/table$", P(("tensor", "fsdp"), None)),
@@ -30,7 +30,7 @@ SHARDING_RULES: tuple[tuple[str, P], ...] = (
     (r"(w_(query|key|value)|widen)/bias$", P("tensor")),
     (r"narrow/kernel$", P("tensor", "fsdp")),
 )
-"""Regular expression for a parameter path -> mesh axes over which each array axis is divided.
+"""Regular expression for a parameter path -> mesh axes over which each array axis is sharded.
 
 Parameters that match no rule (layer normalization and output biases) are replicated.
 """
@@ -58,12 +58,12 @@ def make_mesh(config: MeshConfig) -> Mesh:
 
 
 def batch_multiple(mesh: Mesh) -> int:
-    """Return the number of shards of a batch. Every batch size is a multiple of it."""
+    """Return the number of shards of a batch. Every batch size is a multiple of this number."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of a batch: its rows are divided over the data and fsdp axes."""
+    """Return the sharding of a batch: its rows are sharded over the data and fsdp axes."""
     return NamedSharding(mesh, P(BATCH_AXES))
 
 
@@ -86,10 +86,10 @@ def with_shardings(mesh: Mesh, shapes: Any) -> Any:
 
 
 def gather_over_fsdp(mesh: Mesh, params: Any) -> Any:
-    """Gather parameters over the fsdp axis for use in the layers. They stay divided over the tensor axis.
+    """Gather parameters over the fsdp axis for use in the layers. They stay sharded over the tensor axis.
 
-    Without this constraint the compiler may also gather the embedding table over the tensor axis, or divide activations
-    in the way the parameters are divided.
+    Without this constraint the compiler may also gather the embedding table over the tensor axis, or shard activations
+    like the parameters.
     """
 
     def gather(path: tuple[Any, ...], leaf: Any) -> Any:
@@ -120,7 +120,7 @@ def _partition_spec(mesh: Mesh, path: tuple[Any, ...], shape: tuple[int, ...]) -
 def batch_shard(mesh: Mesh) -> tuple[int, int]:
     """Return the index of the batch shard that this process loads, and the number of shards.
 
-    Processes that divide layers among them, over the tensor axis, load the same shard.
+    Processes that hold shards of the same layers (tensor axis) load the same batch shard.
     """
     rows_per_device = batch_sharding(mesh).devices_indices_map((batch_multiple(mesh),))
     rows_per_process: dict[int, set[int]] = {}

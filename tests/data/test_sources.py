@@ -44,7 +44,7 @@ def test_phrasebook_has_every_split_in_both_directions():
 
 
 def test_phrasebook_refuses_other_languages():
-    assert "phrasebook contains en and de, not en to fr." in refusal("phrasebook", "en", "fr")
+    assert "the phrasebook has only en and de, but the run translates en to fr." in refusal("phrasebook", "en", "fr")
     assert "not en to en" in refusal("phrasebook", "en", "en")
 
 

@@ -69,7 +69,7 @@ def test_ids_are_below_the_vocabulary_size(trained, kind):
     assert len(tokenizer) <= 300
     ids = [token_id for row in tokenizer.encode(ENGLISH + GERMAN) for token_id in row]
     assert max(ids) < len(tokenizer)
-    with pytest.raises(IndexError, match="not below the vocabulary size"):
+    with pytest.raises(IndexError, match="must be below the vocabulary size"):
         tokenizer.tokens([len(tokenizer)])
 
 

@@ -109,7 +109,8 @@ def test_a_second_run_in_the_same_workdir_is_refused(recipe, uninterrupted, tmp_
         first.send_signal(19)  # SIGSTOP keeps a fast run from finishing.
         last = train(recipe, tmp_path / "run", status=2).splitlines()[-1]
         assert last == (
-            f"error: {tmp_path / 'run'} is in use by another training. Wait until it ends, or name another --workdir."
+            f"error: {tmp_path / 'run'} is in use by another training run. Wait until that run ends, "
+            "or name another --workdir."
         )
         first.send_signal(KILL)
     train(recipe, tmp_path / "run")

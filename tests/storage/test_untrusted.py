@@ -97,7 +97,7 @@ def test_only_checkpoints_of_this_run_are_read(run, tiny_run, tmp_path, step, mo
 def test_an_invalid_progress_file_is_refused(run, content):
     (run / "checkpoints/1/progress.json").write_text(content)
     seal(run / "checkpoints/1")
-    assert "progress.json cannot be read" in refusal(run)
+    assert "progress.json is damaged" in refusal(run)
 
 
 def test_a_run_directory_of_format_3_is_read(run):

@@ -156,7 +156,7 @@ def test_changed_training_text_is_refused(make_config, tmp_path):
     train.write_text(f"{before}1 2\teins zwei\n")
     longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=8))
     with pytest.raises(
-        InputError, match=r"run holds a run on another training text: it had 400 pairs, now there are 401, .*Restore"
+        InputError, match=r"run holds a run with a different training text: 400 pairs in the run, 401 now, .*Restore"
     ):
         loop.fit(longer, tmp_path / "run")
     train.write_text(before)

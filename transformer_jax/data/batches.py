@@ -2,7 +2,7 @@
 
 Axes: B rows, S source positions, T target positions, P pairs, M selected pairs, N tokens, L lists, O offsets.
 
-An epoch can have millions of pairs, so all work per pair is done by numpy on flat arrays.
+An epoch can have millions of pairs, so per-pair work uses numpy operations on flat arrays.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Batch(NamedTuple):
     """Token ids with their segments and positions. A row contains one sentence pair, or several if rows are packed.
 
     source: tokens of the source sentences, each followed by [EOS].
-    source_segments: number of the sentence within its row, from 1; 0 for padding.
-    source_positions: position within the sentence, from 0.
+    source_segments: one-based index of the sentence within its row; 0 for padding.
+    source_positions: zero-based position within the sentence.
     target_input: [SOS] y1 ... yn of each target sentence.
     target_output: the token to predict at each position: y1 ... yn [EOS].
-    target_segments: as source_segments. Only positions with a segment other than 0 count in the loss.
-    target_positions: as source_positions.
+    target_segments: like ``source_segments``. Positions with segment 0 do not contribute to the loss.
+    target_positions: like ``source_positions``.
     """
 
     source: Int[np.ndarray, "B S"]
@@ -54,7 +54,7 @@ class BatchShape(NamedTuple):
 
 @dataclass(frozen=True)
 class Ragged:
-    """Lists of integers in two flat arrays, so that millions of lists need no Python object each.
+    """Lists of integers stored in two flat arrays, without a Python object per list.
 
     List n is ``values[offsets[n] : offsets[n + 1]]``.
     """
@@ -86,10 +86,10 @@ class Ragged:
 
 
 class BatchPlan(NamedTuple):
-    """A batch before its tokens are gathered.
+    """The shape of a batch and the pairs in it, without their tokens.
 
     shape: shape of the batch.
-    rows: indices of the pairs in each row. There can be fewer rows than in the shape; the rest are padding.
+    rows: indices of the pairs in each row. Rows missing from the plan become padding.
     """
 
     shape: BatchShape
@@ -97,7 +97,7 @@ class BatchPlan(NamedTuple):
 
 
 class EncodedPairs(NamedTuple):
-    """Sentence pairs as ids: the source as x1 ... xn [EOS], the target as [SOS] y1 ... yn [EOS]."""
+    """Sentence pairs as token ids: the source as x1 ... xn [EOS], the target as [SOS] y1 ... yn [EOS]."""
 
     source: Ragged
     target: Ragged
@@ -119,7 +119,7 @@ def encode_in_blocks(
 ) -> Iterator[tuple[EncodedPairs, int]]:
     """Encode a corpus block by block, so that it need not fit in memory.
 
-    max_length: exclude pairs with more than ``max_length`` positions, or none, in either language. None excludes no
+    max_length: exclude pairs in which either sentence is empty or longer than ``max_length`` tokens. If None, keep all
         pairs, as needed for validation and test sets.
     Yields the encoded pairs of each block and the number of pairs excluded from it.
     """
@@ -139,13 +139,13 @@ def encode_in_blocks(
 
 
 def encode_pairs(pairs: Iterable[Pair], tokenizers: Tokenizers, max_length: int | None) -> tuple[EncodedPairs, int]:
-    """Encode a corpus in memory, as ``encode_in_blocks`` does; return the pairs and the number of excluded ones."""
+    """Encode a corpus in memory. Return the pairs and the number of excluded pairs."""
     blocks, excluded = zip(*encode_in_blocks(pairs, tokenizers, max_length), strict=True)
     return EncodedPairs(*map(_concatenate, zip(*blocks, strict=True))), sum(excluded)
 
 
 def id_dtype(tokenizer: Tokenizer) -> np.dtype:
-    """Return the smallest integer type for all ids of a vocabulary, for most vocabularies two bytes."""
+    """Return the smallest integer type that holds all ids of a vocabulary."""
     return np.min_scalar_type(len(tokenizer) - 1)
 
 
@@ -180,11 +180,11 @@ def fill_batch(pairs: EncodedPairs, plan: BatchPlan) -> Batch:
 def _lay_out(
     shape: tuple[int, int], rows: Ragged, lengths: Int[np.ndarray, "M"], *values: Integer[np.ndarray, "N"]
 ) -> Int[np.ndarray, "K B S"]:
-    """Write the sentences of each row one after the other.
+    """Concatenate the sentences of each row.
 
     lengths: length of each sentence, in the order of ``rows``.
     values: arrays of the tokens of all sentences.
-    Returns one array per array in ``values``, then the segments and the positions.
+    Returns one padded array per array in ``values``, followed by the segments and the positions.
     """
     sentences = np.arange(len(lengths))
     row = np.repeat(np.arange(len(rows)), rows.lengths())
@@ -203,8 +203,8 @@ def _lay_out(
 def bucket_bounds(lengths: Int[np.ndarray, "P"], buckets: int) -> list[int]:
     """Return at most ``buckets`` row lengths that minimize the padding.
 
-    Each sentence is padded to the smallest row length that fits it. The result is optimal: dynamic programming over
-    the histogram of lengths.
+    Each sentence is padded to the smallest row length that fits it. Dynamic programming over the histogram of lengths
+    finds the optimum.
     """
     counts = np.bincount(lengths)
     values = np.flatnonzero(counts)
@@ -257,7 +257,7 @@ def bucket_shapes(pairs: EncodedPairs, buckets: int, batch_tokens: int, batch_mu
     """Return at most ``buckets`` batch shapes, from short rows to long ones.
 
     batch_tokens: approximate number of target positions per batch.
-    batch_multiple: the number of rows is a multiple of it, so that it can be divided among devices.
+    batch_multiple: the number of rows is a multiple of it, so that the rows can be sharded over devices.
     """
     source, target = pairs.lengths()
     longer = np.maximum(source, target)
@@ -270,11 +270,11 @@ def bucket_shapes(pairs: EncodedPairs, buckets: int, batch_tokens: int, batch_mu
 
 
 def pack_rows(pairs: EncodedPairs, order: Int[np.ndarray, "M"], length: int) -> Ragged:
-    """Pack pairs into rows of ``length`` positions, longest pairs first, each into the fullest row that it fits.
+    """Pack pairs into rows of ``length`` positions, longest pairs first, each into the fullest row with enough space.
 
     order: indices of the pairs to pack.
     Returns the indices of the pairs in each row. Pairs with equal source and target lengths are placed together, so the
-    time hardly depends on the number of pairs.
+    running time hardly depends on the number of pairs.
     Source: best-fit decreasing over a histogram, after Krell et al. 2021 (arXiv 2107.02027), in two dimensions.
     """
     source, target = (lengths[order].astype(int) for lengths in pairs.lengths())
@@ -311,7 +311,7 @@ def pack_rows(pairs: EncodedPairs, order: Int[np.ndarray, "M"], length: int) -> 
 
 
 def _group_by(members: Int[np.ndarray, "M"], *keys: Int[np.ndarray, "M"]) -> list[Int[np.ndarray, "A"]]:
-    """Return groups of members with equal keys, largest keys first."""
+    """Group members with equal keys, in descending order of the keys."""
     by_key = np.lexsort([-key for key in reversed(keys)])
     changes = np.any([np.diff(key[by_key]) for key in keys], axis=0)
     return np.split(members[by_key], np.flatnonzero(changes) + 1)

@@ -1,4 +1,4 @@
-"""Readable text from the pieces of a vocabulary."""
+"""Detokenization: joining subwords into plain text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ BINDING = frozenset("'’-/")
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Return a sentence, with a space between words except around some punctuation.
+    """Join words into a sentence, with spaces between words except around some punctuation.
 
     No space precedes a closing mark, follows an opening mark, or surrounds an apostrophe, hyphen or slash. Quotation
-    marks alternate between opening and closing. This loses, for example, the spaces of "a - b", "« oui »" and
-    "the dogs' bowl".
+    marks alternate between opening and closing. Some spaces are lost, such as those in "a - b", "« oui »" and "the
+    dogs' bowl".
     """
     text, no_space, in_quotes = "", True, False
     for word in words:
@@ -27,7 +27,7 @@ def join_words(words: Iterable[str]) -> str:
 
 
 def join_wordpieces(pieces: Iterable[str]) -> list[str]:
-    """Return words from WordPiece pieces; a piece that starts with ``##`` continues the previous word."""
+    """Join WordPiece tokens into words; a token that starts with ``##`` continues the previous word."""
     words: list[str] = []
     for piece in pieces:
         if piece.startswith("##"):
@@ -38,9 +38,9 @@ def join_wordpieces(pieces: Iterable[str]) -> list[str]:
 
 
 def byte_of_character() -> dict[str, int]:
-    """Return the byte that each character of a byte-level piece represents.
+    """Return a dict from each character used in byte-level tokens to the byte that it represents.
 
-    As in GPT-2, a printable byte is its own character. The others are numbered from U+0100.
+    As in GPT-2, a printable byte is represented by the same character, other bytes by the characters from U+0100.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -51,7 +51,7 @@ BYTE_OF_CHARACTER = byte_of_character()
 
 
 def readable_piece(piece: str) -> str:
-    """Return a byte-level piece as readable text."""
+    """Decode a byte-level token as readable text."""
     # surrogateescape turns each byte of an incomplete character into U+DC00 + byte.
     text = bytes(BYTE_OF_CHARACTER[character] for character in piece).decode("utf-8", "surrogateescape")
     return "".join(readable_character(character) for character in text)

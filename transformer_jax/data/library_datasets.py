@@ -1,6 +1,6 @@
 """Readers of tables with named columns: Parquet files, Hugging Face data sets and TensorFlow Datasets (TFDS).
 
-Rows stay on disk: only ROWS_PER_READ of them are in memory at a time.
+Rows stay on disk: at most ROWS_PER_READ rows are in memory at a time.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def open_hf(name: str, source: str, target: str, split: Split) -> Records:
         rows = datasets.load_dataset(name, config or None, split=split_name)
     except ConnectionError as error:
         raise InputError(
-            f"{location} is not reachable ({summarize_error(error)}). On a machine with a network, run: hf download "
+            f"{location} is not reachable ({summarize_error(error)}). On a machine with network access, "
+            "run: hf download "
             f"--repo-type dataset {name} --local-dir DIR; copy DIR here and use hf:///path/to/DIR."
         ) from error
     except Exception as error:  # The library raises many types for wrong names, configs, splits and files.
@@ -98,7 +99,7 @@ def open_hf(name: str, source: str, target: str, split: Split) -> Records:
 
 
 def open_tfds(name: str, source: str, target: str, split: Split) -> Records:
-    """Open a data set of TFDS as array_record files, and prepare it first if needed. TensorFlow is not used.
+    """Open the array_record files of a TFDS data set, after preparing them if needed. TensorFlow is not used.
 
     name: the locator without ``tfds://``.
     """
@@ -122,7 +123,8 @@ def open_tfds(name: str, source: str, target: str, split: Split) -> Records:
         )
     except OSError as error:
         raise InputError(
-            f"{location} is not available ({summarize_error(error)}). Prepare it on a machine with a network, copy "
+            f"{location} is not available ({summarize_error(error)}). Prepare it on a machine with network access, "
+            "copy "
             "its TFDS_DATA_DIR (default: ~/tensorflow_datasets) here and set TFDS_DATA_DIR to the copy."
         ) from error
     except Exception as error:  # The library raises many types for wrong names, configs, splits and files.
@@ -164,7 +166,7 @@ def table_records(table: Any, source: str, target: str, location: str, fingerpri
 def parse_query(name: str, split: Split) -> tuple[str, str]:
     """Split a locator into the name of the data set and the library's name of the split.
 
-    split: role of the data, which determines the split without a query.
+    split: role of the data, which selects the split if the locator has no query.
     Raises InputError if the query is not ``?split=...``.
     """
     name, _, query = name.partition("?")

@@ -1,4 +1,4 @@
-"""Test sentences that also occur in the training text, which make the test score too high."""
+"""Detection of test sentences that also occur in the training text and inflate the test score."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Overlap(NamedTuple):
     """Counts of test pairs that occur in the training text.
 
     sentences: number of test pairs.
-    sources: number of those whose source sentence occurs in the training text.
-    pairs: number of those that occur with the same target sentence.
+    sources: number of test pairs whose source sentence occurs in the training text.
+    pairs: number of test pairs that occur in the training text with the same target sentence.
     """
 
     sentences: int
@@ -29,7 +29,7 @@ class Overlap(NamedTuple):
 
 
 def count_overlap(test: Sequence[Pair], training: Iterable[Pair]) -> Overlap:
-    """Count the test pairs that occur in the training text with exactly the same characters.
+    """Count the test pairs that also occur in the training text. Only exact matches count.
 
     The training text is read once; only the test set is kept in memory.
     """

@@ -1,7 +1,7 @@
 """An endless, shuffled, sharded stream of training batches whose position can be saved.
 
-grain keeps the position and prefetches. Each grain element is a complete batch gathered by numpy, so that grain's
-overhead is paid per batch and not per sentence.
+Grain stores the position and prefetches batches. Each Grain element is a complete batch gathered by numpy, so Grain's
+overhead occurs once per batch instead of once per sentence.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Shard(NamedTuple):
     """The rows of every batch that this process loads.
 
     process: index of this process.
-    processes: number of processes that divide the rows.
+    processes: number of processes over which the rows are sharded.
     """
 
     process: int = 0
@@ -53,8 +53,8 @@ SINGLE_PROCESS = Shard()
 class TrainingBatches:
     """Random access to the batches of all epochs. A batch depends on the seed, not on the number of processes.
 
-    Every pair occurs once per epoch. With buckets, each epoch assigns the sentences to batches again. Packed rows keep
-    their sentences in all epochs, and each epoch assigns the rows to batches again.
+    Every pair occurs once per epoch. With bucketed batching, sentences are assigned to new batches every epoch. Packed
+    rows contain the same sentences in all epochs, and the rows are assigned to new batches every epoch.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TrainingBatches:
         """Plan the batches.
 
         batch_multiple: the planned number of rows per batch is a multiple of it.
-        devices: empty rows are added to make the number of rows a multiple of it; plan and order do not change.
+        devices: number of devices. Empty rows pad the number of rows to a multiple of it; plan and order do not change.
         """
         self.pairs = pairs
         self.seed = seed
@@ -106,7 +106,7 @@ class TrainingBatches:
         return 1 - int(self.pairs.lengths()[1].sum()) / positions
 
     def __len__(self) -> int:
-        return 2**40  # Grain needs a finite length; no training reaches this one.
+        return 2**40  # Grain needs a finite length; no training run reaches this length.
 
     def __getitem__(self, index: int) -> Batch:
         epoch, position = divmod(index, self.batches_per_epoch)
@@ -118,7 +118,7 @@ class TrainingBatches:
 def pack_by_length(pairs: EncodedPairs, order: Int[np.ndarray, "P"], config: DataConfig) -> dict[int, Ragged]:
     """Pack pairs into rows of ``row_length``, and longer pairs into rows of ``max_length``.
 
-    Returns row length -> indices of the pairs in each row.
+    Returns a dict from row length to the indices of the pairs in each row.
     """
     if config.row_length >= config.max_length:
         return {config.max_length: pack_rows(pairs, order, config.max_length)}
@@ -139,9 +139,9 @@ def evaluation_batches(
     batch_multiple: int,
     shard: Shard = SINGLE_PROCESS,
 ) -> Iterator[Batch]:
-    """Yield batches in at most two shapes that contain every pair once, whatever its length.
+    """Yield batches that contain every pair exactly once, regardless of its length, in at most two shapes.
 
-    batch_tokens: approximate number of positions per batch, in the longer of source and target.
+    batch_tokens: approximate number of positions per batch, counted on the longer side.
     batch_multiple: the number of rows per batch is a multiple of it.
     """
     shapes: Sequence[BatchShape] = [

@@ -1,8 +1,8 @@
-"""Encoded training pairs on disk. The first start writes them; later starts map them into memory and read no text.
+"""Encoded training pairs on disk, written by the first start of a run and memory-mapped by later starts.
 
 A corpus is in ``~/.cache/transformer_jax/corpora/KEY``, or in ``$TRANSFORMER_JAX_CORPORA/KEY`` if that variable is set.
-KEY is a hash of everything that the ids depend on, which the file ``origin.json`` there describes. Run directories do
-not need the cache: it is safe to delete, and the next training writes it again.
+KEY is a hash of everything that determines the ids. The file ``origin.json`` in the same directory describes it. Run
+directories do not need the cache: it is safe to delete, and the next start writes it again.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class PreparedPairs(NamedTuple):
 
 
 def prepare_pairs(data: DataConfig, tokenizers: Tokenizers, text: Callable[[], Pairs]) -> PreparedPairs:
-    """Return the encoded training pairs, from the cache if they are there. The small phrasebook is not cached.
+    """Return the encoded training pairs, from the cache if possible. The small phrasebook is not cached.
 
-    text: opens the training split. It is not called if the training split is in files and the cache contains it.
+    text: function that opens the training split. It is not called if the split is in files and already cached.
     Raises InputError if all pairs are excluded, RunError if the cache is damaged or not writable.
     """
     content = _content_identity(data, text)
@@ -76,12 +76,12 @@ def prepare_pairs(data: DataConfig, tokenizers: Tokenizers, text: Callable[[], P
             *(_map_side(directory, *side) for side in zip(tokenizers._fields, tokenizers, strict=True))
         )
     except (OSError, ValueError) as error:
-        raise RunError(f"{directory} is damaged ({error}). Delete it, and the next start writes it again.") from error
+        raise RunError(f"{directory} is damaged ({error}). Delete it and run the same command again.") from error
     return PreparedPairs(pairs, counts["left_out"], counts["skipped"])
 
 
 def _content_identity(data: DataConfig, text: Callable[[], Pairs]) -> Any:
-    """Return path, size and time of the text's files, or else the library's fingerprint; empty for the phrasebook."""
+    """Return path, size and time of each text file, or the library's fingerprint; empty for the phrasebook."""
     paths = [Path(data.train.replace("{lang}", language)).absolute() for language in (data.source, data.target)]
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.is_file()]
     return files or text().fingerprint
@@ -97,9 +97,9 @@ def _require_pairs(count: int, data: DataConfig) -> None:
 def _write_corpus(
     directory: Path, origin: dict[str, Any], data: DataConfig, tokenizers: Tokenizers, text: Pairs
 ) -> None:
-    """Write a corpus, with one block of it in memory at a time.
+    """Write a corpus while holding only one block of it in memory.
 
-    The directory gets its name last, so that an incomplete corpus is never used.
+    The directory is renamed last, so an incomplete corpus is never used.
     """
     unfinished = directory.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -120,7 +120,7 @@ def _write_corpus(
         atomic.sync(unfinished)
         unfinished.rename(directory)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)  # What an error leaves behind may be large.
+        shutil.rmtree(unfinished, ignore_errors=True)  # An incomplete corpus may be large.
     logging.info(f"cached the encoded pairs of {origin['train']} in {directory} for later starts")
 
 

@@ -1,6 +1,6 @@
-"""Unparsed records of a parallel corpus, and the checks that every sentence has to pass.
+"""Unparsed records of a parallel corpus, and the validation of sentences.
 
-A record is one line of a text file (of both files, if each language has its own) or one row of a table.
+A record is one line of a text file (of both files, if there is one file per language) or one row of a table.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Pair(NamedTuple):
 class Records(NamedTuple):
     """All records at a locator, unparsed.
 
-    read: starts a new iteration at the first record.
-    parse: turns the index of a record (from 0) and the record into a pair. Raises InputError for an invalid record.
+    read: function that returns a new iterator over all records.
+    parse: function from the zero-based index of a record and the record to a pair. Raises InputError if it is invalid.
     fingerprint: identifies the content of a library's data set; empty for files and the phrasebook.
     """
 
@@ -38,7 +38,7 @@ class Records(NamedTuple):
 
 
 def language_value(record: Mapping[str, Any], language: str, location: str) -> Any:
-    """Return the value of a language, from the field ``translation`` if the record has one.
+    """Return the value of a language, from the field ``translation`` if the record has this field.
 
     Raises InputError if the record does not have the language.
     """
@@ -49,7 +49,7 @@ def language_value(record: Mapping[str, Any], language: str, location: str) -> A
 
 
 def require_language(names: Iterable[str], language: str, location: str) -> None:
-    """Raise InputError, listing the names, if the language is not one of them."""
+    """Raise InputError if the language is not in ``names``. The message lists the names."""
     if language not in names:
         raise InputError(
             f"{location} has no {language!r} (available: {', '.join(map(repr, names)) or 'nothing'}). "
@@ -66,16 +66,18 @@ def validate_text(text: Any, location: str, blank: Literal["refuse", "allow"] = 
     try:
         text = text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
-        raise InputError(f"{location} is not UTF-8 ({error.reason}). Fix or delete it.") from error
+        raise InputError(
+            f"{location} is not UTF-8 ({error.reason}). Convert it to UTF-8, or delete the row."
+        ) from error
     if not isinstance(text, str):
         value = "null" if text is None else repr(text)[:40]
-        raise InputError(f"{location} is {value}, not text. Fix or delete it.")
+        raise InputError(f"{location} is {value}, not text. Replace it with a string, or delete the pair.")
     if blank == "refuse" and not text.strip():
-        raise InputError(f"{location} is blank. Delete the pair or fill it in.")
+        raise InputError(f"{location} is blank. Add the sentence, or delete the pair.")
     if "\0" in text:
-        raise InputError(f"{location} contains a NUL, so it may not be UTF-8. Save it as UTF-8 or delete it.")
+        raise InputError(f"{location} contains a NUL, so it may not be UTF-8. Convert the file with iconv.")
     if SURROGATE.search(text):
-        raise InputError(f"{location} contains an unpaired surrogate, which is not a character. Fix or delete it.")
+        raise InputError(f"{location} contains an unpaired surrogate, which is not a character. Delete the pair.")
     return text
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from transformer_jax.errors import InputError
 
 PAD_PIECE, UNKNOWN_PIECE, END_PIECE = "<pad>", "<unk>", "</s>"
-"""Special pieces of every Marian vocabulary, with any ids. The decoder starts with padding."""
+"""Special tokens of every Marian vocabulary; their ids vary. The decoder starts with the padding token."""
 
 
 class SentencePieceEncoding(NamedTuple):
@@ -23,8 +23,8 @@ class SentencePieceEncoding(NamedTuple):
 class SentencePieceTokenizer:
     """A SentencePiece model with the methods of ``tokenizers.Tokenizer`` that ``Tokenizer`` calls.
 
-    The SentencePiece model splits a text into pieces. A piece that is special or not in the vocabulary becomes unknown.
-    A language code at the start of a text, such as ``>>fra<<``, is one piece if the vocabulary contains it:
+    The SentencePiece model splits a text into tokens. Special tokens and tokens outside the vocabulary become unknown.
+    A language code at the start of a text, such as ``>>fra<<``, is a single token if the vocabulary contains it:
     multilingual models need it to select the target language.
     """
 
@@ -47,13 +47,13 @@ class SentencePieceTokenizer:
         self._model, self._pieces = model, list(pieces)
         self._ids = {piece: piece_id for piece_id, piece in enumerate(pieces)}
         if len(self._ids) != len(self._pieces):
-            raise ValueError("the vocabulary contains a piece twice")
+            raise ValueError("the vocabulary contains a token twice")
         if missing := {PAD_PIECE, UNKNOWN_PIECE, END_PIECE} - self._ids.keys():
             raise ValueError(f"the vocabulary does not contain {min(missing)}")
-        "".join(pieces).encode()  # Raises TypeError or ValueError if a piece is not valid text.
+        "".join(pieces).encode()  # Raises TypeError or ValueError if a token is not valid text.
         pad, self._unknown, end = (self._ids.pop(piece) for piece in (PAD_PIECE, UNKNOWN_PIECE, END_PIECE))
         self.special_ids = (pad, self._unknown, pad, end)
-        if not model:  # The library loads nothing in this case, without an error.
+        if not model:  # The library would load nothing and raise no error.
             raise ValueError("the SentencePiece model is empty")
         try:
             self._processor = SentencePieceProcessor(model_proto=model)
@@ -86,15 +86,15 @@ class SentencePieceTokenizer:
         return [text.replace("▁", " ").strip() for text in texts]
 
     def id_to_token(self, token_id: int) -> str:
-        """Return the piece with this id."""
+        """Return the token with this id."""
         return self._pieces[token_id]
 
     def get_vocab_size(self) -> int:
-        """Return the number of pieces."""
+        """Return the vocabulary size."""
         return len(self._pieces)
 
     def to_str(self, pretty: bool = False) -> str:
-        """Return model and vocabulary as JSON."""
+        """Return the model and the vocabulary as JSON."""
         model = base64.b64encode(self._model).decode()
         return json.dumps({"kind": "sentencepiece", "model": model, "pieces": self._pieces}, ensure_ascii=False) + "\n"
 

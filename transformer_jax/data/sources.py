@@ -3,24 +3,24 @@
 =================================  ====================================================================================
 locator                            content
 =================================  ====================================================================================
-path/train.{lang}[.gz|.xz]         one file per language, aligned by line; {lang} is replaced by the language code
+path/train.{lang}[.gz|.xz]         one file per language, aligned by line; {lang} is replaced with the language code
 path/x.tsv[.gz|.xz]                per line: source, one tab, target; no header
 path/x.jsonl[.gz|.xz]              per line: {"en": ..., "de": ...} or {"translation": {"en": ..., "de": ...}}
 path/x.parquet                     columns named by language code, or a column "translation" that contains them
 hf://OWNER/NAME[:CONFIG]           columns as in Parquet; also a local data set directory: hf:///absolute/path:CONFIG
 tfds://NAME/CONFIG                 features named like the columns of Parquet
-phrasebook                         the embedded corpus, English and German
+phrasebook                         the built-in phrasebook, English and German
 =================================  ====================================================================================
 
 ``hf://`` and ``tfds://`` accept ``?split=`` in the library's own notation, such as ``?split=train[:90%]``. The default
 split depends on the role of the data: train, validation or test. Files are always read completely.
 
-Each iteration reads and checks the text again, so no text is kept in memory. An invalid record (not UTF-8, blank,
+Each iteration reads and validates the text again, so no text is kept in memory. An invalid record (not UTF-8, blank,
 without one of the languages, ...) raises an error, or is skipped and counted. A missing or damaged file, or one with
 more or fewer lines than the other language's file, always raises an error. Blank sentences from ``hf://`` and
 ``tfds://`` are allowed, because users cannot edit those data sets.
 
-Errors count lines from 1 and rows from 0.
+Error messages count lines from 1 and rows from 0.
 """
 
 from __future__ import annotations
@@ -113,10 +113,11 @@ def open_pairs(
 
 
 def open_phrasebook(source: str, target: str, split: Split) -> Records:
-    """Open the embedded corpus, English to German or German to English."""
+    """Open the built-in phrasebook, English to German or German to English."""
     if {source, target} != {"en", "de"}:
         raise InputError(
-            f"phrasebook contains en and de, not {source} to {target}. Use --data.source en --data.target de."
+            f"the phrasebook has only en and de, but the run translates {source} to {target}. "
+            "Set --data.source en --data.target de."
         )
     order = 1 if source == "en" else -1
     return Records(lambda: phrasebook_splits()[split], lambda _, pair: Pair(*pair[::order]))
@@ -124,7 +125,7 @@ def open_phrasebook(source: str, target: str, split: Split) -> Records:
 
 @functools.cache  # Generation takes seconds, and a run opens all three splits.
 def phrasebook_splits() -> Mapping[str, Sequence[tuple[str, str]]]:
-    """Return the embedded corpus by split."""
+    """Return the built-in phrasebook as a dict from split name to sentence pairs."""
     from transformer_jax.data.phrasebook import generate
 
     return generate()

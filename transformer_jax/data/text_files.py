@@ -20,13 +20,13 @@ from transformer_jax.data.records import Pair, Records, language_value, summariz
 from transformer_jax.errors import InputError
 
 MAX_LINE_BYTES = 2**24
-"""Maximum number of bytes read per line. It bounds the memory for a file without line ends."""
+"""Maximum number of bytes read per line. It bounds the memory for a file without line endings."""
 DECOMPRESSORS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 """Suffix of a compressed file -> function that opens it."""
 
 
 def open_language_files(locator: str, source: str, target: str) -> Records:
-    """Open one file per language; ``{lang}`` in the locator is replaced by the language code."""
+    """Open one file per language; ``{lang}`` in the locator is replaced with the language code."""
     return open_aligned_files(*(Path(locator.replace("{lang}", language)) for language in (source, target)))
 
 
@@ -46,7 +46,7 @@ def open_aligned_files(source: Path, target: Path) -> Records:
                 ]
                 raise InputError(
                     f"{source} has {counts[0]} lines but {target} has {counts[1]}. "
-                    "Line n of one file must translate line n of the other: add or delete lines."
+                    "Add or delete lines until line n of one file translates line n of the other."
                 )
             yield source_line, target_line
 
@@ -94,7 +94,7 @@ def open_jsonl(path: Path, source: str, target: str) -> Records:
         try:
             record = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{location} is not JSON ({summarize_error(error)}). Fix or delete the line.") from error
+            raise InputError(f"{location} is not JSON ({summarize_error(error)}). Delete the line.") from error
         if not isinstance(record, dict):
             raise InputError(f'{location} is not a JSON object. Write {{"{source}": "...", "{target}": "..."}}.')
         return Pair(
@@ -108,7 +108,7 @@ def open_jsonl(path: Path, source: str, target: str) -> Records:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a plain, .gz or .xz file with their line ends, each cut after MAX_LINE_BYTES bytes.
+    """Yield the lines of a plain, .gz or .xz file with their line endings, cut after MAX_LINE_BYTES bytes.
 
     Raises InputError if the file is damaged.
     """
@@ -126,9 +126,9 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def decode_line(line: bytes, index: int, location: str) -> str:
-    """Return the text of a line from ``read_lines`` without its line end.
+    """Return the text of a line from ``read_lines`` without its line ending.
 
-    index: number of the line in its file, from 0.
+    index: zero-based index of the line in its file.
     Raises InputError if the line is too long or not UTF-8.
     """
     if len(line) == MAX_LINE_BYTES:
@@ -137,7 +137,8 @@ def decode_line(line: bytes, index: int, location: str) -> str:
         text = line.decode("utf-8" if index else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{location} is not UTF-8 ({error.reason} at byte {error.start + 1} of the line). Save the file as UTF-8."
+            f"{location} is not UTF-8 ({error.reason} at byte {error.start + 1} of the line). "
+            "Convert the file with iconv, or delete that line."
         ) from error
     return text.removesuffix("\n").removesuffix("\r")
 
@@ -147,7 +148,7 @@ def require_file(path: Path) -> None:
     if path.is_file():
         return
     if path.is_dir():
-        raise InputError(f"{path} is a directory. Name a file in it.")
+        raise InputError(f"{path} is a directory. Give the path of a file.")
     if not path.parent.is_dir():
         raise InputError(f"{path} does not exist, and neither does its directory. Check the path.")
     similar = difflib.get_close_matches(path.name, sorted(sibling.name for sibling in path.parent.iterdir()))

@@ -11,8 +11,8 @@ unigram    characters outside the alphabet; one leading space; "▁" itself     
 =========  =======================================================================  ====================================
 
 Two trainings of WordPiece or Unigram can therefore give different ids: a checkpoint only fits the tokenizer files in
-its own run directory. The kind ``sentencepiece`` exists in imported runs only and is not trained here. It loses unknown
-characters and whatever SentencePiece normalizes.
+its own run directory. The kind ``sentencepiece`` exists only in imported runs and is not trained here. It loses unknown
+characters and normalizes the text.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def build_word() -> tokenizers.Tokenizer:
 def build_bpe() -> tokenizers.Tokenizer:
     """Build an untrained byte-level BPE tokenizer with GPT-2's split, in which a word includes the space before it.
 
-    The first word of a sentence has no such space, so it has a piece of its own. That costs 0.2% more tokens on
-    Multi30k (8,000 pieces), but no space has to be added before encoding and removed after decoding.
+    The first word of a sentence has no such space, so it needs a token of its own. This costs 0.2% more tokens on
+    Multi30k (vocabulary size 8,000), but no space has to be added before encoding and removed after decoding.
     """
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -63,7 +63,7 @@ def build_bpe() -> tokenizers.Tokenizer:
 
 
 def build_wordpiece() -> tokenizers.Tokenizer:
-    """Build an untrained WordPiece tokenizer; all pieces of a word except the first start with ``##``."""
+    """Build an untrained WordPiece tokenizer; all subwords of a word except the first start with ``##``."""
     tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK_TOKEN, max_input_chars_per_word=100))
     tokenizer.pre_tokenizer = word_splitter()
     return tokenizer
@@ -142,7 +142,7 @@ class Tokenizer:
             min_size = size + 1
         if min_size > size:
             if kind == "unigram":
-                # Its pruning needs room for one longer piece in addition to the characters.
+                # Its pruning needs room for one longer token in addition to the characters.
                 min_size = len(SPECIAL_TOKENS) + len((characters - {" "}) | {"▁"}) + 1
             unit = "byte" if kind == "bpe" else "character of the text"
             raise InputError(
@@ -184,7 +184,7 @@ class Tokenizer:
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[Sequence[int]] | Int[np.ndarray, "B T"]) -> list[str]:
-        """Return the text of each row of ids. Special tokens, including [UNK], are skipped; [EOS] does not end it."""
+        """Return the text of each row of ids, without special tokens. Decoding continues after [EOS]."""
         # Skipped by id, not by name: "[EOS]" typed by a user is decoded as text.
         rows = [[int(token_id) for token_id in row if token_id not in self.special_ids] for row in ids]
         if self.kind == "word":
@@ -196,7 +196,7 @@ class Tokenizer:
     def tokens(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
         """Return one readable string per id.
 
-        Byte-level pieces are shown as text, with ``▁`` for a space, escapes such as ``\\n`` for invisible characters
+        Byte-level tokens are shown as text, with ``▁`` for a space, escapes such as ``\\n`` for invisible characters
         and ``<0xE3>`` for a byte that is only part of a character. Other kinds and special tokens are shown unchanged.
         """
         pieces = self.pieces(ids)
@@ -211,7 +211,7 @@ class Tokenizer:
         """Return the vocabulary entry of each id. Raises IndexError for an id outside the vocabulary."""
         size = len(self)
         if any(token_id >= size for token_id in ids):
-            raise IndexError(f"An id is not below the vocabulary size {size}: {list(ids)}")
+            raise IndexError(f"ids must be below the vocabulary size {size}: {list(ids)}")
         return [str(self._tokenizer.id_to_token(int(token_id))) for token_id in ids]
 
     def to_json(self) -> str:
@@ -246,7 +246,7 @@ class Tokenizer:
                 f"{path}: {' '.join(SPECIAL_TOKENS)} have ids {ids}, not 0 to 3. Restore the file or train again."
             )
         tokenizer = cls(untrusted)
-        # Rules from elsewhere could pad each text to millions of tokens, or split it by a regex that never finishes.
+        # Untrusted rules could pad each text to millions of tokens, or split it with a regex that never finishes.
         if tokenizer_rules(untrusted) != tokenizer_rules(BUILDERS[tokenizer.kind]()):
             raise InputError(
                 f"{path} differs in its rules from the {tokenizer.kind} tokenizer of this version. "
@@ -278,7 +278,7 @@ def train_tokenizers(config: TokenizerConfig, sources: Iterable[str], targets: I
     """
     if config.kind == "sentencepiece":
         raise InputError(
-            "tokenizer.kind sentencepiece is only available in imported models. Set --tokenizer.kind to another kind, "
+            "tokenizer.kind sentencepiece is only available in imported models. Set --tokenizer.kind bpe, "
             "or start from an imported run with --training.init RUN."
         )
     if config.vocabulary == "joint":

@@ -26,7 +26,7 @@ class KeysValues(NamedTuple):
 
 
 class KVCache(NamedTuple):
-    """Keys and values that are kept between decoding steps. The head axis comes first, so no step has to transpose."""
+    """Keys and values cached between decoding steps. The head axis precedes the slots, so no step transposes them."""
 
     keys: Float[Array, "B H P K"]
     values: Float[Array, "B H P K"]
@@ -37,7 +37,7 @@ class KVCache(NamedTuple):
         return cls(*(x.swapaxes(1, 2) for x in memory))
 
     def write(self, new: KeysValues, slot: Int[Array, ""]) -> KVCache:
-        """Return the cache with ``new`` written to the slots from ``slot`` on."""
+        """Return the cache with ``new`` written to the slots starting at ``slot``."""
         start = (0, 0, slot, 0)
         keys, values = KVCache.from_memory(new)
         return KVCache(
@@ -68,7 +68,7 @@ class MultiHeadAttention(nn.Module):
         )
 
     def keys_values(self, memory: Float[Array, "B S D"]) -> KeysValues:
-        """Project the memory. Decoding calls this once per sentence for the encoder's output."""
+        """Project the memory to keys and values. Decoding calls this once per sentence for the encoder's output."""
         return KeysValues(self._split_heads(self.w_key(memory)), self._split_heads(self.w_value(memory)))
 
     def __call__(
@@ -111,7 +111,7 @@ def attention_weights(
 def attend(
     query: Float[Array, "B T H K"], memory: KeysValues, mask: Bool[Array, "#B 1 #T S"]
 ) -> Float[Array, "B T H K"]:
-    """Return the weighted mean of the values, with a kernel that may not materialize the weights."""
+    """Return the attention-weighted mean of the values. The kernel may avoid materializing the weights."""
     attended = jax.nn.dot_product_attention(query, memory.keys, memory.values, mask=mask)
     # For a fully masked row the kernel returns the mean of all values, but ``attention_weights`` gives zeros.
     return jnp.where(mask.any(-1).swapaxes(1, 2)[..., None], attended, 0)
@@ -120,9 +120,9 @@ def attend(
 def attend_to_cache(
     query: Float[Array, "B W H K"], cache: KVCache, mask: Bool[Array, "#B 1 #W P"]
 ) -> Float[Array, "B W H K"]:
-    """Return the same as ``attend``, computed for one hypothesis after another.
+    """Compute ``attend`` for one hypothesis at a time.
 
-    On a CPU, XLA is slow at batches of products with few rows each.
+    On a CPU, XLA is slow at batched matrix products with few rows.
     """
 
     def per_hypothesis(equation: str, x: Float[Array, "B W H X"], cached: Float[Array, "B H P K"], axis: int) -> Array:

@@ -42,7 +42,7 @@ class InputEmbeddings(nn.Module):
 
 
 class PositionalEncoding(nn.Module):
-    """The sum of an embedding and the sinusoids of its position, with dropout.
+    """The sum of token embeddings and positional encodings, with dropout.
 
     PE(position, 2i)     = sin(position / 10000^(2i / D))
     PE(position, 2i + 1) = cos(position / 10000^(2i / D))
@@ -55,7 +55,7 @@ class PositionalEncoding(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"], positions: Int[Array, "#B T"]) -> Float[Array, "B T D"]:
-        """Add the sinusoids of ``positions``, which count from 0 in each sentence of a packed row."""
+        """Add the sinusoids of ``positions``, which restart at 0 in each sentence of a packed row."""
         return Dropout(self.dropout)(x + sinusoids(positions, x.shape[-1], self.layout).astype(x.dtype))
 
 

@@ -1,4 +1,4 @@
-"""Layers that process every position separately.
+"""Layers that process every position independently.
 
 Axes: B batch, T positions, D model width, F inner width of the feed-forward layer (any width in ``matmul``).
 """
@@ -66,7 +66,7 @@ def _bits_like_under_vmap(blocks: int, batched: list[bool], key: Array, x: Array
 class LayerNormalization(nn.Module):
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, over the D features of each position.
 
-    The computation is in float32 for every type of x: the 8 significant bits of bfloat16 are too few for a variance.
+    The computation is in float32 for every dtype of x: the 8 significant bits of bfloat16 are too few for a variance.
     Source: Ba, Kiros and Hinton 2016, equation 4; Vaswani et al. 2017, section 3.1.
     """
 

@@ -25,7 +25,7 @@ def padding_mask(tokens: Int[Array, "B S"], pad_id: int) -> Bool[Array, "B 1 1 S
 def segment_mask(queries: Int[Array, "B T"], keys: Int[Array, "B S"]) -> Bool[Array, "B 1 T S"]:
     """Return a mask that allows attention only within each sentence of a packed row.
 
-    queries, keys: number of the sentence at each position, from 1 in each row. 0 is padding, to which nothing attends.
+    queries, keys: one-based index of the sentence at each position; 0 for padding, which is always masked.
     """
     same_sentence = queries[:, :, None] == keys[:, None, :]
     return (same_sentence & (keys != 0)[:, None, :])[:, None]

@@ -50,7 +50,7 @@ class ProjectionLayer(nn.Module):
     def factors(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T E"], Float[Array, "V E"]]:
         """Return features and a table whose product is the logits.
 
-        A bias becomes an additional column of the table, and an additional feature is 1. If the product is computed in
+        A bias becomes an additional column of the table, with an additional feature of 1. If the product is computed in
         bfloat16, the bias is rounded like the table, whereas ``__call__`` adds it in float32.
         """
         if self.bias is None:
@@ -94,7 +94,7 @@ class Transformer(nn.Module):
     ) -> Float[Array, "B S D"]:
         """Encode source tokens into memory.
 
-        positions: position of each token within its sentence. Default: from 0 in each row.
+        positions: position of each token within its sentence. Default: zero-based position in the row.
         """
         positions = jnp.arange(source.shape[1])[None] if positions is None else positions
         return self.encoder(self.source_positions(self.source_embeddings(source), positions), mask)
@@ -130,7 +130,7 @@ class Transformer(nn.Module):
     ) -> Float[Array, "B T D"]:
         """Encode and decode with the masks of training, and return the features that predict the next tokens.
 
-        source_segments, target_segments: number of the sentence at each position, from 1 in each row. 0 is padding.
+        source_segments, target_segments: one-based index of the sentence at each position; 0 for padding.
         source_positions, target_positions: as in ``encode``.
         """
         memory = self.encode(source, segment_mask(source_segments, source_segments), source_positions)
@@ -173,8 +173,8 @@ class Transformer(nn.Module):
     ) -> tuple[Float[Array, "B W V"], tuple[BlockCache, ...]]:
         """Feed one token per hypothesis, and return the logits of the next token and the new caches.
 
-        position: position of ``tokens`` in the target, from 0.
-        prefix_mask: the cache slots that each hypothesis attends to, including its own new one; see ``BlockCache``.
+        position: zero-based position of ``tokens`` in the target.
+        prefix_mask: the cache slots that each hypothesis attends to, including its own new slot; see ``BlockCache``.
         """
         positions = jnp.full((1, tokens.shape[1]), position)
         embedded = self.target_positions(self.target_embeddings(tokens), positions)

@@ -1,7 +1,8 @@
-"""Start and failure of a distributed run: no process waits for one that has failed.
+"""Startup and failure handling of a distributed run, in which no process waits for a failed process.
 
-A process that fails writes its error message to JAX's coordination service, which all processes poll. Otherwise the
-others would block in a collective, and the failed process at its exit, until JAX's heartbeat or a barrier times out.
+A process that fails writes its error message to JAX's coordination service, which all processes poll. Without this, the
+other processes would block in a collective, and the failed process would block on exit, until JAX's heartbeat or a
+barrier times out.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ FAILURE_KEY = "transformer_jax/failed/"
 POLL_SECONDS = 1.0
 """Interval at which a process checks for failed processes."""
 GRACE_SECONDS = 2.0
-"""Time for a process to end by itself after another has failed, since both often fail with the same error."""
+"""Time in which a process can exit by itself after another process fails. Both often fail with the same error."""
 
 
 @contextmanager
 def distributed_run() -> Iterator[None]:
-    """Join the other processes, and end this process if another one fails.
+    """Join the other processes, and end this process if another process fails.
 
     Raises RunError if the processes cannot connect.
     """
@@ -40,7 +41,7 @@ def distributed_run() -> Iterator[None]:
     watcher.start()
     try:
         yield
-        jax.distributed.shutdown()  # Watched as well, since it waits for the other processes.
+        jax.distributed.shutdown()  # Watched too, since it waits for the other processes.
     finally:
         finished.set()
         watcher.join()
@@ -67,7 +68,7 @@ def join_processes() -> None:
 
 
 def exit_after_failure(status: int, reason: str) -> None:
-    """Report the failure of this process to the others, then exit. Return if the process has joined no others.
+    """Report the failure of this process to the others, then exit. Return normally if the run is not distributed.
 
     status: exit status of the process.
     reason: error message, which the other processes print.

@@ -1,4 +1,4 @@
-"""Errors of libraries and of the operating system during a run, as one line with a remedy."""
+"""Conversion of library and operating-system errors to one line with a remedy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import jax
 from transformer_jax.errors import RunError
 
 LOST_PROCESS_MESSAGES = ("Gloo", "remote process exited", "heartbeat", "UNAVAILABLE:", "DEADLINE_EXCEEDED:")
-"""Parts of the errors that Gloo (CPU), NCCL and JAX's coordination service raise when another process is lost."""
+"""Substrings of the errors that Gloo (CPU), NCCL and JAX's coordination service raise when another process is lost."""
 
 
 @contextmanager
 def as_run_errors(workdir: Path) -> Iterator[None]:
-    """Turn lack of device memory, lost processes and failed file operations into a RunError.
+    """Convert out-of-memory errors, lost processes and failed file operations to a RunError.
 
     workdir: the run directory, which the messages name.
     """
@@ -38,6 +38,6 @@ def as_run_errors(workdir: Path) -> Iterator[None]:
     except OSError as error:
         path = os.fsdecode(error.filename) if error.filename else workdir
         raise RunError(
-            f"{path}: {error.strerror or error}. Fix that and run the same command again. "
+            f"{path}: {error.strerror or error}. Fix this error and run the same command again. "
             f"The run in {workdir} resumes from its last checkpoint."
         ) from error

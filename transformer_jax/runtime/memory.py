@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 def bytes_per_device(shapes: Any) -> int:
-    """Return the bytes that one device holds of a tree of shapes with shardings."""
+    """Return the number of bytes that a tree of shapes with shardings takes on one device."""
     leaves = jax.tree.leaves(shapes)
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
@@ -46,8 +46,8 @@ def fits_memory(needed: int) -> bool:
 def require_memory(needed: int, subject: str, remedy: str) -> None:
     """Raise InputError if ``needed`` bytes do not fit in the memory of a device.
 
-    subject: what needs the memory, for the message.
-    remedy: a sentence for the user.
+    subject: name of the data, for the message.
+    remedy: last sentence of the message.
     """
     available = device_memory()
     if available is not None and needed > available:
@@ -58,7 +58,7 @@ def require_memory(needed: int, subject: str, remedy: str) -> None:
 
 
 def require_state_memory(mesh: Mesh, state: Any) -> None:
-    """Raise InputError if a training state does not fit the devices. The message suggests a mesh on which it fits.
+    """Raise InputError if a training state does not fit the devices. The message suggests a suitable mesh.
 
     state: tree of shapes with shardings.
     """

@@ -1,4 +1,4 @@
-"""Handling of SIGTERM and SIGINT: the first stops the run after its current step, a second exits immediately.
+"""Handling of SIGTERM and SIGINT: the first signal stops the run after its current step, the second exits immediately.
 
 The processes of a distributed run agree on the step through JAX's preemption service, which handles SIGTERM itself.
 """
@@ -22,7 +22,7 @@ class PreemptionHandler:
     """Signal handlers that are installed within a ``with`` block.
 
     received: number of the first signal that this process received; 0 if none.
-    stop_signal: number of the signal on which the run stops; 0 if none.
+    stop_signal: number of the signal that stops the run; 0 if none.
     """
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ class PreemptionHandler:
             signal.signal(number, handler)
 
     def should_stop(self) -> bool:
-        """Return whether to stop now. All processes must call it equally often, and get the same answer.
+        """Return whether to stop now. All processes must call it equally often, and get the same result.
 
-        JAX agrees on a step that no process has passed yet. The number of calls, from 0, serves as the step.
+        JAX selects a step that no process has passed yet. The step is the zero-based index of the call.
         """
         if not self.is_multiprocess:
             self.stop_signal = self.received

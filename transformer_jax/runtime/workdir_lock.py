@@ -33,9 +33,9 @@ def exclusive_workdir(workdir: Path) -> Iterator[None]:
                 was_empty = {path.name for path in workdir.iterdir()} <= {LOCK_FILE}
                 stack.enter_context(locked(workdir / LOCK_FILE, blocking=False))
             except Timeout:
-                problem = f"{workdir} is in use by another training. Wait until it ends"
+                problem = f"{workdir} is in use by another training run. Wait until that run ends"
             except OSError as error:
-                problem = f"cannot write to {workdir}: {error.strerror}. Fix that"
+                problem = f"cannot write to {workdir}: {error.strerror}. Fix this error"
         if jax.process_count() > 1 and broadcast_one_to_all(np.array(bool(problem))):
             problem = problem or f"process 0 cannot use {workdir}. See its error message"
         if problem:
@@ -48,7 +48,7 @@ def exclusive_workdir(workdir: Path) -> Iterator[None]:
 
 
 def _remove_failed_start(workdir: Path) -> None:
-    """Remove what a start writes before config.json, then the directory unless it holds other files."""
+    """Remove the files that a start writes before config.json, and the directory if it is then empty."""
     with suppress(OSError):
         checkpoints = workdir / "checkpoints"
         if checkpoints.exists():

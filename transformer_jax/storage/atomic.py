@@ -1,7 +1,7 @@
 """Atomic writes: after a kill or a power failure, a file or directory is either complete or absent.
 
-Each is written under a temporary name, flushed to the disk and then renamed. Without the flush, a power failure could
-keep the new name but lose the content.
+Each file or directory is written under a temporary name, flushed to the disk and then renamed. Without the flush, a
+power failure could keep the new name but lose the content.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformer_jax.errors import RunError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 and replace an earlier one only when the new one is complete."""
+    """Write a text file in UTF-8. An existing file is replaced only when the new file is complete."""
     with new_file(path, path.with_name(f".{path.name}.unfinished")) as file:
         file.write(text)
 
@@ -24,7 +24,7 @@ def write_text(path: Path, text: str) -> None:
 def partial_path(path: Path) -> Path:
     """Return a temporary name for ``path`` that no other process uses.
 
-    If several processes write the same file, the one that finishes last replaces it.
+    If several processes write the same file, the last process to finish replaces it.
     """
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
@@ -46,10 +46,10 @@ def new_file(path: Path, temporary: Path, content: Literal["text", "bytes"] = "t
 
 @contextmanager
 def writing(name: Path | str, remedy: str) -> Iterator[None]:
-    """Turn an OSError in the block into a RunError that names what was written, the reason and the remedy.
+    """Convert an OSError in the block to a RunError that states the name, the reason and the remedy.
 
     name: path of the file or directory, or a name such as "standard output".
-    remedy: a sentence for the user.
+    remedy: last sentence of the message.
     """
     try:
         yield

@@ -29,7 +29,7 @@ State = TypeVar("State")
 """A NamedTuple of arrays with a field ``step``, such as ``TrainState``."""
 
 UNFINISHED = ".unfinished"
-"""Suffix of directories that are being written or removed. The next start deletes those that a kill left behind."""
+"""Suffix of directories that are being written or removed. The next start deletes such directories."""
 
 
 class Progress(NamedTuple):
@@ -95,7 +95,7 @@ class Checkpoints:
             self.orbax.close()
 
     def latest_step(self) -> int | None:
-        """Return the step of the newest checkpoint, or None if there is none."""
+        """Return the step of the newest checkpoint, or None if no checkpoint exists."""
         return max(_steps(self.directory), default=None)
 
     def save(self, state: Any, progress: Progress) -> None:
@@ -143,12 +143,12 @@ class Checkpoints:
         except Exception as error:  # The layers of orbax and tensorstore raise many types.
             reason = str(error).partition("\n")[0]
             raise RunError(
-                f"{self.directory}: saving a checkpoint failed ({reason}). Fix that and run the same command again. "
-                f"It resumes after step {self.latest_step() or 0}."
+                f"{self.directory}: saving a checkpoint failed ({reason}). Fix this error and run the same command "
+                f"again. It resumes after step {self.latest_step() or 0}."
             ) from error
 
     def progress(self) -> Progress:
-        """Return the progress at the newest checkpoint, or that of a new run if there is none."""
+        """Return the progress at the newest checkpoint, or the initial progress if no checkpoint exists."""
         step = self.latest_step()
         progress = Progress() if step is None else _read_progress(self.directory / str(step))
         if progress.best_step in _steps(self.directory):
@@ -167,9 +167,9 @@ class Checkpoints:
 
 
 def best_step(directory: Path) -> int:
-    """Return the step to translate with: the best validated, otherwise the newest undamaged one (with a warning).
+    """Return the step of the best checkpoint, or of the newest undamaged checkpoint (with a warning).
 
-    Raises InputError if there is none.
+    Raises InputError if the run has no undamaged checkpoint.
     """
     for step in reversed(_steps(directory)):
         checkpoint = directory / str(step)
@@ -185,7 +185,7 @@ def best_step(directory: Path) -> int:
             logging.warning(f"{directory}: {damage if best else 'no validation yet'}. Using step {step}.")
             return step
     if _steps(directory):
-        raise InputError(f"{directory}: all checkpoints are damaged. Copy the run again, or name another --workdir.")
+        raise InputError(f"{directory}: all checkpoints are damaged. Restore the run from a copy or train again.")
     raise InputError(f"{directory} has no checkpoint. Train the model first, or name another --workdir.")
 
 
@@ -212,7 +212,7 @@ def load_params(
             )
             return reader.restore(state, args=restore)[field]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{state} cannot be read ({type(error).__name__}). Copy the run again.") from error
+            raise InputError(f"{state} is damaged ({type(error).__name__}). Restore the run from a copy.") from error
 
 
 def _steps(directory: Path) -> list[int]:
@@ -224,11 +224,11 @@ def _read_progress(checkpoint: Path) -> Progress:
     try:
         return Progress(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__}). Copy the run again.") from error
+        raise InputError(f"{path} is damaged ({type(error).__name__}). Restore the run from a copy.") from error
 
 
 def _clean_up(directory: Path) -> None:
-    """Delete what a killed process left unfinished, and rename damaged checkpoints."""
+    """Delete incomplete checkpoints of a killed process, and rename damaged checkpoints."""
     directory.mkdir(exist_ok=True)
     for unfinished in directory.glob(f"*{UNFINISHED}"):
         finished = unfinished.with_suffix("")
@@ -253,5 +253,5 @@ def _prune(directory: Path) -> None:
 
 
 def _mark_for_removal(checkpoint: Path) -> Path:
-    """Rename a checkpoint before its removal, so that a partly removed one does not count as damaged."""
+    """Rename a checkpoint before its removal, so that a partial removal does not count as damage."""
     return checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.removed{UNFINISHED}"))

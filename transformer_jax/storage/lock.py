@@ -30,7 +30,7 @@ def locked(path: Path, blocking: bool = True) -> Iterator[None]:
         if error.errno not in NO_LOCKS_ERRNOS:  # Timeout is an OSError without such a number.
             raise
         logging.warning(
-            f"{path.parent} is on a file system without locks. Make sure that no other run uses it meanwhile."
+            f"{path.parent} is on a file system without locks. Make sure that no other run uses it at the same time."
         )
     try:
         yield

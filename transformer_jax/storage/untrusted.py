@@ -15,20 +15,20 @@ The tokenizer file of a vocabulary of 32,000 takes 3 MB.
 
 
 def require_contained(workdir: Path) -> None:
-    """Raise InputError if a run directory contains something that is unsafe to read.
+    """Raise InputError if a run directory contains a file that is unsafe to read.
 
-    Unsafe are links to paths outside, anything other than files and directories, and JSON files that are too large.
-    The run directory itself may be a link.
+    Links to paths outside, anything other than files and directories, and JSON files that are too large are unsafe. The
+    run directory itself may be a link.
     """
     root = os.path.realpath(workdir)
     for parent, directories, files in os.walk(root):
         for path in (Path(parent, name) for name in (*directories, *files)):
             if not Path(os.path.realpath(path)).is_relative_to(root):
                 raise InputError(
-                    f"{path} is a link to a path outside the run directory. If you trust it, replace it by a copy."
+                    f"{path} is a link to a path outside the run directory. If you trust it, replace it with a copy."
                 )
             if not path.is_dir() and not path.is_file() and os.path.lexists(path):  # A running training removes files.
-                raise InputError(f"{path} is neither a file nor a directory. Delete it or copy the run again.")
+                raise InputError(f"{path} is neither a file nor a directory. Delete it or restore the run from a copy.")
             if path.suffix == ".json" and path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
                 raise InputError(
                     f"{path} is larger than {MAX_JSON_BYTES // 2**20} MiB. Restore the file or train again."

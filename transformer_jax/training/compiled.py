@@ -24,7 +24,7 @@ class CompiledFunctions(NamedTuple):
     model: the Transformer.
     state: shapes of the training state, with shardings.
     initialize: () -> first state.
-    train_step: (state, batch) -> (next state, metrics). It donates the memory of its state to the next one.
+    train_step: (state, batch) -> (next state, metrics). It donates the memory of its state to the next state.
     loss_sums: (params, batch) -> LossSums, without dropout.
     """
 
@@ -67,9 +67,9 @@ def jit_functions(
 
 
 def require_enough_rows(config: Config, parts: int, length: int) -> None:
-    """Raise InputError if a batch of rows of ``length`` tokens has fewer rows than ``parts``.
+    """Raise InputError if a batch has fewer than ``parts`` rows of ``length`` tokens.
 
-    parts: number of parts that a batch is divided into: devices that divide the batch, times accumulation steps.
+    parts: number of parts of a batch: data-parallel devices times accumulation steps.
     """
     rows = config.data.batch_tokens // length
     if rows < parts:

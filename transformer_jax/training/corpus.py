@@ -59,7 +59,7 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     tokenizers = load_tokenizers(workdir)
     encoded, excluded, skipped = prepare_pairs(data, tokenizers, text)
     logging.info(
-        f"{len(encoded) + excluded} training pairs ({excluded} left out: empty or over {data.max_length} tokens"
+        f"{len(encoded) + excluded} training pairs ({excluded} excluded: empty or over {data.max_length} tokens"
         f"{f'; {skipped} invalid rows skipped' if skipped else ''}), {len(valid)} validation pairs, "
         f"{len(test)} test pairs, vocabulary sizes {len(tokenizers.source)} and {len(tokenizers.target)}"
     )
@@ -69,9 +69,9 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
 
 
 def recount_overlap(test: Sequence[Pair], data: DataConfig) -> Overlap | None:
-    """Return the overlap of the test set with the training text of a resumed run, by reading that text again.
+    """Read the training text of a resumed run again, and return its overlap with the test set.
 
-    Return None, with a warning, if the text is not available any more.
+    Return None, with a warning, if the text is no longer available.
     """
     try:
         return count_overlap(test, training_text(data))

@@ -41,7 +41,7 @@ class MetricAccumulator:
         self.pending.append(metrics)
 
     def exclude_time(self, seconds: float) -> None:
-        """Exclude time that was not spent on training from the speed."""
+        """Exclude time that was not spent on training from tokens per second."""
         self.began += seconds
 
     def fetch(self, step: int) -> None:
@@ -65,7 +65,7 @@ class MetricAccumulator:
         self.pending = []
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the fetched sums and the elapsed time, to continue from after an interruption."""
+        """Return the fetched sums and the elapsed time, from which a resumed run continues."""
         return {"sums": self.sums, "seconds": time.monotonic() - self.began}
 
     def report(self) -> dict[str, float]:
@@ -130,7 +130,7 @@ class MetricsWriter:
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """Return the lines of metrics.jsonl.
 
-    Drop an incomplete last line, which a kill leaves behind. Drop lines that a power failure damaged, with a warning.
+    Drop an incomplete last line that a killed process left. Drop lines that a power failure damaged, with a warning.
     """
     path = workdir / "metrics.jsonl"
     if not path.exists():

@@ -48,7 +48,8 @@ CHANGEABLE_FIELDS = (
 """Config fields and sections that may change when a run resumes."""
 
 PROFILED_UPDATES = range(20, 25)
-"""Updates that a profile covers, counted from the start of the process. The first ones, which compile, are left out."""
+"""Updates that a profile covers, counted from the start of the process. The first updates are excluded because they
+compile."""
 
 
 def fit(
@@ -64,7 +65,7 @@ def fit(
     profile: directory for a trace of a few updates, for TensorBoard or Perfetto.
     debug_nans: whether to stop at the first NaN, see ``check_nans``.
     recipe: name of the recipe, for results.json.
-    translate_command: start of the command for a first translation, which is printed at the end.
+    translate_command: start of the translation command that is printed at the end.
     Raises InputError before the first update if the config or the data are invalid.
     Raises RunError if training fails.
     Raises StoppedBySignal after SIGTERM or SIGINT.
@@ -116,8 +117,8 @@ def require_same_corpus(progress: Progress, corpus: Corpus, workdir: Path) -> No
     if progress.corpus is not None and progress.corpus != corpus_size(corpus):
         (saved_pairs, *_), (current_pairs, *_) = progress.corpus, corpus_size(corpus)
         raise InputError(
-            f"{workdir} holds a run on another training text: it had {saved_pairs} pairs, now there are "
-            f"{current_pairs}, or their words differ. Restore the text, or name another --workdir."
+            f"{workdir} holds a run with a different training text: {saved_pairs} pairs in the run, {current_pairs} "
+            "now, or different words. Restore the text, or name another --workdir."
         )
 
 
@@ -132,7 +133,7 @@ def _flatten(config: Config) -> dict[str, Any]:
 
 
 class TrainingLoop:
-    """Updates, reports, validations and checkpoints of a run, from its last checkpoint on.
+    """Updates, reports, validations and checkpoints of a run, starting at its last checkpoint.
 
     step: number of completed updates.
     first_step: step at which this process started.
@@ -220,7 +221,7 @@ class TrainingLoop:
         return self.progress
 
     def update(self) -> None:
-        """Make one update of the parameters."""
+        """Run one training step."""
         self.step += 1
         if self.profile and self.step - self.first_step == PROFILED_UPDATES.start:
             jax.profiler.start_trace(str(self.profile))

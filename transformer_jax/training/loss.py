@@ -95,7 +95,7 @@ def _forward(
     chunk_size: int,
     r_drop: float,
 ) -> tuple[LossSums, Any]:
-    """Return the sums and the gradients of the loss, which are cheapest while the logits of a chunk are available."""
+    """Return the sums and the gradients of the loss, which are cheapest to compute from the logits of a chunk."""
 
     def add(total: Any, chunk: _Chunk) -> Any:
         sums, table_gradient = total
@@ -164,7 +164,7 @@ def _chunk_sums(
 def _divergences(
     log_p: Float[Array, "N P V"], p: Float[Array, "N P V"]
 ) -> tuple[Float[Array, "N"], Float[Array, "N P V"]]:
-    """Return KL(p || q) + KL(q || p) of the passes p and q of each token, and its gradient by their logits."""
+    """Return KL(p || q) + KL(q || p) of the passes p and q of each token, and its gradient for the logits."""
     log_ratio = log_p[:, 0] - log_p[:, 1]  # Shared by both divergences, since memory traffic dominates here.
     p, q = p[:, 0], p[:, 1]
     kl_p_q, kl_q_p = ((x * log_ratio).sum(axis=-1, keepdims=True) for x in (p, -q))

@@ -53,7 +53,7 @@ def hardware() -> dict[str, Any]:
 def git_commit() -> str | None:
     """Return the current commit of the checkout that contains this package; None if it is not in a checkout.
 
-    The working tree may differ from the commit. Reading .git avoids starting git, since training starts no program.
+    The working tree may differ from the commit. The commit is read from .git, because training starts no programs.
     """
     git = Path(__file__).parent.parent.parent / ".git"
     try:

@@ -19,7 +19,7 @@ class TrainState(NamedTuple):
     params: parameters of the model.
     optimizer: state of the optimizer.
     average: moving average of the parameters; None if the run keeps none.
-    key: random key from which each step derives its own.
+    key: random key from which each step derives its own key.
     skipped: number of consecutive skipped updates up to this step.
     """
 
@@ -32,7 +32,7 @@ class TrainState(NamedTuple):
 
     @property
     def eval_params(self) -> Any:
-        """The parameters for validation and translation: the average if there is one."""
+        """The parameters for validation and translation: the average if the run keeps an average."""
         return self.params if self.average is None else self.average
 
 

@@ -1,6 +1,6 @@
 """The training step and the loss as pure functions, which the caller jits.
 
-Axes: N blocks of rows, one per device that divides the batch.
+Axes: N blocks of rows, one per data-parallel device.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def make_train_step(
     An update with non-finite loss or gradients is skipped: it changes only ``step`` and ``skipped``, and all other
     metrics are 0.
 
-    mesh: devices that divide the batch; None for a single device.
+    mesh: mesh of the devices; None for a single device.
     chunk_size: tokens whose logits a device computes at a time; default: ``default_chunk_size``.
     """
     accumulated_gradients = _make_gradient_function(model, config, mesh, chunk_size)
@@ -121,8 +121,8 @@ def _make_gradient_function(
     def block_gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
         """Return the gradients [N, ...] of each device's own rows.
 
-        They are summed over the devices later. Summed here, they would be communicated in every iteration of the loops
-        over chunks of tokens and over accumulated batches.
+        The all-reduce over devices comes later. Here, it would run in every iteration of the loops over chunks of
+        tokens and over accumulated batches.
         """
         if blocks == 1:  # On a CPU, vmap over a single block makes a step 5% slower.
             return jax.tree.map(lambda x: x[None], gradients(params, batch, key))

@@ -16,7 +16,7 @@ from transformer_jax.training.state import TrainState
 def init_from_run(workdir: Path, state: TrainState) -> TrainState:
     """Return the initial ``state`` with the best parameters of the run in ``workdir``.
 
-    Raises InputError if they cannot be read or have other shapes.
+    Raises InputError if the parameters are unreadable or have different shapes.
     """
 
     def check_shapes(saved: Any) -> None:

@@ -1,4 +1,4 @@
-"""The embedded corpus: everyday sentences in English and German, generated from a lexicon and sentence frames."""
+"""The built-in phrasebook: everyday sentences in English and German, generated from a lexicon and sentence frames."""
 
 from transformer_jax.data.phrasebook.generator import generate
 

@@ -6,8 +6,8 @@ the subject:
     Where is {the adj place}?          Wo ist {der adj place}?
     {who} <need> {a wanted thing}.     {who} <brauchen> {einen wanted thing}.
 
-The last word in a slot names the words that can fill it. Both languages use the same name for the same slot. A digit
-distinguishes a second slot of the same name ({room} and {room2}), and ``.form`` selects a form of the word.
+The last word in a slot is the class of words that can fill it. Both languages use the same name for the same slot. A
+digit distinguishes a second slot of the same name ({room} and {room2}), and ``.form`` selects a form of the word.
 
 - A noun class (place, garment, ...) or a single noun, with _ for spaces (town_hall): ``{the adj place}``. A final -s
   makes it plural (``{adj garments}``). ``adj`` adds an adjective that fits the noun. ``wanted`` adds one that people
@@ -17,10 +17,10 @@ distinguishes a second slot of the same name ({room} and {room2}), and ``.form``
   case. ``rel-der``, ``rel-den`` and ``rel-dem`` produce only the relative pronoun.
 - ``obj``: a noun that fits the verb of the frame. German uses the English determiner, and the verb determines the
   preposition and the case (``{the adj obj}``). ``{not the obj}`` adds nicht in the right place.
-- A kind of verb (act; busy, for acts that take a while; vi; ...). English forms are inf, ing, past and part; without a
+- A verb class (act; busy, for acts that take a while; vi; ...). English forms are inf, ing, past and part; without a
   form it is the present tense. German forms are inf, part, aux, zu, wir (with Sie), pre (the prefix) and end (prefix
   and finite verb in one word); without a form it is the finite verb without its prefix.
-- A subject: ``who`` is any subject, ``someone`` one person but not a pronoun, ``one`` one person or a pronoun for one,
+- A subject: ``who`` is any subject, ``someone`` one person but not a pronoun, ``one`` one person or a singular pronoun,
   ``other`` any subject except I and we. ``{who.he}``, in German ``{who.er}``, is the pronoun that refers back to it.
   ``him`` is an object pronoun, in German ``{him.acc}`` or ``{him.dat}``. German ``{sich}`` and ``{sich.dat}`` are the
   subject's reflexive pronoun. ``{act2}`` and ``<be2>`` agree with the second subject.
@@ -75,12 +75,12 @@ class Slot:
     """"adj", "wanted", "=" followed by an English adjective, or empty."""
     negated: bool
     base: str
-    """A noun class, verb kind, phrase class or one of the special names."""
+    """A noun class, verb class, phrase class or special name."""
     digit: str
     form: str
     plural: bool
     name: str
-    """Base and digit: the key of the slot's word in a filling."""
+    """Base and digit: the key under which a filling stores the slot's word."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _english_noun(slot: Slot, noun: Noun, filling: Filling) -> str:
 
 @cache
 def german_phrase(word: str, adjective: Adjective | None, noun: Noun, case: int, plural: bool) -> str:
-    """Return determiner, adjective and noun, declined together. A ~ marks a definite article for contraction."""
+    """Return the determiner, adjective and noun in agreement. A ~ marks a definite article that can contract."""
     gender = "p" if plural else noun.gender
     phrase = [("~" if word == "der" else "") + grammar.determiner(word, gender, case)] if word else []
     if adjective:

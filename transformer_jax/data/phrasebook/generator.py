@@ -1,4 +1,5 @@
-"""The corpus: every frame is filled many times at random. Validation and test use unseen combinations of words."""
+"""Generation of the phrasebook: every frame is filled at random. Validation and test sets have unseen word
+combinations."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ SentencePairs = list[tuple[str, str]]
 Item = TypeVar("Item")
 
 DRAWS_PER_SLOT = 92
-"""Number of sentences drawn from a frame per slot."""
+"""Number of sentences drawn per slot of a frame."""
 HELD_OUT_INTERVAL = 60
 """One in this many combinations of words goes to validation, and one to the test set."""
 MIN_TRAINING_COUNT = 10
@@ -36,7 +37,7 @@ MAX_HELD_OUT_PAIRS = 1000
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence pair, with the frame and the words that it consists of."""
+    """A sentence pair with its frame and the words that fill it."""
 
     frame: Frame
     combination: tuple[str, ...]
@@ -52,13 +53,13 @@ def _choice(random: Random, items: Sequence[Item]) -> Item:
 
 @cache
 def _describing_adjectives(noun: Noun, kind: str) -> list[Adjective]:
-    """Return the adjectives that an adjective slot, "adj" or "wanted", can place before a noun."""
+    """Return the adjectives that can precede a noun in an adjective slot ("adj" or "wanted")."""
     return [word for word in lexicon.load_lexicon().fitting_adjectives[noun] if word.asked_for or kind == "adj"]
 
 
 @cache
 def _gradable_adjectives(noun: Noun, compared_class: str) -> list[Adjective]:
-    """Return the adjectives with degrees that fit a noun.
+    """Return the gradable adjectives that fit a noun.
 
     compared_class: if not empty, the adjectives must also fit another noun of this class.
     """
@@ -81,7 +82,7 @@ def _compared_class(frame: Frame) -> str:
 
 @cache
 def _frame_words(frame: Frame) -> frozenset[str]:
-    """Return the words of the frame itself, which its slots must not repeat."""
+    """Return the fixed words of a frame. Its slots must not repeat them."""
     text = " ".join(piece for piece in frame.english_pieces if isinstance(piece, str))
     return frozenset(split_into_words(text.lower()))
 
@@ -192,7 +193,7 @@ def split_into_words(sentence: str) -> list[str]:
 
 
 def _keep_known_words(pairs: SentencePairs, train: SentencePairs) -> SentencePairs:
-    """Return the pairs whose words all occur at least MIN_TRAINING_COUNT times in training, in their language."""
+    """Return the pairs whose words all occur at least MIN_TRAINING_COUNT times in the training text."""
     english, german = (Counter(word for pair in train for word in split_into_words(pair[side])) for side in (0, 1))
     return [
         pair

@@ -26,7 +26,7 @@ class Noun:
 
     @property
     def key(self) -> str:
-        """The name that distinguishes this word from others."""
+        """The unique name of this word."""
         return self.english
 
     def german_form(self, case: int, plural: bool) -> str:
@@ -42,7 +42,7 @@ class Noun:
 
 @dataclass(frozen=True, eq=False)
 class Verb:
-    """A verb in both languages, with the kinds of slot it can fill."""
+    """A verb in both languages, with the slots that it can fill."""
 
     english: str
     past: str
@@ -64,7 +64,7 @@ class Verb:
 
     @property
     def key(self) -> str:
-        """The name that distinguishes this word from others."""
+        """The unique name of this word."""
         return self.english
 
 
@@ -74,7 +74,7 @@ class Adjective:
 
     english: str
     english_comparative: str
-    """Empty if the adjective has no degrees (red, broken)."""
+    """Empty if the adjective is not gradable (red, broken)."""
     german: str
     stem: str
     """The form to which endings are added: hoh- for hoch."""
@@ -85,7 +85,7 @@ class Adjective:
 
     @property
     def key(self) -> str:
-        """The name that distinguishes this word from others."""
+        """The unique name of this word."""
         return self.english
 
 
@@ -100,7 +100,7 @@ class Phrase:
 
     @property
     def key(self) -> str:
-        """The name that distinguishes this word from others."""
+        """The unique name of this word."""
         return self.english
 
 

@@ -43,7 +43,7 @@ class Subject:
     """The pronoun that refers back to it: "he" for "my brother"."""
     german_pronoun: str
     key: str
-    """The name that distinguishes it from other words; empty for a pronoun."""
+    """The unique name of this subject; empty for a pronoun."""
 
 
 @dataclass(frozen=True)
