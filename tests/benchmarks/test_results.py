@@ -70,13 +70,15 @@ def test_row_shows_scores_and_command_of_a_run(root, finished):
     readme = (root / "README.md").read_text()
     assert readme.startswith(f"before\n{BEGIN_MARKER}\n| run | test set |")
     assert readme.endswith(f"{END_MARKER}\nafter\n")
-    assert (
-        f"| [multi30k_tiny]({RECORDS}/multi30k_tiny.json) "
-        "| test_2016_flickr.lc.norm.tok, en-de, 1,009 sentences, lower-cased "
-        "| 2.6 M | 37.13 | 60.00 | 37.50 | 13.2 min | 2 cores, A chip |\n"
-    ) in readme
-    assert "```bash\npython train.py --config configs/multi30k_tiny.py\n```\n" in readme
-    assert "- BLEU-tokenized `case:lc|tok:none`: multi30k_tiny\n" in readme
+    test_set = "test_2016_flickr.lc.norm.tok, en-de, 1,009 sentences, lower-cased"
+    link = f"[multi30k_tiny]({RECORDS}/multi30k_tiny.json)"
+    assert f"| {link} | {test_set} | 37.13 | 13.2 min | 2 cores, A chip |\n" in readme
+    overview = (root / "docs/results/README.md").read_text()
+    link = f"[multi30k_tiny](../../{RECORDS}/multi30k_tiny.json)"
+    values = "2.6 M | 37.13 | 60.00 | 37.50 | 13.2 min | 2 cores, A chip"
+    assert f"| {link} | {test_set} | {values} |\n" in overview
+    assert "```bash\npython train.py --config configs/multi30k_tiny.py\n```\n" in overview
+    assert "- BLEU-tokenized `case:lc|tok:none`: multi30k_tiny\n" in overview
     document = (root / "docs/results/multi30k.md").read_text()
     assert f"[multi30k_tiny](../../{RECORDS}/multi30k_tiny.json)" in document
     assert "| 28,999 | 13 (2 with the same translation) | " in document
@@ -105,9 +107,10 @@ def test_readme_shows_a_recipe_on_other_text(root, finished):
         values.get("config", values)["data"]["test"] = "data/everyday/test.tsv"
         path.write_text(json.dumps(values))
     main(["--add", str(workdir)], root)
-    readme = (root / "README.md").read_text()
-    assert "--workdir runs/french --data.test data/everyday/test.tsv --data.target fr\n" in readme
-    assert "| everyday/test.tsv, en-fr, 1,009 sentences, lower-cased |" in readme
+    overview = (root / "docs/results/README.md").read_text()
+    assert "--workdir runs/french --data.test data/everyday/test.tsv --data.target fr\n" in overview
+    for page in (overview, (root / "README.md").read_text()):
+        assert "| everyday/test.tsv, en-fr, 1,009 sentences, lower-cased |" in page
 
 
 def test_seeds_of_a_recipe_are_summarized(root, finished):
@@ -118,10 +121,10 @@ def test_seeds_of_a_recipe_are_summarized(root, finished):
         finished(f"seed{seed}", seed=seed, scores=scores[seed])
     finished("longer", steps=1301, scores={"BLEU": {"value": 99.0, "signature": "tok:13a"}})
     main(["--add", str(root / "runs/seed1"), str(root / "runs/longer")], root)
-    assert "seeds" not in (root / "README.md").read_text()
+    assert "seeds" not in (root / "docs/results/README.md").read_text()
     main(["--add", *(str(root / f"runs/seed{seed}") for seed in scores)], root)
-    readme = (root / "README.md").read_text()
-    assert "\n- multi30k_tiny, 3 seeds, 2 cores, A chip: BLEU 37.83 (37.13 to 38.23)\n" in readme
+    overview = (root / "docs/results/README.md").read_text()
+    assert "\n- multi30k_tiny, 3 seeds, 2 cores, A chip: BLEU 37.83 (37.13 to 38.23)\n" in overview
 
 
 @pytest.mark.parametrize("option", ["save_every", "log_every"])
@@ -140,7 +143,7 @@ def test_seed_recorded_twice_counts_once(root, finished):
     scores = {"BLEU": {"value": 39.126, "signature": "tok:13a"}}
     main(["--add", *(str(finished(name, scores=scores)) for name in ("multi30k_tiny", "same"))], root)
     main(["--add", str(finished("seed3", seed=3, scores={"BLEU": {"value": 40.126, "signature": "tok:13a"}}))], root)
-    assert ", 2 seeds, 2 cores, A chip: BLEU 39.63 (39.13 to 40.13)\n" in (root / "README.md").read_text()
+    assert ", 2 seeds, 2 cores, A chip: BLEU 39.63 (39.13 to 40.13)\n" in (root / "docs/results/README.md").read_text()
 
 
 def test_seeds_are_summarized_per_config(root, finished):
