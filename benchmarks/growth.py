@@ -57,7 +57,7 @@ SUITES: dict[str, tuple[ModelConfig, dict[str, tuple[int, ...]]]] = {
 
 @dataclass(frozen=True)
 class GrowthBenchmark:
-    """Measure time and memory of a training step for a range of sizes."""
+    """Measure the time and memory of a training step over a range of model sizes, lengths and batches."""
 
     suite: Literal["toy", "cpu"] = "cpu"
     """Model and sizes to measure. The suite ``toy`` takes seconds."""

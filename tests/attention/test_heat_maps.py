@@ -217,9 +217,11 @@ def test_missing_kind_or_layer_is_reported_with_the_valid_ones() -> None:
     # InputError, or jaxtyping's TypeError, because the tests check annotations.
     with pytest.raises((InputError, TypeError), match=r"(?s)(kind|type).*'self'.*encoder.*decoder.*cross"):
         draw(random_attention(), "self", 0)
-    with pytest.raises(InputError, match=r"Encoder self-attention has no layer 2\. Choose from 0 to 1"):
+    with pytest.raises(
+        InputError, match=r"Encoder self-attention has no layer 2\. Set the layer to a number from 0 to 1"
+    ):
         draw(random_attention(), "encoder", 2)
-    with pytest.raises(InputError, match=r"no layer -1\. Choose 0\."):
+    with pytest.raises(InputError, match=r"no layer -1\. Set the layer to a number from 0 to 0\."):
         draw(random_attention(), "cross", -1)
 
 

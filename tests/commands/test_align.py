@@ -207,9 +207,9 @@ def test_links_with_gold_are_unchanged_and_scored_last(call, files, reverse_run)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer": 2}, r"has no decoder layer 2\. Choose from 0 to 1"),
-        ({"layer": -1}, r"has no decoder layer -1\. Choose from 0 to 1"),
-        ({"head": 2}, r"has no head 2\. Choose from 0 to 1"),
+        ({"layer": 2}, r"has no decoder layer 2\. Set --layer to a number from 0 to 1"),
+        ({"layer": -1}, r"has no decoder layer -1\. Set --layer to a number from 0 to 1"),
+        ({"head": 2}, r"has no head 2\. Set --head to a number from 0 to 1"),
         ({"symmetrize": "union"}, r"--symmetrize union needs two directions\. Set --reverse"),
         ({"source": None}, r"no sentence pairs given"),
         ({"target": Path("none")}, r"none does not exist"),
@@ -242,5 +242,5 @@ def test_bad_input_is_refused_before_anything_is_written(name, text, message, ca
 
 
 def test_two_runs_for_the_same_direction_are_refused(call, tiny_run):
-    with pytest.raises(InputError, match=r"is not the opposite direction of .* from de to en"):
+    with pytest.raises(InputError, match=r"does not translate in the opposite direction of .* from de to en"):
         call(reverse=tiny_run)

@@ -133,7 +133,7 @@ def select_panels(view: LayerView, heads: str) -> Panels:
                 f"--heads {heads} is invalid. Set --heads to all, mean, or numbers such as 0,2,5."
             ) from error
         if missing := [number for number in numbers if not 0 <= number < count]:
-            raise InputError(f"{view.title} has no head {missing[0]}. Choose {index_range(count)}.")
+            raise InputError(f"{view.title} has no head {missing[0]}. Set --heads to numbers {index_range(count)}.")
     return Panels(view.weights[numbers], [f"head {number}" for number in numbers])
 
 

@@ -145,7 +145,7 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
     languages = [(model.translator.config.data.source, model.translator.config.data.target) for model in models]
     if languages[-1][::-1] != languages[0] and len(models) == 2:
         raise InputError(
-            f"--reverse {models[1].name}, is not the opposite direction of {models[0].name}. "
+            f"--reverse {models[1].name}, does not translate in the opposite direction of {models[0].name}. "
             f"Set --reverse to a run that translates from {languages[0][1]} to {languages[0][0]}."
         )
     return models
@@ -157,12 +157,12 @@ def candidate_rules(command: AlignCommand, workdir: Path, translator: Translator
     Raises InputError for a layer or head that the model does not have.
     """
     config = translator.model.config
-    for name, number, count in (
-        ("decoder layer", command.layer, config.decoder_layers),
-        ("head", command.head, config.heads),
+    for option, name, number, count in (
+        ("--layer", "decoder layer", command.layer, config.decoder_layers),
+        ("--head", "head", command.head, config.heads),
     ):
         if number is not None and not 0 <= number < count:
-            raise InputError(f"{workdir} has no {name} {number}. Choose from 0 to {count - 1}.")
+            raise InputError(f"{workdir} has no {name} {number}. Set {option} to a number from 0 to {count - 1}.")
     methods = METHODS[::-1] if command.method is None else [command.method]
     layers = range(config.decoder_layers) if command.layer is None else [command.layer]
     heads = range(config.heads) if command.head is None else [command.head]

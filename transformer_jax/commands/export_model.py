@@ -33,7 +33,8 @@ def export(command: ExportCommand) -> None:
     """Run the command. Raises InputError for invalid options or input, before anything is written."""
     if command.run is None or command.to is None or command.output is None:
         raise InputError(
-            "run, format or directory missing. Run: python -m transformer_jax export RUN --to FORMAT --output DIR"
+            "run, format or output directory not given. "
+            "Run: python -m transformer_jax export RUN --to FORMAT --output DIR"
         )
     if command.quantization and command.to != "ctranslate2":
         raise InputError(f"--quantization has no effect with --to {command.to}. Remove --quantization.")

@@ -156,7 +156,10 @@ def _encode(tokenizer: Tokenizer, texts: list[str]) -> Ragged:
 
 
 def _insert(sentences: Ragged, value_indices: Int[np.ndarray, "L"], token: int) -> Ragged:
-    """Insert a token into each sentence, before the value at the given index of the flat array."""
+    """Insert a token into each sentence of a flat array of concatenated sentences.
+
+    value_indices: one index into the flat array per sentence; the token is inserted before the value at that index.
+    """
     values = np.insert(sentences.values, value_indices, token)
     return Ragged(values, sentences.offsets + np.arange(len(sentences) + 1))
 

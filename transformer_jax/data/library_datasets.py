@@ -164,9 +164,9 @@ def table_records(table: Any, source: str, target: str, location: str, fingerpri
 
 
 def parse_query(name: str, split: Split) -> tuple[str, str]:
-    """Split a locator into the name of the data set and the library's name of the split.
+    """Parse a locator and return the data set name and the name of the library's split.
 
-    split: role of the data, which selects the split if the locator has no query.
+    split: role of the data, such as "train". It determines the library's split if the locator has no query.
     Raises InputError if the query is not ``?split=...``.
     """
     name, _, query = name.partition("?")

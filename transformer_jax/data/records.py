@@ -77,7 +77,9 @@ def validate_text(text: Any, location: str, blank: Literal["refuse", "allow"] = 
     if "\0" in text:
         raise InputError(f"{location} contains a NUL, so it may not be UTF-8. Convert the file with iconv.")
     if SURROGATE.search(text):
-        raise InputError(f"{location} contains an unpaired surrogate, which is not a character. Delete the pair.")
+        raise InputError(
+            f"{location} contains an unpaired surrogate, which is not a valid character. Delete this sentence pair."
+        )
     return text
 
 

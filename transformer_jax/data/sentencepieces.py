@@ -73,7 +73,7 @@ class SentencePieceTokenizer:
         ]
 
     def encode(self, text: str, add_special_tokens: bool = False) -> SentencePieceEncoding:
-        """Return the ids of a text, with spans."""
+        """Return the ids of a text and the half-open character span of each id."""
         code, rest = self._split_language_code(text)
         mapping = self._processor.encode(rest, out_type="offset_mapping")
         pieces = ([code] if code else []) + mapping["pieces"]

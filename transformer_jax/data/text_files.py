@@ -73,8 +73,8 @@ def open_tsv(path: Path, source: str, target: str) -> Records:
         columns = text.split("\t")
         if len(columns) != 2 and text.strip():
             raise InputError(
-                f"{location} has {len(columns) - 1} tabs, not 1. Keep two columns, source and target, "
-                "for example with cut -f1,2."
+                f"{location} has {len(columns) - 1} tabs, not 1. Separate source and target with one tab, and remove "
+                "other columns with cut -f1,2."
             )
         return Pair(
             validate_text(columns[0], f"{location}, the source,"),

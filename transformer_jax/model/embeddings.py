@@ -62,9 +62,10 @@ class PositionalEncoding(nn.Module):
 def sinusoids(
     positions: Int[Array, "B T"], d_model: int, layout: SinusoidLayout = "interleaved"
 ) -> Float[Array, "B T D"]:
-    """Return the sinusoids of section 3.5.
+    """Return the sinusoidal position encodings of Vaswani et al. 2017, section 3.5.
 
-    layout: "interleaved" has sines in even and cosines in odd dimensions, "halves" has all sines first.
+    layout: "interleaved" puts sines in even dimensions and cosines in odd dimensions; "halves" puts all sines before
+        all cosines.
     """
     frequencies = jnp.exp(-math.log(10_000.0) * jnp.arange(0, d_model, 2) / d_model)
     angles = positions[:, :, None] * frequencies[None, None, :]
