@@ -40,7 +40,7 @@ def test_a_run_of_format_4_still_translates(older_run):
 def test_a_run_of_format_4_trains_on_as_it_did(older_run):
     results = train("recipe.py", "run", training={"steps": 260})
     lines = [json.loads(line) for line in (older_run / "metrics.jsonl").read_text().splitlines()]
-    [(trained, validated)] = [lines[-2:]]
+    trained, validated = lines[-2:]
     assert [line["step"] for line in lines].count(240) == 2, "earlier lines are kept"
     # The values that commit a82c815 gave for these steps.
     assert trained["loss"] == pytest.approx(0.8426640641455557, rel=1e-4)
