@@ -41,10 +41,15 @@ class Point:
     tokens: int = 4_096
 
 
-SUITES: dict[str, tuple[ModelConfig, dict[str, tuple[int, ...]]]] = {
-    "toy": (ModelConfig(8, 16, 2, 1, 1), {"length": (32, 64), "vocabulary": (100, 200), "tokens": (256, 512)}),
+SUITES: dict[str, tuple[ModelConfig, Point, dict[str, tuple[int, ...]]]] = {
+    "toy": (
+        ModelConfig(8, 16, 2, 1, 1),
+        Point(8, 100, 128),
+        {"length": (8, 16), "vocabulary": (100, 200), "tokens": (128, 256)},
+    ),
     "cpu": (
         TINY,
+        Point(),
         {
             "length": (32, 64, 128, 256, 512, 1_024, 2_048, 4_096),
             "vocabulary": (8_000, 16_000, 32_000, 64_000, 128_000),
@@ -52,7 +57,7 @@ SUITES: dict[str, tuple[ModelConfig, dict[str, tuple[int, ...]]]] = {
         },
     ),
 }
-"""Suite name -> (model, size name -> values to measure)."""
+"""Suite name -> (model, sizes that are not varied, size name -> values to measure)."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,9 @@ def measure_point(model: ModelConfig, point: Point, repeats: int) -> tuple[Sprea
 
 def measure(benchmark: GrowthBenchmark) -> dict[str, dict[int, tuple[Spread, Spread]]]:
     """Measure all sizes of the suite, and return their times and memory: size name -> value -> (milliseconds, MiB)."""
-    model, axes = SUITES[benchmark.suite]
+    model, point, axes = SUITES[benchmark.suite]
     return {
-        axis: {value: measure_point(model, replace(Point(), **{axis: value}), benchmark.repeats) for value in values}
+        axis: {value: measure_point(model, replace(point, **{axis: value}), benchmark.repeats) for value in values}
         for axis, values in axes.items()
     }
 

@@ -21,6 +21,7 @@ config = Config(
     model=ModelConfig(d_model=16, d_ff=19, heads=2, encoder_layers=1, decoder_layers=1, norm="pre"),
     data=DataConfig(*[f"{name}.{{lang}}" for name in ("train", "valid", "test")], max_length=11, batch_tokens=107),
     tokenizer=TokenizerConfig(kind="word", size=23),
+    decoding=DecodingConfig(beam=1),
 )
 """
 

@@ -1,7 +1,6 @@
 """Small real trainings in separate processes, and comparisons of their results."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from simulated_devices import simulate_devices
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -21,6 +21,7 @@ config = Config(
     model=ModelConfig(d_model=16, d_ff=32, heads=2, encoder_layers=1, decoder_layers=1, dropout=0.1),
     data=DataConfig("{0}", "{0}", "{0}", max_length=16, batch_tokens={2}),
     tokenizer=TokenizerConfig(kind="word", size=40),
+    decoding=DecodingConfig(beam=1),
     optimizer=OptimizerConfig(warmup=400),  # A low learning rate keeps rounding differences between devices small.
     # Coprime intervals, so that reports, checkpoints and validations fall on different steps.
     training=TrainingConfig(steps={1}, valid_every=41, save_every=17, log_every=5, valid_sentences=7, ema=0.9),
@@ -45,8 +46,7 @@ def training(recipe, workdir, *options, devices=1, wrapper=(), **popen_options):
     wrapper: program and arguments that start the training.
     """
     command = [*wrapper, sys.executable, "train.py", "--config", str(recipe), "--workdir", str(workdir), *options]
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    popen_options.setdefault("env", environment)
+    popen_options.setdefault("env", simulate_devices(devices))
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **popen_options
     )

@@ -16,7 +16,7 @@ BATCH_TOKENS = 500
     ids=lambda devices: "-".join(map(str, devices)),
 )
 def test_a_run_resumes_on_another_number_of_devices(devices, tmp_path, record_property):
-    recipe = write_recipe(tmp_path, batch_tokens=BATCH_TOKENS)
+    recipe = write_recipe(tmp_path, steps=73, batch_tokens=BATCH_TOKENS)
     uninterrupted, moved = tmp_path / "uninterrupted", tmp_path / "moved"
     train(recipe, uninterrupted, devices=devices[0])
     for start, number in enumerate(devices[:-1], start=1):

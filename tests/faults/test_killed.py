@@ -110,7 +110,7 @@ def test_a_second_run_in_the_same_workdir_is_refused(recipe, uninterrupted, tmp_
         last = train(recipe, tmp_path / "run", status=2).splitlines()[-1]
         assert last == (
             f"error: {tmp_path / 'run'} is in use by another training run. Wait until that run ends, "
-            "or name another --workdir."
+            "or choose another --workdir."
         )
         first.send_signal(KILL)
     train(recipe, tmp_path / "run")

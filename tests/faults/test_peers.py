@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from real_runs import KILL, ROOT, SMALL_FILES, TERM, assert_same_run, checkpoints, count_reports, training, wait_for
+from simulated_devices import simulate_devices
 
 
 def two_environments():
@@ -35,10 +36,10 @@ def distributed_training(recipe, workdir, options=((), ()), wrappers=((), ())):
                     "--distributed",
                     *options[number],
                     wrapper=wrappers[number],
-                    env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1", **environment},
+                    env=simulate_devices(1) | variables,
                 )
             )
-            for number, environment in enumerate(two_environments())
+            for number, variables in enumerate(two_environments())
         ]
 
 

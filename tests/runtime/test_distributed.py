@@ -1,7 +1,6 @@
 """A distributed run of several processes trains like a single process."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from simulated_devices import simulate_devices
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -41,15 +41,14 @@ def train(directory, workdir, processes, *options):
     command += ["--distributed"] if processes > 1 else []
     running = []
     for process in range(processes):
-        environment = {
-            **os.environ,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // processes}",
+        variables = {
+            **simulate_devices(4 // processes),
             "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
             "JAX_NUM_PROCESSES": str(processes),
             "JAX_PROCESS_ID": str(process),
         }
         running.append(
-            subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         )
     outputs = [process.communicate(timeout=500)[0].decode() for process in running]
     assert [process.returncode for process in running] == [0] * processes, outputs

@@ -3,7 +3,15 @@
 import pytest
 from number_words import write_corpus
 
-from transformer_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainingConfig
+from transformer_jax.config import (
+    Config,
+    DataConfig,
+    DecodingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
 from transformer_jax.training.loop import fit
 
 
@@ -22,6 +30,7 @@ def make_config(tmp_path_factory):
                 batch_tokens=512,
             ),
             tokenizer=TokenizerConfig(kind="word", size=40),
+            decoding=DecodingConfig(beam=1),
             optimizer=OptimizerConfig(warmup=10, factor=2.0),
             training=TrainingConfig(
                 **{"steps": steps, "valid_every": 4, "log_every": 2, "valid_sentences": 23, "ema": 0.9, **training}

@@ -17,7 +17,7 @@ from transformer_jax.training.state import initial_state
 from transformer_jax.training.step import loss_sums, make_train_step
 
 V = 24
-MODEL = ModelConfig(d_model=16, d_ff=32, heads=4, encoder_layers=1, decoder_layers=2, dropout=0.0)
+MODEL = ModelConfig(d_model=16, d_ff=32, heads=4, encoder_layers=1, decoder_layers=1, dropout=0.0)
 
 
 def batch_of(rows=16, source=5, target=7, seed=0):
@@ -87,7 +87,8 @@ def test_dropout_depends_on_step_and_seed_only():
     _, second = step(after, batch)
     assert first["loss"] != second["loss"]
     assert step(state, batch)[1]["loss"] == first["loss"]
-    assert loss_sums(model, state.params, batch, 0.1).loss == loss_sums(model, after.params, batch, 0.1).loss
+    loss = jax.jit(lambda params: loss_sums(model, params, batch, 0.1).loss)
+    assert loss(state.params) == loss(after.params)
 
 
 def test_two_passes_differ_only_by_dropout():
@@ -95,8 +96,10 @@ def test_two_passes_differ_only_by_dropout():
     batch, key = batch_of(), jax.random.key(1)
     for config, passes_differ in ((MODEL, False), (with_dropout, True)):
         model, _, _, state = setup(config)
-        single = loss_sums(model, state.params, batch, 0.1, key)
-        small, large = (loss_sums(model, state.params, batch, 0.1, key, r_drop=weight) for weight in (1e-9, 4.0))
+        single, small, large = (
+            jax.jit(lambda params, w=w, model=model: loss_sums(model, params, batch, 0.1, key, r_drop=w))(state.params)
+            for w in (0.0, 1e-9, 4.0)
+        )
         assert small.tokens == large.tokens == single.tokens
         assert (not np.isclose(small.loss, large.loss)) == passes_differ
         assert np.isclose(small.loss, single.loss) == (not passes_differ)
@@ -169,7 +172,7 @@ def single_device_run(accumulate, r_drop):
     [MeshConfig(8, 1, 1), MeshConfig(1, 8, 1), MeshConfig(1, 1, 8), MeshConfig(2, 1, 4), MeshConfig(2, 2, 2)],
     ids=lambda mesh: f"{mesh.data}-{mesh.fsdp}-{mesh.tensor}",
 )
-@pytest.mark.parametrize(("accumulate", "r_drop"), [(1, 0.0), (2, 0.0), (1, 4.0)])
+@pytest.mark.parametrize(("accumulate", "r_drop"), [(1, 0.0), (2, 4.0)])
 def test_every_mesh_trains_like_a_single_device(mesh, accumulate, r_drop):
     model, optimizer, training, state, expected, expected_losses = single_device_run(accumulate, r_drop)
     devices = make_mesh(mesh)
