@@ -88,7 +88,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
 
     root: repository root.
     """
-    command = parse_arguments(AblationCommand(), arguments, "-m benchmarks.ablation")
+    command = parse_arguments(AblationCommand(), arguments, "python -m benchmarks.ablation")
     for variant in command.only:
         if variant not in VARIANTS:
             raise InputError(f"unknown variant {variant!r}. Choose from: {', '.join(VARIANTS)}.")

@@ -156,7 +156,7 @@ class DecodingRunner:
 
 
 def measure(benchmark: DecodingBenchmark) -> dict[str, Spread]:
-    """Measure all systems, alternating between them."""
+    """Measure all systems, alternating between them, and return measurement name -> spread."""
     systems = {system: partial(DecodingRunner, benchmark, system) for system in SYSTEMS}
     measured = measure_in_turn(systems, benchmark.repeats)
     names = next(iter(measured.values()))[0]

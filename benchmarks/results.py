@@ -78,7 +78,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
 
     root: repository root.
     """
-    command = parse_arguments(ResultsCommand(), arguments, "-m benchmarks.results")
+    command = parse_arguments(ResultsCommand(), arguments, "python -m benchmarks.results")
     if command.add and command.check:
         raise InputError("--check and --add are mutually exclusive. Remove one of them.")
     for workdir in command.add:
@@ -165,7 +165,7 @@ def changed_options(config: Mapping[str, Mapping[str, Any]], recipe: Config) -> 
 
 
 def page_of(run: RecordedRun, root: Path) -> str:
-    """Return the longest name of a page in docs/results that is a prefix of the run's recipe name."""
+    """Return the longest name of a page in docs/results that is a prefix of the run's recipe name; empty if none is."""
     pages = (path.stem for path in (root / "docs/results").glob("*.md"))
     return max((page for page in pages if run.recipe.startswith(page)), key=len, default="")
 

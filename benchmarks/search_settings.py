@@ -52,7 +52,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     root: repository root.
     Raises InputError before translation if the settings are invalid.
     """
-    command = parse_arguments(SearchCommand(), arguments, "-m benchmarks.search_settings")
+    command = parse_arguments(SearchCommand(), arguments, "python -m benchmarks.search_settings")
     if command.run is None:
         raise InputError("no run directory given. Run: python -m benchmarks.search_settings runs/NAME")
     settings = [

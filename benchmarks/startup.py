@@ -89,7 +89,10 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def measure_size(pairs: int, repeats: int, directory: Path) -> dict[str, Spread]:
-    """Measure one first start and two kinds of later start: with length buckets and with packed rows."""
+    """Measure one first start and two kinds of later start: with length buckets and with packed rows.
+
+    Returns measurement name -> spread.
+    """
     in_new_process(write_corpus, directory / "train", pairs)
     in_new_process(write_corpus, directory / "valid", 1_000)
     valid = str(directory / "valid.{lang}")

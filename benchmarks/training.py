@@ -166,7 +166,10 @@ def product_rate(dtype: str, size: int = 4096) -> float:
 
 
 def measure(benchmark: TrainingBenchmark) -> dict[str, Spread]:
-    """Time the training step of every model size, alternating between this package and PyTorch."""
+    """Time the training step of every model size, and return measurement name -> spread.
+
+    The measurements alternate between this package and PyTorch.
+    """
     results: dict[str, Spread] = {}
     for name, size in SUITES[benchmark.suite].items():
         runners = {system: partial(TrainingRunner, benchmark, size, system) for system in SYSTEMS}

@@ -103,9 +103,9 @@ def test_separated_full_stops_indicate_tokenized_text(lines, tokenized):
 @pytest.mark.parametrize(
     ("references", "message"),
     [
-        (TEXT[:2], "there are 3 translations but 2 references. Give one reference line"),
-        ([], "there are 3 translations but 0 references"),
-        (["", " ", "\u3000"], "all 3 references are blank. Give references with text"),
+        (TEXT[:2], r"must be equal and above 0, but are 3 and 2\. Give one reference line"),
+        ([], r"must be equal and above 0, but are 3 and 0\."),
+        (["", " ", "\u3000"], r"every reference line is blank\. Choose a file that contains reference translations"),
     ],
 )
 def test_unusable_references_are_refused(references, message):
@@ -118,4 +118,5 @@ def test_blank_reference_of_a_translation_is_reported(caplog):
     assert not caplog.messages
     score(["", *TEXT], ["", TEXT[0], "", " "])
     [message] = caplog.messages
-    assert message.startswith("2 references are blank, the first on line 3,")
+    assert message.startswith("reference line 3 is blank but its translation is not,")
+    assert message.endswith("(number of such lines: 2).")

@@ -119,7 +119,8 @@ class DataConfig:
         if self.batch_tokens < self.max_length:
             raise InputError(
                 f"data.batch_tokens {self.batch_tokens} is less than data.max_length {self.max_length}, so the longest "
-                "sentence does not fit into a batch. Raise --data.batch-tokens or lower --data.max-length."
+                f"allowed sentence does not fit in a batch. Set --data.batch-tokens to at least {self.max_length}, or "
+                "lower --data.max-length."
             )
 
 
@@ -139,7 +140,8 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.size < 5:
             raise InputError(
-                f"tokenizer.size is {self.size}. Set --tokenizer.size to at least 5: four special tokens and one word."
+                f"tokenizer.size is {self.size}, which is too small for the four special tokens and one other token. "
+                "Set --tokenizer.size to at least 5, or to at least 260 for bpe."
             )
 
 
@@ -213,7 +215,7 @@ class TrainingConfig:
             self, "training", 1, "steps", "accumulate", "log_every", "valid_every", "valid_sentences", "max_skipped"
         )
         if not 0 <= self.seed < 2**32:  # jax.random.key would use only the last 32 bits of a larger seed.
-            raise InputError(f"training.seed is {self.seed}. Set --training.seed to an integer from 0 to 2**32 - 1.")
+            raise InputError(f"training.seed is {self.seed}. Set --training.seed to an integer from 0 to {2**32 - 1}.")
         _require_at_least(self, "training", 0, "save_every", "patience", "r_drop")
         _require_below_one(self, "training", "label_smoothing", "ema")
 
@@ -266,25 +268,26 @@ class Config:
     def __post_init__(self) -> None:
         if self.model.share_embeddings == "all" and self.tokenizer.vocabulary == "separate":
             raise InputError(
-                "model.share_embeddings all needs one vocabulary for both languages. "
-                "Use --tokenizer.vocabulary joint or --model.share-embeddings target."
+                "model.share_embeddings all needs a joint vocabulary, but tokenizer.vocabulary is separate. "
+                "Set --tokenizer.vocabulary joint or --model.share-embeddings target."
             )
         if self.training.r_drop and not self.model.dropout:
             raise InputError(
-                f"training.r_drop is {self.training.r_drop}, but without dropout both passes of a batch are identical. "
-                "Set --model.dropout above 0 or --training.r-drop to 0."
+                f"training.r_drop is {self.training.r_drop} but model.dropout is 0, so both passes over a batch would "
+                "be identical. Set --model.dropout to a number above 0, or set --training.r-drop 0."
             )
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write the config and the version of the run directory as JSON."""
+    """Write the config and the format version of the run directory as JSON."""
     atomic.write_text(path, json.dumps({"format": RUN_FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n")
 
 
 def load_config(path: Path) -> Config:
     """Read a config written by ``save_config``. Fields missing from its format get their defaults.
 
-    Raises InputError if the format is not supported, or if a section or a field is missing, unknown or invalid.
+    Raises InputError if the format is not supported, if a section is missing, or if a section or a field is unknown or
+    invalid.
     """
     try:
         values = json.loads(path.read_text())
@@ -298,15 +301,17 @@ def load_config(path: Path) -> Config:
         )
     sections: dict[str, Any] = {}
     for section in dataclasses.fields(Config):
+        if section.name not in values:
+            raise InputError(f"{path} has no section {section.name}. Restore the file or train again.")
         section_class: Any = section.default_factory
         try:
             section_values = values.pop(section.name)
             _require_types(section_class, section_values)
             sections[section.name] = section_class(**section_values)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}, section {section.name}: {error}. Restore the file or train again.") from error
     if values:
-        raise InputError(f"{path} has unknown sections {sorted(values)}. Use the version that wrote the file.")
+        raise InputError(f"{path} has an unknown section, {min(values)}. Use the version that wrote the file.")
     return Config(**sections)
 
 
@@ -322,7 +327,7 @@ def _require_types(section_class: type, values: dict[str, Any]) -> None:
         else:
             is_valid = isinstance(value, expected)
         if not is_valid:
-            raise TypeError(f"{name} is {value!r}")
+            raise TypeError(f"{name} has the invalid value {value!r}")
 
 
 def _require_at_least(config: Any, section: str, minimum: int, *names: str) -> None:

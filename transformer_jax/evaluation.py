@@ -86,15 +86,15 @@ def _corpus_score(metric: BLEU | CHRF, hypotheses: Sequence[str], references: Se
 def _require_references(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     if len(hypotheses) != len(references) or not references:
         raise InputError(
-            f"there are {len(hypotheses)} translations but {len(references)} references. "
-            "Give one reference line per translation."
+            f"the numbers of translations and references must be equal and above 0, but are {len(hypotheses)} and "
+            f"{len(references)}. Give one reference line per translation."
         )
     blank = [number for number, line in enumerate(references, 1) if not line.strip()]
     if len(blank) == len(references):
-        raise InputError(f"all {len(blank)} references are blank. Give references with text.")
+        raise InputError("every reference line is blank. Choose a file that contains reference translations.")
     missing = [number for number in blank if hypotheses[number - 1].strip()]
     if missing:
         logging.warning(
-            f"{len(missing)} references are blank, the first on line {missing[0]}, but their translations are not. "
-            "These translations count as wrong."
+            f"reference line {missing[0]} is blank but its translation is not, so the translation counts as wrong "
+            f"(number of such lines: {len(missing)})."
         )

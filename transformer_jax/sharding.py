@@ -48,9 +48,9 @@ def make_mesh(config: MeshConfig) -> Mesh:
         sizes[sizes.index(-1)] = devices // fixed
     if math.prod(sizes) != devices or min(sizes) < 1:
         raise InputError(
-            f"mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {devices} devices. "
-            f"Set --mesh.data, --mesh.fsdp and --mesh.tensor to sizes whose product is {devices}. "
-            "One of them may be -1: it then uses all remaining devices."
+            f"the mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not match the number of "
+            f"devices, {devices}. Set --mesh.data, --mesh.fsdp and --mesh.tensor to sizes whose product is {devices}, "
+            "or set one of them to -1 to use all remaining devices."
         )
     # Auto axes let the compiler choose the shardings that the rules leave open. With Explicit axes, flax's embedding
     # lookups fail.
@@ -131,6 +131,6 @@ def batch_shard(mesh: Mesh) -> tuple[int, int]:
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """Transfer this process's rows to its devices. The rows of all processes form the global batch."""
+    """Transfer this process's rows to its devices, and return the global batch, to which all processes contribute."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)

@@ -151,7 +151,7 @@ def test_no_page_is_written_without_a_sentence(tmp_path: Path) -> None:
     with open_page(tmp_path / "index.html"):
         pass
     assert not list(tmp_path.iterdir())
-    with pytest.raises(InputError, match="no sentence has attention"):
+    with pytest.raises(InputError, match="the page has no sentences"):
         render_page([])
 
 

@@ -100,7 +100,7 @@ def test_long_sentences_widen_a_figure_without_requested_width() -> None:
     attention = random_attention(LONG * 2, TARGET)
     assert 6.9 < draw_figure(attention, "cross", 0, "0").get_figwidth() < 15
     with pytest.raises(
-        InputError, match=r"--width 3.3 is too narrow: labels of 120 tokens .* Set --width (\S+)\."
+        InputError, match=r"--width 3.3 is too narrow: the labels .* Omit --width, or set --width (\S+)\.$"
     ) as caught:
         draw_figure(attention, "cross", 0, "0", 3.3)
     advised = float(re.findall(r"--width (\S+)\.$", str(caught.value))[0])
@@ -147,12 +147,12 @@ def test_plot_writes_the_figure_and_prints_nothing(tmp_path: Path, capsys) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--output", "a.jpg"], "Set --output to a file ending in .pdf, .png, .svg."),
-        (["--output", "a"], "Set --output to a file ending in .pdf, .png, .svg."),
+        (["--output", "a.jpg"], "Set --output to a .pdf, .png or .svg file."),
+        (["--output", "a"], "Set --output to a .pdf, .png or .svg file."),
         (["--output", "none/a.pdf"], "none is not a directory"),
-        (["--layer", "1"], "Cross-attention has no layer 1. Set the layer to a number from 0 to 0."),
+        (["--layer", "1"], "Cross-attention has no layer 1. Set --layer to 0."),
         (["--layer", "-1"], "no layer -1"),
-        (["--heads", "0,3"], "Cross-attention, layer 0 has no head 3. Set --heads to numbers from 0 to 2."),
+        (["--heads", "0,3"], "layer 0, has no head 3. Replace 3 in --heads with a number from 0 to 2."),
         (["--heads", "0,x"], "--heads 0,x is invalid. Set --heads to all, mean, or numbers such as 0,2,5."),
         (["--heads", ""], "Set --heads to all, mean, or numbers"),
         (["--width", "0.5"], "--width 0.5"),

@@ -218,10 +218,10 @@ def test_missing_kind_or_layer_is_reported_with_the_valid_ones() -> None:
     with pytest.raises((InputError, TypeError), match=r"(?s)(kind|type).*'self'.*encoder.*decoder.*cross"):
         draw(random_attention(), "self", 0)
     with pytest.raises(
-        InputError, match=r"Encoder self-attention has no layer 2\. Set the layer to a number from 0 to 1"
+        InputError, match=r"Encoder self-attention has no layer 2\. Set --layer to a number from 0 to 1\."
     ):
         draw(random_attention(), "encoder", 2)
-    with pytest.raises(InputError, match=r"no layer -1\. Set the layer to a number from 0 to 0\."):
+    with pytest.raises(InputError, match=r"no layer -1\. Set --layer to 0\."):
         draw(random_attention(), "cross", -1)
 
 

@@ -143,7 +143,7 @@ def test_unsupported_zip_features_are_refused(attention: Attention, tmp_path: Pa
         damaged = bytearray(content)
         damaged[entry + offset] ^= 1 if feature == "encryption" else 99
         (tmp_path / "bad.npz").write_bytes(damaged)
-        with pytest.raises(InputError, match=r"bad\.npz is damaged or not an attention file"):
+        with pytest.raises(InputError, match=r"bad\.npz is damaged or is not an attention file"):
             Attention.load(tmp_path / "bad.npz")
 
 
@@ -154,5 +154,5 @@ def test_arrays_of_wrong_type_or_shape_are_refused(attention: Attention, tmp_pat
     strings, nan = stored["cross"].astype(str), np.where(stored["cross"] > 0.5, np.nan, stored["cross"])
     for change in ({"cross": strings}, {"cross": nan}, {"probabilities": stored["probabilities"][:, None]}):
         np.savez(tmp_path / "bad.npz", **(stored | change))
-        with pytest.raises(InputError, match=r"bad\.npz is damaged or not an attention file"):
+        with pytest.raises(InputError, match=r"bad\.npz is damaged or is not an attention file"):
             Attention.load(tmp_path / "bad.npz")

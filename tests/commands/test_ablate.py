@@ -199,7 +199,7 @@ def test_long_lines_count_and_cause_one_warning(ablate):
 @pytest.mark.parametrize(
     ("options", "lines", "message"),
     [
-        ([], {"targets": TARGETS[:2]}, "has 3 lines but"),
+        ([], {"targets": TARGETS[:2]}, "a.de have different numbers of lines (3 and 2)"),
         ([], {"targets": [*TARGETS[:2], " "]}, "a.de:3 is blank but"),
         ([], {"sources": [], "targets": []}, "contains no sentence pairs"),
         (["--beam", "0"], {}, "--beam 0"),

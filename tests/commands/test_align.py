@@ -183,9 +183,9 @@ def test_long_pairs_cause_warnings_and_keep_their_line(call, files, caplog, monk
     assert lines[1]
     assert lines[2] == ""
     assert "pair 2 has" in caplog.messages[0]
-    assert "trained on at most 17. Its links may be wrong." in caplog.messages[0]
+    assert "trained on at most 17, so the links may be wrong." in caplog.messages[0]
     assert caplog.messages[1].startswith("pair 3 has")
-    assert caplog.messages[1].endswith("is not aligned. Split it into sentences.")
+    assert caplog.messages[1].endswith("the pair is not aligned. Split it into sentence pairs.")
 
 
 def test_gold_prints_error_rates_of_all_layers_and_heads(call, files, reverse_run):
@@ -210,8 +210,11 @@ def test_links_with_gold_are_unchanged_and_scored_last(call, files, reverse_run)
         ({"layer": 2}, r"has no decoder layer 2\. Set --layer to a number from 0 to 1"),
         ({"layer": -1}, r"has no decoder layer -1\. Set --layer to a number from 0 to 1"),
         ({"head": 2}, r"has no head 2\. Set --head to a number from 0 to 1"),
-        ({"symmetrize": "union"}, r"--symmetrize union needs two directions\. Set --reverse"),
-        ({"source": None}, r"no sentence pairs given"),
+        (
+            {"symmetrize": "union"},
+            r"--symmetrize union combines two models, but --reverse is not given\. Set --reverse",
+        ),
+        ({"source": None}, r"--source and --target are both required\."),
         ({"target": Path("none")}, r"none does not exist"),
         ({"gold": Path("none")}, r"none does not exist"),
         ({"output": Path("no/such/file")}, r"no/such is not a directory"),
@@ -227,9 +230,9 @@ def test_wrong_use_is_refused(options, message, call):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("text.de", "Wo?\nDa.\n", r"text.en has 3 lines but .*text.de has 2"),
+        ("text.de", "Wo?\nDa.\n", r"text.en and .*text.de have different numbers of lines \(3 and 2\)"),
         ("text.de", "Wo?\n \nDa.\n", r"text.de:2 is blank but .*text.en:2 is not"),
-        ("gold", "0-0\n0-0\n", r"gold has 2 lines for 3 sentence pairs"),
+        ("gold", "0-0\n0-0\n", r"lines in .*gold \(2\) differs from the number of sentence pairs \(3\)"),
         ("gold", "0-0\n0-0\n0-9\n", r"gold:3: 0-9 links to a word that does not exist"),
     ],
 )
@@ -242,5 +245,6 @@ def test_bad_input_is_refused_before_anything_is_written(name, text, message, ca
 
 
 def test_two_runs_for_the_same_direction_are_refused(call, tiny_run):
-    with pytest.raises(InputError, match=r"does not translate in the opposite direction of .* from de to en"):
+    message = r"--reverse .* translates from en to de, but must translate in the opposite direction of .* from de to en"
+    with pytest.raises(InputError, match=message):
         call(reverse=tiny_run)

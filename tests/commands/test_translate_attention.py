@@ -49,8 +49,8 @@ def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp
             *(name for number in (1, 4) for name in (f"{number}.npz", *(f"{number}.{kind}.png" for kind in kinds))),
         ]
     )
-    assert "line 2 has no letters" in result.err
-    assert "line 3 has no letters or was translated in parts" in result.err
+    assert "line 2 has no letters or digits, so no attention" in result.err
+    assert "line 3 was translated in parts, so no attention" in result.err
     stored, [translation] = Attention.load(directory / "1.npz"), load(tiny_run).translate(["Is it?"])
     assert stored.source == "Is it?"
     assert stored.translation == translation.text
@@ -89,8 +89,9 @@ def test_lines_without_attention_are_still_translated(translate, expected, tmp_p
 
 def test_page_of_an_earlier_call_causes_a_warning(translate, tmp_path):
     assert "earlier" not in translate(TEXTS[0], "--attention", tmp_path).err
-    warning = "index.html is from an earlier command. No line of this text has attention."
-    assert warning in translate("", "--attention", tmp_path).err
+    warning = "no line of this text has attention, so "
+    page = "index.html is unchanged and shows the text of an earlier command."
+    assert f"{warning}{tmp_path}/{page}" in translate("", "--attention", tmp_path).err
 
 
 def test_sentences_beyond_the_page_limit_cause_a_warning(translate, monkeypatch, tmp_path):
@@ -115,6 +116,7 @@ def test_page_shows_the_head_importance_of_the_run(translate, tiny_run, tmp_path
     dataclasses.replace(importance, step=7).save(workdir / "ablation.json")
     result = translate("Is it?", "--attention", tmp_path / "a", workdir=workdir)
     assert "ablation.json is from step 7, but the model is from step 1. Head importance is not shown." in result.err
+    assert f"ablate --workdir {workdir} --input FILE --reference FILE" in result.err
     assert page_index((tmp_path / "a" / "index.html").read_text(encoding="utf-8"))["ablation"] is None
     (workdir / "ablation.json").write_text("{")
     assert translate("Is it?", "--attention", tmp_path / "b", workdir=workdir).is_refusal("ablation.json", "damaged")

@@ -55,9 +55,9 @@ def test_missing_run_is_refused(translate, tmp_path):
 
 def test_without_a_finished_run_the_error_says_how_to_train(translate, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert translate("a", workdir=None).is_refusal("no finished run under runs/", "python train.py")
+    assert translate("a", workdir=None).is_refusal("no finished run in runs/", "python -m transformer_jax train")
     (tmp_path / "runs" / "unfinished").mkdir(parents=True)
-    assert translate("a", workdir=None).is_refusal("no finished run under runs/")
+    assert translate("a", workdir=None).is_refusal("no finished run in runs/")
 
 
 def test_newest_finished_run_is_used_and_named(translate, tiny_run, tmp_path, monkeypatch, expected):

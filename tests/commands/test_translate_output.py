@@ -144,10 +144,12 @@ def test_piped_text_is_scored(translate, file):
 def test_reference_count_mismatch_is_refused_before_writing(translate, file, tmp_path):
     reference = file("one\ntwo\n", "reference.txt")
     result = translate(*TEXTS, "--reference", reference, "--output", tmp_path / "out.txt")
-    assert result.is_refusal(f"{reference} has 2 lines for 3 texts")
+    assert result.is_refusal(f"lines in {reference} (2) differs from the number of texts (3)")
     assert not (tmp_path / "out.txt").exists()
     # The same without a model: the files are compared before anything is loaded.
-    assert translate(TEXTS[0], "--reference", reference, workdir=tmp_path / "none").is_refusal("2 lines for 1 texts")
+    assert translate(TEXTS[0], "--reference", reference, workdir=tmp_path / "none").is_refusal(
+        "(2) differs from the number of texts (1)"
+    )
 
 
 def test_blank_references_are_refused_before_loading(translate, file, tmp_path):

@@ -43,7 +43,7 @@ def test_byte_order_mark_inside_a_file_is_text(tmp_path):
 
 def test_unequal_line_counts_name_files_and_counts(tmp_path):
     message = refusal(write_pair(tmp_path, ["a", "b", "c"], ["d", "e"]))
-    assert f"{tmp_path}/train.en has 3 lines but {tmp_path}/train.de has 2." in message
+    assert f"{tmp_path}/train.en and {tmp_path}/train.de have different numbers of lines (3 and 2)." in message
 
 
 def test_blank_line_in_one_file_is_refused(tmp_path):

@@ -119,7 +119,7 @@ def test_texts_are_encoded_independently(trained, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unpaired_surrogate_is_refused(trained, kind):
-    with pytest.raises(InputError, match=r"^Text 2 contains an unpaired surrogate"):
+    with pytest.raises(InputError, match=r"^text 2 contains an unpaired surrogate"):
         trained[kind].encode(["fine", "\ud83d"])
 
 

@@ -47,7 +47,7 @@ def test_cpu_devices_share_the_memory_of_the_machine():
     [
         ((8, 1, 1), 4 * (MATRIX // 4 + VECTOR), "Use --mesh.data -1 --mesh.fsdp 4, or a smaller model"),
         ((4, 1, 2), 4 * (MATRIX // 8 + VECTOR), "Use --mesh.data -1 --mesh.fsdp 4, or a smaller model"),
-        ((1, 8, 1), 100, "Use more than 8 devices"),
+        ((1, 8, 1), 100, r"Use more devices \(currently 8\)"),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused_with_a_remedy(mesh, available, remedy, monkeypatch):

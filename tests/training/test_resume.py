@@ -156,7 +156,7 @@ def test_changed_training_text_is_refused(make_config, tmp_path):
     train.write_text(f"{before}1 2\teins zwei\n")
     longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=8))
     with pytest.raises(
-        InputError, match=r"run holds a run with a different training text: 400 pairs in the run, 401 now, .*Restore"
+        InputError, match=r"training text of the run in .*run has changed \(.*: 400, .* -> 401, .*\)\. Restore the text"
     ):
         loop.fit(longer, tmp_path / "run")
     train.write_text(before)

@@ -40,5 +40,5 @@ def test_parameters_and_average_are_those_of_the_run(tiny_run):  # noqa: F811
 
 
 def test_parameters_of_other_shapes_are_refused(tiny_run):  # noqa: F811
-    with pytest.raises(InputError, match="the parameters do not match its config"):
+    with pytest.raises(InputError, match=r"the parameters do not match config\.json"):
         init_from_run(tiny_run, zero_state(tiny_run, d_ff=23))

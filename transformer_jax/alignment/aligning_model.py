@@ -41,7 +41,7 @@ class AligningModel(NamedTuple):
         return f"{self.workdir}, {data.source} to {data.target}"
 
     def weights(self, pairs: Sequence[Pair], first: int = 1) -> list[Float[np.ndarray, "_ _"]]:
-        """Return the word weights of each pair, [source word, target word].
+        """Return the word weights of each pair (axes: source word, target word).
 
         first: number of the first pair, for warnings.
         """
@@ -66,14 +66,14 @@ class AligningModel(NamedTuple):
             length = max(len(pair.source_ids), len(pair.target_ids))
             if length > MAX_ALIGNED_TOKENS:
                 logging.warning(
-                    f"pair {first + index} has {length} tokens, more than {MAX_ALIGNED_TOKENS}, and is not aligned. "
-                    "Split it into sentences."
+                    f"pair {first + index} has a text of {length} tokens, but the maximum is {MAX_ALIGNED_TOKENS}, so "
+                    "the pair is not aligned. Split it into sentence pairs."
                 )
                 tokenized[index] = TokenizedPair("", "", pair.source_ids[-1:], pair.target_ids[-1:])
             elif length > max_length:
                 logging.warning(
-                    f"pair {first + index} has {length} tokens, but {self.workdir} was trained on at most "
-                    f"{max_length}. Its links may be wrong. Split it into sentences."
+                    f"pair {first + index} has a text of {length} tokens, but {self.workdir} was trained on at most "
+                    f"{max_length}, so the links may be wrong. Split the pair into sentence pairs."
                 )
         yield from compute_pair_attention(model, params, tokenizers, tokenized)
 

@@ -56,7 +56,7 @@ def compute_cross_attention(
 ) -> Iterator[tuple[int, Float[np.ndarray, "L H T S"]]]:
     """Yield the index and the weights of each pair, shortest pair first.
 
-    Row t is the query that reads y_t-1 and predicts y_t, as in ``Attention``.
+    Row t is the query that reads y_{t-1} and predicts y_t, as in ``Attention``.
     """
     lengths = [max(len(pair.source_ids), len(pair.target_ids)) for pair in pairs]
     buckets: dict[int, list[int]] = {}

@@ -46,7 +46,7 @@ class AlignmentScores(NamedTuple):
 
 
 def score_alignments(predictions: Sequence[Links], gold: Sequence[GoldLinks]) -> AlignmentScores:
-    """Score the predicted links of sentence pairs. At least one gold link must be sure."""
+    """Return the scores of the links predicted for sentence pairs. At least one gold link must be sure."""
     pairs = list(zip(predictions, gold, strict=True))
     predicted, sure = sum(map(len, predictions)), sum(len(links.sure) for links in gold)
     predicted_sure = sum(len(links & gold_links.sure) for links, gold_links in pairs)
@@ -64,7 +64,7 @@ def format_links(links: Iterable[Link]) -> str:
 
 
 def read_gold_links(path: Path, word_counts: Sequence[tuple[int, int]]) -> list[GoldLinks]:
-    """Read a file of gold alignments.
+    """Return the gold alignment of each sentence pair in a file.
 
     word_counts: number of source words and target words of each sentence pair.
 
@@ -75,7 +75,8 @@ def read_gold_links(path: Path, word_counts: Sequence[tuple[int, int]]) -> list[
     lines = list(read_lines(path))
     if len(lines) != len(word_counts):
         raise InputError(
-            f"{path} has {len(lines)} lines for {len(word_counts)} sentence pairs. Write one line per sentence pair."
+            f"the number of lines in {path} ({len(lines)}) differs from the number of sentence pairs "
+            f"({len(word_counts)}). Write one line per sentence pair."
         )
     gold = []
     for index, (line, counts) in enumerate(zip(lines, word_counts, strict=True)):
@@ -99,8 +100,8 @@ def _parse_line(line: str, location: str, source_words: int, target_words: int) 
         link = int(match[1]), int(match[3])
         if link[0] >= source_words or link[1] >= target_words:
             raise InputError(
-                f"{location}: {item} links to a word that does not exist: the source has {source_words} words, "
-                f"the target {target_words}. Write zero-based indices, source word first."
+                f"{location}: {item} links to a word that does not exist. The source words are numbered from 0 to "
+                f"{source_words - 1}, the target words from 0 to {target_words - 1}. Write the source word first."
             )
         possible.add(link)
         if match[2] == "-":

@@ -17,7 +17,9 @@ def most_agreeing_rules(
     models: tuple[ModelAttention, ModelAttention],
     candidates: tuple[Sequence[AlignmentRule], Sequence[AlignmentRule]],
 ) -> list[AlignmentRule]:
-    """Return the rule of each model for which the links of the two models agree most. Both have the same method.
+    """Return one rule per model, chosen so that the links of the two models agree most.
+
+    Both rules have the same method.
 
     candidates: for each model, the rules to choose from.
     """

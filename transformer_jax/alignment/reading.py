@@ -54,7 +54,10 @@ class AlignmentRule(NamedTuple):
 
     @classmethod
     def default(cls, layers: int, heads: int) -> AlignmentRule:
-        """Return the rule for a single model: plain, all heads of the last layer (`docs/results/alignment.md`)."""
+        """Return the default rule for a single model: method "plain" on all heads of the last layer.
+
+        Source: `docs/results/alignment.md`.
+        """
         return cls("plain", tuple((layers - 1, head) for head in range(heads)))
 
 

@@ -37,7 +37,7 @@ class ModelAttention(NamedTuple):
     is_reverse: bool = False
 
     def weights(self, rule: AlignmentRule) -> list[Float[np.ndarray, "_ _"]]:
-        """Return the word weights of each pair, [source word, target word]."""
+        """Return the word weights of each pair (axes: source word, target word)."""
         weights = [word_weights(pair, rule) for pair in self.pairs]
         return [matrix.T for matrix in weights] if self.is_reverse else weights
 
@@ -69,11 +69,11 @@ def table_row(name: str, columns: Sequence[AlignmentScores]) -> str:
 
 
 def best_rule(model: ModelAttention, gold: Sequence[GoldLinks]) -> AlignmentRule:
-    """Search for the rule with the lowest error rate.
+    """Return the rule with the lowest error rate that a search finds.
 
     The candidates are all groups of ``head_groups`` and the results of a greedy search. The search starts with the best
     single head and repeatedly adds the head that lowers the error rate most, until no head lowers it. The result may
-    not be optimal, and the best rule may differ for other sentence pairs.
+    not be optimal, and other sentence pairs may have another best rule.
     """
 
     def cost(rule: AlignmentRule) -> tuple[float, int]:

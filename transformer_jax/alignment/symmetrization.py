@@ -1,7 +1,9 @@
 """Symmetrization: one alignment from two models of opposite directions.
 
-``agreement`` combines the word weights of the models, [source word, target word]. The other methods combine their
-links. Source: Koehn, Och and Marcu 2003, "Statistical Phrase-Based Translation"; Koehn et al. 2005, "Edinburgh System
+``agreement`` combines the word weights of the two models (axes: source word, target word). The other methods combine
+the links of the two models.
+
+Source: Koehn, Och and Marcu 2003, "Statistical Phrase-Based Translation"; Koehn et al. 2005, "Edinburgh System
 Description for the 2005 IWSLT Speech Translation Evaluation", with pseudocode of grow-diag-final.
 """
 

@@ -55,7 +55,7 @@ class Html(str):
 
 
 class PageWriter:
-    """An incremental writer of the explorer page. It keeps no sentence in memory.
+    """An incremental writer of the explorer page. It does not keep attention weights in memory.
 
     out: the text stream to write to.
     importance: head importance, shown in the table of heads.
@@ -99,9 +99,9 @@ class PageWriter:
         )
 
     def close(self) -> None:
-        """Write the end of the page. Raises InputError if it has no sentence."""
+        """Write the end of the page. Raises InputError if the page has no sentence."""
         if self.is_empty:
-            raise InputError("no sentence has attention weights. Translate a text with letters or digits.")
+            raise InputError("the page has no sentences. Add at least one sentence with attention weights.")
         index = {
             "sentences": self._included,
             "left_out": self.left_out,

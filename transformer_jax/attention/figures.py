@@ -65,7 +65,7 @@ PRINT_STYLE = LayoutStyle(
 def draw_figure(
     attention: Attention, kind: AttentionKind, layer: int, heads: str = "all", width: float | None = None
 ) -> Figure:
-    """Draw the heads of one layer; ``PlotCommand`` documents the arguments.
+    """Return a figure of the heads of one layer; ``PlotCommand`` documents the arguments.
 
     Raises InputError if the attention type, layer or a head does not exist, or if the labels would be illegible.
     """
@@ -133,7 +133,9 @@ def select_panels(view: LayerView, heads: str) -> Panels:
                 f"--heads {heads} is invalid. Set --heads to all, mean, or numbers such as 0,2,5."
             ) from error
         if missing := [number for number in numbers if not 0 <= number < count]:
-            raise InputError(f"{view.title} has no head {missing[0]}. Set --heads to numbers {index_range(count)}.")
+            raise InputError(
+                f"{view.title}, has no head {missing[0]}. Replace {missing[0]} in --heads with {index_range(count)}."
+            )
     return Panels(view.weights[numbers], [f"head {number}" for number in numbers])
 
 
@@ -162,8 +164,8 @@ def print_layout(figure: Figure, view: LayerView, labels: AxisLabels, panels: in
     needed = math.ceil(10 * sizes[-1].min_sheet_width() / LAYOUT_DPI) / 10
     if width is not None:
         raise InputError(
-            f"--width {width:g} is too narrow: labels of {len(view.keys)} tokens would be smaller than "
-            f"{FONT_SIZES[-1]:g} points. Set --width {needed}."
+            f"--width {width:g} is too narrow: the labels would be smaller than {FONT_SIZES[-1]:g} points. "
+            f"Omit --width, or set --width {needed}."
         )
     return sizes[-1].layout(panels, needed)
 
@@ -201,7 +203,7 @@ class _PanelSize(NamedTuple):
 
     @classmethod
     def measure(cls, figure: Figure, view: LayerView, labels: AxisLabels, font_size: float) -> _PanelSize:
-        """Measure the labels at a font size."""
+        """Return the label sizes at a font size."""
         row_label_width, row_line_height = label_extent(figure, labels.rows, font_size)
         column_label_height, column_line_height = label_extent(figure, labels.columns, font_size)
         return cls(

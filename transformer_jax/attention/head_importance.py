@@ -114,7 +114,7 @@ class HeadImportance:
         Raises InputError if the file does not exist, is damaged, has another format version or was not written by
         `save`.
         """
-        remedy = "Run: python -m transformer_jax ablate"
+        remedy = f"Run: python -m transformer_jax ablate --workdir {path.parent} --input FILE --reference FILE"
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if stored["format"] != HEAD_IMPORTANCE_FORMAT:

@@ -24,7 +24,7 @@ CELL_WIDTH, CELL_HEIGHT = 0.42, 0.23
 
 
 def draw_head_importance(importance: HeadImportance) -> Figure:
-    """Draw two heat maps [layers, heads] per attention type: the change of the loss and the change of sacreBLEU.
+    """Return a figure with two heat maps per attention type: the change of the loss and the change of sacreBLEU.
 
     Cells are red where the model is worse without the head and blue where it is better. All types share one scale.
     """

@@ -167,7 +167,10 @@ def screen_layout(figure: Figure, view: LayerView, labels: AxisLabels, panels: i
 
 
 def _panels_per_row(panels: int, width: int, height: int) -> int:
-    """Return the number of panels per row that brings the sheet closest to 3:2, if possible with full rows only."""
+    """Return the number of panels per row that brings the sheet closest to an aspect ratio of 3:2.
+
+    Prefer numbers that fill every row.
+    """
     divisors = [count for count in range(1, panels + 1) if panels % count == 0]
     candidates = divisors if len(divisors) > 2 else range(1, panels + 1)
     return min(candidates, key=lambda count: abs(math.log(count * width / (math.ceil(panels / count) * height) / 1.5)))

@@ -53,10 +53,10 @@ def select_view(attention: Attention, kind: AttentionKind, layer: int) -> LayerV
     name, (queries, keys, row, column) = ATTENTION_NAMES[kind], kinds[kind]
     layers = getattr(attention, kind)
     if not 0 <= layer < len(layers):
-        raise InputError(f"{name} has no layer {layer}. Set the layer to a number {index_range(len(layers))}.")
+        raise InputError(f"{name} has no layer {layer}. Set --layer to {index_range(len(layers))}.")
     return LayerView(layers[layer], queries, keys, f"{name}, layer {layer}", f"Row: {row}.  Column: {column}.")
 
 
 def index_range(count: int) -> str:
-    """Return the valid indices of ``count`` layers or heads as text, such as "from 0 to 5"."""
-    return f"from 0 to {count - 1}"
+    """Return the valid indices of ``count`` layers or heads as text: "0", or for example "a number from 0 to 5"."""
+    return "0" if count == 1 else f"a number from 0 to {count - 1}"

@@ -151,7 +151,7 @@ class Attention:
 
         Raises InputError if the file does not exist, is damaged or was not written by `save`.
         """
-        remedy = "Create it again with python translate.py --attention DIR."
+        remedy = 'To write a new file, run: python -m transformer_jax translate "TEXT" --attention DIR'
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 if int(stored["format"]) != ATTENTION_FORMAT:
@@ -189,4 +189,4 @@ class Attention:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
-            raise InputError(f"{path} is damaged or not an attention file. {remedy}") from error
+            raise InputError(f"{path} is damaged or is not an attention file. {remedy}") from error

@@ -30,7 +30,8 @@ EXCLUDED = -1e9
 def export_ctranslate2(translator: Translator, directory: Path, quantization: Quantization = "float32") -> None:
     """Write a CTranslate2 model with tokenizer.source.json and tokenizer.target.json to a new directory.
 
-    Raises InputError if the directory exists or ctranslate2 is not installed, RunError if writing fails.
+    Raises InputError if the directory exists, the tokenizers are SentencePiece models or ctranslate2 is not installed,
+    RunError if writing fails.
     """
     try:
         from ctranslate2.specs import TransformerSpec

@@ -36,8 +36,8 @@ def new_export_directory(directory: Path, tokenizers: Tokenizers) -> Iterator[Pa
     require_unused_path(directory)
     if any(tokenizer.kind == "sentencepiece" for tokenizer in tokenizers):
         raise InputError(
-            "the run has SentencePiece tokenizers, which cannot be exported. To serve the run, use "
-            "python -m transformer_jax serve."
+            "the run has SentencePiece tokenizers, which cannot be exported. To serve it without an export, run: "
+            "python -m transformer_jax serve --workdir RUN"
         )
     unfinished = atomic.partial_path(directory)
     try:

@@ -62,7 +62,7 @@ def import_marian(model: str, workdir: Path) -> None:
     the model has features that this package lacks. An error leaves no files behind.
     """
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise InputError(f"{workdir} is not empty. Choose another --workdir.")
+        raise InputError(f"{workdir} already exists and is not an empty directory. Choose another --workdir.")
     if importlib.util.find_spec("sentencepiece") is None:  # Before the download.
         raise InputError("the import needs sentencepiece and safetensors. Run: pip install sentencepiece safetensors")
     directory = Path(model) if Path(model).is_dir() else download_model(model)
@@ -89,7 +89,10 @@ def import_marian(model: str, workdir: Path) -> None:
 
 
 def download_model(name: str) -> Path:
-    """Download a model from the Hugging Face hub, unless it is cached, and return its directory."""
+    """Download a model from the Hugging Face hub, unless it is cached, and return its directory.
+
+    Raises InputError if the name is invalid or the download fails.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -102,13 +105,14 @@ def download_model(name: str) -> Path:
         return directory
     except HFValidationError as error:
         raise InputError(
-            f"{name} is neither a directory nor a name on the Hugging Face hub. Use a directory or OWNER/NAME."
+            f"{name} is neither a directory nor a valid name on the Hugging Face hub. Use a directory or OWNER/NAME."
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{name} is not a directory and cannot be downloaded. Download {', '.join(REQUIRED_FILES)}, "
-            f"{' or '.join(WEIGHT_FILES)}, and if present {' and '.join(OPTIONAL_FILES)}, "
-            f"from https://huggingface.co/{name}/tree/main into a directory, and import that directory."
+            f"{name} is not a directory and cannot be downloaded. Check the name and the network connection, or "
+            f"download {', '.join(REQUIRED_FILES)}, {' or '.join(WEIGHT_FILES)}, and if present "
+            f"{' and '.join(OPTIONAL_FILES)}, from https://huggingface.co/{name}/tree/main into a directory, and "
+            "import that directory."
         ) from error
 
 
@@ -173,7 +177,7 @@ def make_model_config(marian_config: dict[str, Any], path: Path) -> ModelConfig:
 
 
 def make_data_config(directory: Path, marian_config: dict[str, Any]) -> DataConfig:
-    """Return the maximum sentence length and, if the files name them, the languages."""
+    """Return a data config with the model's maximum sentence length and, if the files name them, its languages."""
     positions = marian_config.get("max_position_embeddings")
     max_length = positions if type(positions) is int and positions >= 2 else 512
     tokenizer_config = read_tokenizer_config(directory)
@@ -188,9 +192,9 @@ def read_tokenizer_config(directory: Path) -> dict[str, Any]:
 
 
 def read_tokenizers(directory: Path, marian_config: dict[str, Any]) -> Tokenizers:
-    """Return the SentencePiece models of both sides with their vocabularies.
+    """Return the tokenizers of both sides: SentencePiece models with the vocabularies of the Marian model.
 
-    Raises InputError if they are inconsistent with config.json.
+    Raises InputError if the files are inconsistent with each other or with config.json.
     """
     is_shared = marian_config.get("share_encoder_decoder_embeddings", True)
     target_vocabulary = directory / TARGET_VOCABULARY
@@ -220,7 +224,7 @@ def read_tokenizer(model: Path, vocabulary: Path, size: int, marian_config: dict
     integers = [number for number in ids.values() if type(number) is int]
     if not len(ids) == len(integers) == size or sorted(integers) != list(range(size)):
         raise InputError(
-            f"{vocabulary} has {len(ids)} tokens, but config.json requires the ids 0 to {size - 1}. "
+            f"{vocabulary} does not contain exactly the ids from 0 to {size - 1}, which config.json requires. "
             "Download the model again."
         )
     try:

@@ -61,14 +61,15 @@ IGNORED_TENSORS = {
 
 
 def convert_parameters(tensors: Tensors, config: ModelConfig, tokenizers: Tokenizers, directory: Path) -> Any:
-    """Convert Marian's tensors to the parameters of our model.
+    """Return the parameters of our model, converted from Marian's tensors.
 
     directory: the directory of the tensors, for messages.
-    Raises InputError for a tensor that is missing, has the wrong shape or has no counterpart.
+    Raises InputError for a tensor that is missing, has the wrong shape or has no counterpart, or if the sizes in
+    config.json are too large.
     """
     if config.encoder_layers + config.decoder_layers > len(tensors):  # Tracing millions of layers would take hours.
         raise InputError(
-            f"{directory}: config.json has more layers than the model has tensors. Download the model again."
+            f"{directory}: config.json specifies more layers than the model has tensors. Download the model again."
         )
     model = Transformer(config, len(tokenizers.source), len(tokenizers.target))
     tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)

@@ -97,7 +97,8 @@ EXPORTED_FUNCTIONS = {
 def export_stablehlo(translator: Translator, directory: Path) -> None:
     """Write encode.bin, step.bin, parameters.npz, description.json and the tokenizers to a new directory.
 
-    Raises InputError if the directory exists or flatbuffers is not installed, RunError if writing fails.
+    Raises InputError if the directory exists, the tokenizers are SentencePiece models or flatbuffers is not installed,
+    RunError if writing fails.
     """
     if find_spec("flatbuffers") is None:
         raise InputError("the export needs flatbuffers. Run: pip install flatbuffers")

@@ -57,7 +57,7 @@ def _pytorch(path: Path) -> Tensors:
         return {str(name): tensor.float().numpy() for name, tensor in tensors.items()}
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path} is damaged or contains more than weights, possibly code. No code was executed. "
+            f"{path} is damaged or contains more than weights, such as code. No code was executed. "
             f"Download {WEIGHT_FILES[0]} from a trusted source."
         ) from error
     except Exception as error:  # The type depends on which part of the file is damaged.

@@ -42,7 +42,7 @@ class AblateCommand:
 
 
 def ablate(command: AblateCommand) -> None:
-    """Run the command: print a table, and write ablation.json and ablation.png.
+    """Measure how much each head contributes. Print a table, and write ablation.json and ablation.png.
 
     Raises InputError for invalid options or input, before anything is translated.
     """
@@ -93,5 +93,5 @@ def format_table(importance: HeadImportance) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command with these arguments."""
+    """Parse the arguments and call ``ablate``."""
     ablate(parse_arguments(AblateCommand(), arguments, command_prefix("ablate")))

@@ -17,6 +17,7 @@ from transformer_jax.alignment.layer_selection import most_agreeing_rules
 from transformer_jax.alignment.reading import AlignmentRule, Method, link_target_words
 from transformer_jax.alignment.report import METHODS, report_tables, symmetrize_all, table_row
 from transformer_jax.alignment.symmetrization import Symmetrization
+from transformer_jax.attention.layer_view import index_range
 from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.newest_run import newest_run
 from transformer_jax.commands.streams import BLOCK_LINES, check_output_path, open_output, split_into_blocks
@@ -69,12 +70,17 @@ class AlignCommand:
 
 
 def align(command: AlignCommand) -> None:
-    """Run the command. Raises InputError for invalid options or input, before anything is written."""
+    """Align the sentence pairs and print one line of links per pair; with --gold, print error rates instead.
+
+    Raises InputError for invalid options or input, before anything is written.
+    """
     if command.source is None or command.target is None:
-        raise InputError("no sentence pairs given. Run: python -m transformer_jax align --source FILE --target FILE")
+        raise InputError(
+            "--source and --target are both required. Run: python -m transformer_jax align --source FILE --target FILE"
+        )
     if command.symmetrize and not command.reverse:
         raise InputError(
-            f"--symmetrize {command.symmetrize} needs two directions. "
+            f"--symmetrize {command.symmetrize} combines two models, but --reverse is not given. "
             "Set --reverse to a run for the opposite direction."
         )
     check_output_path(command.output)
@@ -119,7 +125,7 @@ def combine_links(
 ) -> list[Links]:
     """Return the links of each sentence pair: those of one model, or the symmetrized links of two models.
 
-    weights: for each model, the word weights of each pair [source word, target word].
+    weights: for each model, the word weights of each pair (axes: source word, target word).
     symmetrization: the method that combines two alignments. Default: agreement.
     """
     if len(weights) == 1:
@@ -130,8 +136,8 @@ def combine_links(
 def load_models(command: AlignCommand) -> list[AligningModel]:
     """Load the run and, with --reverse, the run for the opposite direction.
 
-    Raises InputError if a run directory is invalid, if a run does not have the layer or head, or if the two runs do not
-    translate in opposite directions.
+    Raises InputError if a run directory is invalid, if a run does not have the layer or head that --layer or --head
+    selects, or if the two runs do not translate in opposite directions.
     """
     from transformer_jax.alignment.aligning_model import AligningModel
     from transformer_jax.decoding.translator import Translator
@@ -144,9 +150,11 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
         models.append(AligningModel(workdir, translator, rule, is_reverse=bool(models)))
     languages = [(model.translator.config.data.source, model.translator.config.data.target) for model in models]
     if languages[-1][::-1] != languages[0] and len(models) == 2:
+        (source, target), (reverse_source, reverse_target) = languages
         raise InputError(
-            f"--reverse {models[1].name}, does not translate in the opposite direction of {models[0].name}. "
-            f"Set --reverse to a run that translates from {languages[0][1]} to {languages[0][0]}."
+            f"--reverse {models[1].workdir} translates from {reverse_source} to {reverse_target}, but must translate "
+            f"in the opposite direction of {models[0].workdir} ({source} to {target}). "
+            f"Set --reverse to a run that translates from {target} to {source}."
         )
     return models
 
@@ -162,7 +170,7 @@ def candidate_rules(command: AlignCommand, workdir: Path, translator: Translator
         ("--head", "head", command.head, config.heads),
     ):
         if number is not None and not 0 <= number < count:
-            raise InputError(f"{workdir} has no {name} {number}. Set {option} to a number from 0 to {count - 1}.")
+            raise InputError(f"{workdir} has no {name} {number}. Set {option} to {index_range(count)}.")
     methods = METHODS[::-1] if command.method is None else [command.method]
     layers = range(config.decoder_layers) if command.layer is None else [command.layer]
     heads = range(config.heads) if command.head is None else [command.head]
@@ -170,7 +178,7 @@ def candidate_rules(command: AlignCommand, workdir: Path, translator: Translator
 
 
 def choose_rules(models: list[AligningModel], command: AlignCommand, pairs: Iterable[Pair]) -> list[AligningModel]:
-    """Choose the rules of two models that agree most on the first pairs. Return a single model unchanged."""
+    """Return the two models with the rules that agree most on the first pairs. Return a single model unchanged."""
     from transformer_jax.alignment.aligning_model import collect_attention
 
     if len(models) == 1:
@@ -185,5 +193,5 @@ def choose_rules(models: list[AligningModel], command: AlignCommand, pairs: Iter
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command with these arguments."""
+    """Parse the arguments and call ``align``."""
     align(parse_arguments(AlignCommand(), arguments, command_prefix("align")))

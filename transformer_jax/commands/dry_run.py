@@ -81,8 +81,9 @@ def dry_run(config: Config) -> None:
     print("\n".join(report_lines(report)))
     if -1 in (config.mesh.data, config.mesh.fsdp, config.mesh.tensor) and (available := device_memory()):
         total = sum(report.memory.values())
-        verdict = "fits" if total <= available else "does not fit: raise --mesh.fsdp or lower --data.batch-tokens"
-        print(f"\nA device of this machine has {available / MIB:,.0f} MiB: {verdict}.")
+        problem = "The step does not fit. Raise --mesh.fsdp or lower --data.batch-tokens."
+        verdict = "The step fits." if total <= available else problem
+        print(f"\nA device of this machine has {available / MIB:,.0f} MiB of memory. {verdict}")
 
 
 def simulate_devices(mesh: MeshConfig) -> None:
@@ -94,9 +95,9 @@ def simulate_devices(mesh: MeshConfig) -> None:
 
 
 def compile_step(config: Config, mesh: Mesh) -> StepReport:
-    """Compile the training step for the largest batch and the largest vocabularies that the config allows.
+    """Compile the training step for the largest batch and vocabularies that the config allows. Return its resources.
 
-    Raises InputError if the rows of the batch cannot be divided evenly among the devices.
+    Raises InputError if the batch has fewer rows than data-parallel devices times accumulation steps.
     """
     vocab_size, length = config.tokenizer.size, config.data.max_length
     multiple = batch_multiple(mesh) * config.training.accumulate

@@ -30,11 +30,14 @@ class ExportCommand:
 
 
 def export(command: ExportCommand) -> None:
-    """Run the command. Raises InputError for invalid options or input, before anything is written."""
+    """Export the run, and print the page that explains how to use the result.
+
+    Raises InputError for invalid options or input, before anything is written.
+    """
     if command.run is None or command.to is None or command.output is None:
         raise InputError(
-            "run, format or output directory not given. "
-            "Run: python -m transformer_jax export RUN --to FORMAT --output DIR"
+            "the run directory, --to or --output is missing. Run: python -m transformer_jax export RUN --to FORMAT "
+            "--output DIR, where FORMAT is ctranslate2 or stablehlo."
         )
     if command.quantization and command.to != "ctranslate2":
         raise InputError(f"--quantization has no effect with --to {command.to}. Remove --quantization.")
@@ -57,5 +60,5 @@ def export(command: ExportCommand) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command with these arguments."""
+    """Parse the arguments and call ``export``."""
     export(parse_arguments(ExportCommand(), arguments, command_prefix("export")))

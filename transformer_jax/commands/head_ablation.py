@@ -57,7 +57,7 @@ class ModelScores(NamedTuple):
 
 
 def measure_head_importance(translator: Translator, pairs: Sequence[Pair], beam: int) -> HeadImportance:
-    """Score the complete model, and then the model with one head masked, for each head.
+    """Return the importance of each head: the scores with the head masked minus those of the complete model.
 
     Sentence pairs of all lengths are scored. The shapes do not change, so each function is compiled once.
 
@@ -133,7 +133,7 @@ def mask_heads(params: Any, mask: HeadMask) -> Any:
 
 @contextmanager
 def suppressed_warnings() -> Iterator[None]:
-    """Suppress warnings about input lines, which were already logged for the complete model."""
+    """Suppress warnings, because those about input lines were already logged for the complete model."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

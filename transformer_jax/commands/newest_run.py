@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from transformer_jax.commands.cli import command_prefix
 from transformer_jax.errors import InputError
 
 
@@ -17,6 +18,8 @@ def newest_run(runs: Path = Path("runs"), activity: str = "translating") -> Path
     """
     finished = sorted(runs.glob("*/results.json"), key=lambda path: path.stat().st_mtime)
     if not finished:
-        raise InputError(f"no finished run under {runs}/. Run: python train.py, or set --workdir.")
+        raise InputError(
+            f"no finished run in {runs}/. Run: {command_prefix('train')}, or set --workdir to a run directory."
+        )
     logging.info(f"{activity} with {finished[-1].parent}")
     return finished[-1].parent

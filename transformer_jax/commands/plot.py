@@ -35,7 +35,7 @@ class PlotCommand:
 
 
 def plot(command: PlotCommand) -> None:
-    """Run the command. Raises InputError for invalid options or input, before anything is written."""
+    """Draw the figure and save it. Raises InputError for invalid options or input, before anything is written."""
     check_figure_path(command.output)
     attention = Attention.load(command.file)
     layer = len(getattr(attention, command.kind)) - 1 if command.layer is None else command.layer
@@ -45,12 +45,11 @@ def plot(command: PlotCommand) -> None:
 def check_figure_path(path: Path) -> None:
     """Raise InputError if ``path`` has an unknown suffix or cannot be written."""
     if path.suffix.lower() not in FIGURE_METADATA:
-        raise InputError(
-            f"{path} has an unknown suffix. Set --output to a file ending in {', '.join(FIGURE_METADATA)}."
-        )
+        *others, last = FIGURE_METADATA
+        raise InputError(f"{path} has an unknown suffix. Set --output to a {', '.join(others)} or {last} file.")
     check_output_path(path)
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command with these arguments."""
+    """Parse the arguments and call ``plot``."""
     plot(parse_arguments(PlotCommand(), arguments, command_prefix("plot")))

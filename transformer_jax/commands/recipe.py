@@ -32,7 +32,7 @@ def find_recipe(recipe: str) -> Path:
 
 
 def load_recipe(path: Path) -> Config:
-    """Run a recipe file and return its ``config``. Raises InputError if the file fails or does not define it."""
+    """Run a recipe file and return its ``config``. Raises InputError if the file fails or defines no ``config``."""
     try:
         config = runpy.run_path(str(path)).get("config")
     except InputError:

@@ -69,5 +69,5 @@ def _raise_stopped(number: int, frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command with these arguments."""
+    """Parse the arguments and call ``serve``."""
     serve(parse_arguments(ServeCommand(), arguments, command_prefix("serve")))

@@ -25,10 +25,9 @@ Item = TypeVar("Item")
 
 
 def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    """Decode lines of UTF-8 text.
+    """Yield each line of UTF-8 text as a string, without its line ending (LF or CR LF).
 
-    Invalid bytes become U+FFFD, with a warning that names the line. The line ending is LF or CR LF. A byte-order mark
-    is removed.
+    Invalid bytes become U+FFFD, with a warning that names the line. A byte-order mark is removed.
 
     name: the file or stream, for messages.
     Raises InputError for a line that ``read_lines`` has truncated because it is too long.
@@ -48,7 +47,7 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
 
 
 def split_into_blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Split lines, or pairs of lines, into lists of ``size``. The last list may be shorter."""
+    """Yield lists of ``size`` consecutive items, such as lines. The last list may be shorter."""
     remaining = iter(items)
     while block := list(itertools.islice(remaining, size)):
         yield block

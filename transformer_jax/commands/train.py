@@ -30,7 +30,7 @@ class TrainCommand:
     workdir: Path = Path("runs/phrasebook")
     """The run directory. If omitted, a directory in runs/ with the name of the recipe."""
     fresh: bool = False
-    """Stop with an error if the directory already contains a run, instead of resuming it."""
+    """Stop with an error if the run directory is not empty, instead of resuming the run in it."""
     # Not `Path | None`: tyro would import typeguard to check the default, which takes 0.2 s.
     profile: Optional[Path] = None  # noqa: UP045
     """Write a profile of updates 20 to 24 to this directory. TensorBoard and Perfetto can open it."""
@@ -65,10 +65,11 @@ def train(
 
 
 def parse_train(arguments: list[str]) -> TrainCommand:
-    """Parse the arguments of the ``train`` command.
+    """Return the ``train`` command that the arguments specify.
 
     The defaults come from the recipe and, with --training.init, from the model of that run, so these options are parsed
-    first. Raises InputError like ``parse_arguments``, or if the recipe or run is invalid.
+    first. Raises InputError like ``parse_arguments``, if the recipe or the run is invalid, or if --fresh is given and
+    the run directory is not empty.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", default="phrasebook")
@@ -90,7 +91,10 @@ def parse_train(arguments: list[str]) -> TrainCommand:
     if init:
         require_model_of_run(command.config, config, init)
     if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
-        raise InputError(f"{command.workdir} already contains a run. Set --workdir {_unused_path(command.workdir)}")
+        raise InputError(
+            f"{command.workdir} is not empty. Omit --fresh to resume the run in it, or set --workdir "
+            f"{_unused_path(command.workdir)}"
+        )
     return command
 
 
@@ -101,7 +105,10 @@ def with_model_of_run(config: Config, init: str, workdir: Path) -> Config:
     Raises InputError if ``workdir`` contains no run.
     """
     if not (workdir / "config.json").is_file():
-        raise InputError(f"--training.init {workdir} is not a run directory: config.json is missing. Choose another.")
+        raise InputError(
+            f"--training.init {workdir} is not a run directory: config.json is missing. "
+            "Set --training.init to the directory of a trained or imported run."
+        )
     require_contained(workdir)
     run = load_config(workdir / "config.json")
     training = dataclasses.replace(config.training, init=str(Path(init)))

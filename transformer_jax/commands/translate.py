@@ -64,13 +64,17 @@ class TranslateCommand:
 
 
 def translate(command: TranslateCommand) -> None:
-    """Run the command. Raises InputError for invalid options or input, before anything is written."""
+    """Translate the texts and write the outputs that the options request.
+
+    Raises InputError for invalid options or input, before anything is written.
+    """
     check_options(command)
     references = None if command.reference is None else read_text_lines(command.reference)
     texts = read_texts(command)
     first_text = next(texts, None)
     if first_text is None:
-        raise InputError('no text given. Run: python translate.py "TEXT", or python translate.py --input FILE')
+        program = command_prefix("translate")
+        raise InputError(f'no text given. Run: {program} "TEXT", or {program} --input FILE')
     texts = itertools.chain([first_text], texts)
     if command.reference is not None and references is not None:
         all_texts = list(texts)
@@ -117,7 +121,10 @@ def check_options(command: TranslateCommand) -> None:
 def check_references(path: Path, references: Sequence[str], texts: Sequence[str]) -> None:
     """Raise InputError if the references are blank or their number differs from that of the texts."""
     if len(texts) != len(references):
-        raise InputError(f"{path} has {len(references)} lines for {len(texts)} texts. Write one line per text.")
+        raise InputError(
+            f"the number of lines in {path} ({len(references)}) differs from the number of texts ({len(texts)}). "
+            "Write one line per text."
+        )
     if not any(line.strip() for line in references):
         raise InputError(f"{path} has only blank lines. Set --reference to a file of reference translations.")
 
@@ -162,7 +169,7 @@ def is_interactive(command: TranslateCommand) -> bool:
 
 
 def prompt_for_texts() -> Iterator[str]:
-    """Prompt for texts until the end of input (Ctrl-D)."""
+    """Prompt for texts and yield them, until the end of input (Ctrl-D)."""
 
     def prompted_lines() -> Iterator[bytes]:
         while True:
@@ -176,5 +183,5 @@ def prompt_for_texts() -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command with these arguments."""
+    """Parse the arguments and call ``translate``."""
     translate(parse_arguments(TranslateCommand(), arguments, command_prefix("translate")))

@@ -101,7 +101,8 @@ def open_attention_page(directory: Path, workdir: Path, step: int | None) -> Ite
     if importance is not None and importance.step != step:
         logging.warning(
             f"{importance_path} is from step {importance.step}, but the model is from step {step}. Head importance is "
-            "not shown. Run: python -m transformer_jax ablate"
+            f"not shown. To update it, run: python -m transformer_jax ablate --workdir {workdir} --input FILE "
+            "--reference FILE"
         )
         importance = None
     with open_page(page_path, importance) as page:
@@ -109,11 +110,13 @@ def open_attention_page(directory: Path, workdir: Path, step: int | None) -> Ite
     if page.left_out:
         logging.warning(f"{page_path}: {page.left_out}")
     if page.is_empty and page_path.exists():
-        logging.warning(f"{page_path} is from an earlier command. No line of this text has attention.")
+        logging.warning(
+            f"no line of this text has attention, so {page_path} is unchanged and shows the text of an earlier command."
+        )
 
 
 def compute_attention(translator: Translator, translation: Translation) -> Attention | None:
-    """Return the attention weights of a translation, or None if its text was split or has no letters."""
+    """Return the attention weights of a translation, or None if its text was split or has no letters or digits."""
     return translator.attention(translation.source, translation) if translation.has_attention else None
 
 
@@ -122,7 +125,8 @@ def write_attention(
 ) -> None:
     """Write the attention of line ``number``: its weights, its heat maps and its part of the page."""
     if attention is None:
-        logging.warning(f"line {number} has no letters or was translated in parts. No attention is written for it.")
+        reason = "was translated in parts" if translation.parts else "has no letters or digits"
+        logging.warning(f"line {number} {reason}, so no attention is written for it.")
         return
     from transformer_jax.attention.heat_maps import save_pictures
 

@@ -88,9 +88,8 @@ def open_hf(name: str, source: str, target: str, split: Split) -> Records:
         rows = datasets.load_dataset(name, config or None, split=split_name)
     except ConnectionError as error:
         raise InputError(
-            f"{location} is not reachable ({summarize_error(error)}). On a machine with network access, "
-            "run: hf download "
-            f"--repo-type dataset {name} --local-dir DIR; copy DIR here and use hf:///path/to/DIR."
+            f"{location} is not reachable ({summarize_error(error)}). On a machine with network access, run: "
+            f"hf download --repo-type dataset {name} --local-dir DIR; then copy DIR here and use hf:///path/to/DIR."
         ) from error
     except Exception as error:  # The library raises many types for wrong names, configs, splits and files.
         problem = f"{location}?split={split_name}: {summarize_error(error)}."
@@ -124,8 +123,8 @@ def open_tfds(name: str, source: str, target: str, split: Split) -> Records:
     except OSError as error:
         raise InputError(
             f"{location} is not available ({summarize_error(error)}). Prepare it on a machine with network access, "
-            "copy "
-            "its TFDS_DATA_DIR (default: ~/tensorflow_datasets) here and set TFDS_DATA_DIR to the copy."
+            "copy the directory TFDS_DATA_DIR (default: ~/tensorflow_datasets) of that machine here, and set "
+            "TFDS_DATA_DIR to the copy."
         ) from error
     except Exception as error:  # The library raises many types for wrong names, configs, splits and files.
         reason = summarize_error(error).partition(" Available datasets:")[0]  # The list has hundreds of names.
@@ -145,7 +144,7 @@ def table_records(table: Any, source: str, target: str, location: str, fingerpri
                 rows = table.__getitems__(list(range(start, min(start + ROWS_PER_READ, len(table)))))
             except Exception as error:  # The libraries raise many types for damaged files.
                 problem = f"{location} is not readable ({summarize_error(error)})."
-                raise InputError(f"{problem} Prepare the data set again.") from error
+                raise InputError(f"{problem} Download or prepare the data set again.") from error
             yield from rows
 
     def parse(index: int, row: Mapping[str, Any]) -> Pair:
@@ -172,5 +171,5 @@ def parse_query(name: str, split: Split) -> tuple[str, str]:
     name, _, query = name.partition("?")
     key, _, value = query.partition("=")
     if query and (key != "split" or not value):
-        raise InputError(f"?{query} is invalid. The only option is ?split=..., for example ?split=train[:90%].")
+        raise InputError(f"{name}: ?{query} is invalid. Use ?split=..., for example ?split=train[:90%].")
     return name, value or SPLIT_NAMES[split]

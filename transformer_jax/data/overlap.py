@@ -23,8 +23,8 @@ class Overlap(NamedTuple):
     def __str__(self) -> str:
         """Return the counts as a warning."""
         return (
-            f"{self.sources:,} of {self.sentences:,} test sentences ({self.sources / self.sentences:.1%}) also "
-            f"occur in the training data, {self.pairs:,} of them with the same translation: the test score is too high"
+            f"the test score is too high, because the training text contains {self.sources:,} of {self.sentences:,} "
+            f"test sentences ({self.sources / self.sentences:.1%}), {self.pairs:,} of them with the same translation"
         )
 
 

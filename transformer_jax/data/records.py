@@ -28,7 +28,8 @@ class Records(NamedTuple):
     """All records at a locator, unparsed.
 
     read: function that returns a new iterator over all records.
-    parse: function from the zero-based index of a record and the record to a pair. Raises InputError if it is invalid.
+    parse: function from the zero-based index of a record and the record to a pair. Raises InputError if the
+        record is invalid.
     fingerprint: identifies the content of a library's data set; empty for files and the phrasebook.
     """
 
@@ -75,7 +76,10 @@ def validate_text(text: Any, location: str, blank: Literal["refuse", "allow"] = 
     if blank == "refuse" and not text.strip():
         raise InputError(f"{location} is blank. Add the sentence, or delete the pair.")
     if "\0" in text:
-        raise InputError(f"{location} contains a NUL, so it may not be UTF-8. Convert the file with iconv.")
+        raise InputError(
+            f"{location} contains a NUL character. The file may be UTF-16: convert it to UTF-8 with iconv, or delete "
+            "the pair."
+        )
     if SURROGATE.search(text):
         raise InputError(
             f"{location} contains an unpaired surrogate, which is not a valid character. Delete this sentence pair."

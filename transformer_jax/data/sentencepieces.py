@@ -23,6 +23,9 @@ class SentencePieceEncoding(NamedTuple):
 class SentencePieceTokenizer:
     """A SentencePiece model with the methods of ``tokenizers.Tokenizer`` that ``Tokenizer`` calls.
 
+    The parameters ``add_special_tokens``, ``skip_special_tokens`` and ``pretty`` exist only because ``Tokenizer``
+    passes them to either class. They have no effect.
+
     The SentencePiece model splits a text into tokens. Special tokens and tokens outside the vocabulary become unknown.
     A language code at the start of a text, such as ``>>fra<<``, is a single token if the vocabulary contains it:
     multilingual models need it to select the target language.
@@ -42,7 +45,7 @@ class SentencePieceTokenizer:
             from sentencepiece import SentencePieceProcessor
         except ImportError as error:
             raise InputError(
-                "A SentencePiece tokenizer needs the package sentencepiece. Run: pip install sentencepiece"
+                "a SentencePiece tokenizer needs the package sentencepiece. Run: pip install sentencepiece"
             ) from error
         self._model, self._pieces = model, list(pieces)
         self._ids = {piece: piece_id for piece_id, piece in enumerate(pieces)}
@@ -81,7 +84,10 @@ class SentencePieceTokenizer:
         return SentencePieceEncoding([self._id(piece) for piece in pieces], ([(0, len(code))] if code else []) + spans)
 
     def decode_batch(self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = False) -> list[str]:
-        """Return the text of each row of ids."""
+        """Return the text of each row of ids.
+
+        skip_special_tokens: has no effect, because ``Tokenizer.decode`` removes special tokens before this call.
+        """
         texts = (self._processor.decode([self._pieces[token_id] for token_id in row]) if row else "" for row in rows)
         return [text.replace("▁", " ").strip() for text in texts]
 

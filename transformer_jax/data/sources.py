@@ -72,8 +72,9 @@ class Pairs:
                 continue
             yield pair
         if skipped == count:
-            reason = f" (all {skipped} rows are invalid; the first: {first_error})" if skipped else ""
-            raise InputError(f"{self.locator} contains no sentence pairs{reason}. Give data with at least one pair.")
+            invalid = f"all rows are invalid ({skipped} in total). First error: {first_error}"
+            reason = invalid if skipped else "it is empty. Add at least one pair."
+            raise InputError(f"{self.locator} contains no sentence pairs: {reason}")
         if skipped and self.skipped is None:
             logging.warning(f"{self.locator}: skipped {skipped} of {count} rows; the first: {first_error}")
         self.skipped = skipped
@@ -104,9 +105,9 @@ def open_pairs(
         open_file = FILE_READERS.get(Path(stem).suffix)
         if open_file is None or (open_file is open_parquet and stem != locator):
             raise InputError(
-                f"{locator!r} is not a known locator. Use path/train.{{lang}}[.gz|.xz], .tsv[.gz|.xz], "
-                ".jsonl[.gz|.xz], .parquet, hf://OWNER/NAME[:CONFIG][?split=...], tfds://NAME/CONFIG[?split=...] or "
-                "phrasebook."
+                f"{locator!r} is not a known locator. Use path/train.{{lang}}[.gz|.xz], a .tsv[.gz|.xz], "
+                ".jsonl[.gz|.xz] or .parquet file, hf://OWNER/NAME[:CONFIG][?split=...], "
+                "tfds://NAME/CONFIG[?split=...] or phrasebook."
             )
         records = open_file(Path(locator), source, target)
     return Pairs(locator, records, on_error)
@@ -116,7 +117,7 @@ def open_phrasebook(source: str, target: str, split: Split) -> Records:
     """Open the built-in phrasebook, English to German or German to English."""
     if {source, target} != {"en", "de"}:
         raise InputError(
-            f"the phrasebook has only en and de, but the run translates {source} to {target}. "
+            f"the phrasebook contains only en and de, but the run translates {source} to {target}. "
             "Set --data.source en --data.target de."
         )
     order = 1 if source == "en" else -1

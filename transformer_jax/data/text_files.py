@@ -45,7 +45,7 @@ def open_aligned_files(source: Path, target: Path) -> Records:
                     for line, rest in zip((source_line, target_line), files, strict=True)
                 ]
                 raise InputError(
-                    f"{source} has {counts[0]} lines but {target} has {counts[1]}. "
+                    f"{source} and {target} have different numbers of lines ({counts[0]} and {counts[1]}). "
                     "Add or delete lines until line n of one file translates line n of the other."
                 )
             yield source_line, target_line
@@ -94,7 +94,7 @@ def open_jsonl(path: Path, source: str, target: str) -> Records:
         try:
             record = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{location} is not JSON ({summarize_error(error)}). Delete the line.") from error
+            raise InputError(f"{location} is not JSON ({summarize_error(error)}). Fix or delete the line.") from error
         if not isinstance(record, dict):
             raise InputError(f'{location} is not a JSON object. Write {{"{source}": "...", "{target}": "..."}}.')
         return Pair(

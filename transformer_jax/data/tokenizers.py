@@ -107,7 +107,7 @@ KIND_OF_MODEL = {"WordLevel": "word", "BPE": "bpe", "WordPiece": "wordpiece", "U
 
 
 class Tokenizer:
-    """One vocabulary. It never adds special tokens, and it treats a special token typed in a text as ordinary text.
+    """A tokenizer with one vocabulary. It adds no special tokens, and a special token typed in a text is ordinary text.
 
     special_ids: ids of padding, unknown, start and end. Some of them are equal in imported vocabularies.
     """
@@ -126,7 +126,7 @@ class Tokenizer:
 
     @classmethod
     def train(cls, kind: TokenizerKind, texts: Iterable[str], size: int) -> Tokenizer:
-        """Learn a vocabulary of at most ``size`` entries, including special tokens.
+        """Return a tokenizer that has learned a vocabulary of at most ``size`` entries, including special tokens.
 
         Raises InputError with the minimum size if the single characters (bytes for bpe) do not fit.
         """
@@ -163,15 +163,15 @@ class Tokenizer:
         """Return the ids of each text, without special tokens.
 
         Text outside the vocabulary becomes [UNK], which never happens with bpe.
-        Raises InputError for a text with an unpaired surrogate, which is not a character.
+        Raises InputError for a text with an unpaired surrogate, which is not a valid character.
         """
         try:
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         except (TypeError, RuntimeError):  # From tokenizers and from sentencepiece.
             for number, text in enumerate(texts, start=1):
                 if any("\ud800" <= character <= "\udfff" for character in text):
-                    problem = f"Text {number} contains an unpaired surrogate, which is not a character."
-                    raise InputError(f"{problem} Save it as UTF-8.") from None
+                    problem = f"text {number} contains an unpaired surrogate, which is not a valid character."
+                    raise InputError(f"{problem} Remove it from the text.") from None
             raise
         return [encoding.ids for encoding in encodings]
 
@@ -215,11 +215,11 @@ class Tokenizer:
         return [str(self._tokenizer.id_to_token(int(token_id))) for token_id in ids]
 
     def to_json(self) -> str:
-        """Return the vocabulary and its rules as JSON."""
+        """Return the tokenizer (vocabulary and rules) as JSON."""
         return self._tokenizer.to_str(pretty=True)
 
     def save(self, path: Path) -> None:
-        """Write the vocabulary and its rules to a JSON file."""
+        """Write the tokenizer (vocabulary and rules) to a JSON file."""
         atomic.write_text(path, self.to_json())
 
     @classmethod
@@ -249,8 +249,8 @@ class Tokenizer:
         # Untrusted rules could pad each text to millions of tokens, or split it with a regex that never finishes.
         if tokenizer_rules(untrusted) != tokenizer_rules(BUILDERS[tokenizer.kind]()):
             raise InputError(
-                f"{path} differs in its rules from the {tokenizer.kind} tokenizer of this version. "
-                "Restore the file or train again."
+                f"the rules in {path} differ from those of the {tokenizer.kind} tokenizer in this version of "
+                "transformer_jax. Restore the file or train again."
             )
         return tokenizer
 
@@ -271,7 +271,7 @@ class Tokenizers(NamedTuple):
 
 
 def train_tokenizers(config: TokenizerConfig, sources: Iterable[str], targets: Iterable[str]) -> Tokenizers:
-    """Learn one vocabulary from both languages (joint), or one from each (separate).
+    """Return tokenizers that have learned one vocabulary from both languages (joint), or one from each (separate).
 
     sources, targets: sentences of the training split only.
     Raises InputError if ``config.size`` is too small or the kind is only available in imported models.

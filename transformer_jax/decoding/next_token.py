@@ -20,7 +20,7 @@ def log_normalizer(logits: Float[Array, "B V"]) -> Float[Array, "B 1"]:
 def allowed_logits(
     logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], special_ids: SpecialIds
 ) -> Float[Array, "B V"]:
-    """Set the logits of forbidden tokens to minus infinity.
+    """Return the logits, with minus infinity for forbidden tokens.
 
     [PAD] and [SOS] are always forbidden. A row at its length limit may only produce [EOS], so every hypothesis ends,
     and its score includes the model's probability of ending there.

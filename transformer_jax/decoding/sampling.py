@@ -27,7 +27,7 @@ class _SamplingState(NamedTuple):
     position: number of tokens decoded so far.
     tokens: the tokens decoded so far, then padding.
     log_probs: sum of the log-probabilities of these tokens.
-    is_finished: whether a sentence ends with [EOS].
+    is_finished: whether a sentence has ended with [EOS] or reached its length limit.
     caches: the decoder's caches.
     source_mask: mask of the source padding.
     length_limits: maximum length of each translation.
@@ -45,7 +45,7 @@ class _SamplingState(NamedTuple):
 
 
 def greedy(inputs: SearchInputs) -> Hypotheses:
-    """Take the most probable token at each step."""
+    """Return one translation per sentence, with the most probable token at each step."""
 
     def choose(logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], state: _SamplingState) -> NextTokens:
         log_probs, tokens = top_k_log_probs(logits, at_limit, inputs.special_ids, 1)
@@ -55,7 +55,7 @@ def greedy(inputs: SearchInputs) -> Hypotheses:
 
 
 def sample(inputs: SearchInputs, keys: Any, temperature: Float[Array, ""], top_k: int) -> Hypotheses:
-    """Draw each token from the model's distribution.
+    """Return one translation per sentence, with each token drawn from the model's distribution.
 
     keys: one random key per sentence, so that a draw does not depend on the batch.
     temperature: divisor of the logits, above 0.
@@ -81,7 +81,7 @@ def _generate(
     choose: Callable[[Float[Array, "B V"], Bool[Array, "B"], _SamplingState], NextTokens],
     keys: Any = None,
 ) -> Hypotheses:
-    """Choose and append tokens until every sentence ends with [EOS]."""
+    """Return one translation per sentence: tokens are chosen and appended until it ends or reaches its limit."""
     special_ids, buffer_length = inputs.special_ids, inputs.buffer_length
     source_mask = padding_mask(inputs.source, special_ids.pad)
     memory = inputs.apply(inputs.source, source_mask, method="encode")

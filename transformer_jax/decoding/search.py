@@ -167,7 +167,8 @@ def _parallel_batches(model: Transformer, beam_size: int, batches: Sequence[_Bat
         needed += batch.size * (itemsize * caches + 4 * (weights + beam_size * model.target_vocab_size))
         if number == 0:
             subject = f"beam size {beam_size} with texts of up to {batch.length} tokens"
-            require_memory(needed, subject, "Lower --beam, or split the texts.")
+            remedy = "Lower --beam, or split the texts." if beam_size > 1 else "Split the texts."
+            require_memory(needed, subject, remedy)
         elif not fits_memory(needed):
             return number
     return most
@@ -176,7 +177,10 @@ def _parallel_batches(model: Transformer, beam_size: int, batches: Sequence[_Bat
 def _search_inputs(
     model: Transformer, params: Any, sources: Sequence[Sequence[int]], batch: _Batch, special_ids: SpecialIds
 ) -> SearchInputs:
-    """Pad the sources of a batch. The length limit of a translation depends only on its own source."""
+    """Return the padded sources of a batch and the length limits of the translations, as arguments of a search.
+
+    A length limit depends only on its own source.
+    """
     source = np.full((batch.size, batch.length), special_ids.pad, np.int32)
     length_limits = np.zeros(batch.size, np.int32)
     for row, index in enumerate(batch.indices):
@@ -204,7 +208,7 @@ _beam_search = jax.jit(beam_search, static_argnames="beam_size")
 
 
 def _make_batches(lengths: Sequence[int]) -> Iterator[_Batch]:
-    """Group sources of similar length, longest first, so that all threads finish at about the same time."""
+    """Yield batches of sources of similar length, longest first, so that all threads finish at about the same time."""
     by_length = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     for start in range(0, len(by_length), BATCH_SIZES[-1]):
         indices = by_length[start : start + BATCH_SIZES[-1]]

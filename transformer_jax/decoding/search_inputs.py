@@ -57,7 +57,8 @@ class Hypotheses(NamedTuple):
     """Translations of each sentence, best first.
 
     tokens: ids of each translation with [EOS], then padding.
-    scores: the ranking score. Without length penalty: the sum of the tokens' log-probabilities, [EOS] included.
+    scores: the ranking score: the sum of the tokens' log-probabilities, [EOS] included. Beam search divides it by the
+        length penalty.
     """
 
     tokens: Int[Array, "B W C"]

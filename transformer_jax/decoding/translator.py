@@ -75,13 +75,13 @@ class Translator:
     def load(cls, workdir: str | Path) -> Translator:
         """Load the best checkpoint of a run directory.
 
-        Raises InputError if the directory is missing, unfinished, damaged, or of another format version.
+        Raises InputError if the run is missing, has no checkpoint, is damaged, or has another format version.
         """
         workdir = Path(workdir)
         if not (workdir / "config.json").is_file():
             raise InputError(
                 f"{workdir} is not a run directory: config.json is missing. "
-                "Set --workdir to a directory that train.py wrote."
+                "Use the directory of a trained or imported run."
             )
         require_contained(workdir)
         # The config first: it contains the format version, on which all other files depend.
@@ -186,16 +186,18 @@ class Translator:
                 self.model, self.params, self.tokenizers, source, translation, source_ids, target_ids
             )
         if not translation.has_attention:
-            raise InputError(
-                "a text that has no letters or was translated in parts has no attention map. "
-                "Translate one sentence at a time."
-            )
+            if translation.parts:
+                reason = f"was translated in {len(translation.parts)} parts"
+                remedy = "Translate one sentence at a time."
+            else:
+                reason, remedy = "has no letters or digits and was copied unchanged", "Pass a text with words."
+            raise InputError(f"the text {reason}, so it has no attention map. {remedy}")
         ids = translation.source_ids, translation.target_ids
         # Not ``source``: the ids belong to this text, from which surrounding spaces may have been removed.
         return capture_attention(self.model, self.params, self.tokenizers, translation.source, translation.text, *ids)
 
     def _split(self, text: str, length: int, number: int) -> list[str]:
-        """Split a text into the parts to translate. A text without letters and digits has none."""
+        """Return the parts of a text to translate: none if the text has no letters or digits."""
         max_tokens = self.config.data.max_length - 1
         if not any(map(str.isalnum, text)):
             if text.strip():
@@ -216,7 +218,8 @@ class Translator:
     def _check_params(self, workdir: Path, saved_params: Any) -> None:
         """Check the shapes of saved parameters before they are read.
 
-        Raises InputError if they differ from those that config and tokenizers need, or do not fit in memory.
+        Raises InputError if the shapes differ from those that config and tokenizers need, or if the parameters do not
+        fit in memory.
         """
 
         def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -227,8 +230,8 @@ class Translator:
         layers = self.config.model.encoder_layers + self.config.model.decoder_layers
         if layers > len(saved):  # Tracing a model with millions of layers would take hours.
             raise InputError(
-                f"{workdir}: config.json has {layers} layers, but the checkpoint has only {len(saved)} arrays. "
-                "Copy the complete run directory again."
+                f"{workdir}: config.json specifies more layers ({layers}) than the checkpoint has arrays "
+                f"({len(saved)}). Copy the complete run directory again."
             )
         tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
         try:
@@ -240,8 +243,9 @@ class Translator:
         for name in sorted(needed.keys() | saved.keys()):
             if needed.get(name) != saved.get(name):
                 raise InputError(
-                    f"{workdir}: parameter {name} has shape {saved.get(name)}, but config and tokenizers need "
-                    f"{needed.get(name)}. Copy the complete run directory again."
+                    f"{workdir}: the shape of parameter {name} is {saved.get(name, 'missing')} in the checkpoint, but "
+                    f"{needed.get(name, 'missing')} according to config.json and the tokenizers. "
+                    "Copy the complete run directory again."
                 )
         size = 4 * sum(math.prod(shape) for shape in needed.values())
         require_memory(size, f"the parameters of {workdir}", "Use a machine with more memory or a smaller model.")
@@ -260,7 +264,7 @@ def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None) -
 
 
 def _join_parts(source: str, n_best_lists: list[list[Translation]]) -> list[Translation]:
-    """Join the best translations of all parts of a text, then the second-best translations, and so on.
+    """Return the joined translations of a text: the best translations of all parts, the second-best, and so on.
 
     n_best_lists: the translations of each part.
     """

@@ -76,7 +76,10 @@ class DecoderBlock(nn.Module):
         prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W D"], BlockCache]:
-        """Process one target position of every hypothesis. The result equals row ``position`` of ``__call__``."""
+        """Process one target position of every hypothesis, and return its features and the cache for the next step.
+
+        The features equal row ``position`` of ``__call__``.
+        """
         prefix = cache.prefix
 
         def attend_to_prefix(y: Float[Array, "B W D"]) -> Float[Array, "B W D"]:

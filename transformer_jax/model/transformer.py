@@ -128,7 +128,7 @@ class Transformer(nn.Module):
         source_positions: Int[Array, "#B S"] | None = None,
         target_positions: Int[Array, "#B T"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Encode and decode with the masks of training, and return the features that predict the next tokens.
+        """Encode and decode with the training masks, and return the decoder output that predicts the next tokens.
 
         source_segments, target_segments: one-based index of the sentence at each position; 0 for padding.
         source_positions, target_positions: as in ``encode``.

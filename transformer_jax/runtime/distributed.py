@@ -61,9 +61,9 @@ def join_processes() -> None:
             process_id=None if process_id is None else int(process_id),
         )
     except (ValueError, RuntimeError) as error:
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0].rstrip(".")
         raise RunError(
-            f"--distributed: {reason} Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
+            f"--distributed: {reason}. Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
         ) from error
 
 

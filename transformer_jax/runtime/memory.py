@@ -68,5 +68,5 @@ def require_state_memory(mesh: Mesh, state: Any) -> None:
     fsdp_sizes = [size for size in range(1, mesh.size + 1) if mesh.size % (size * tensor) == 0]
     meshes = {size: make_mesh(MeshConfig(-1, size, tensor)) for size in fsdp_sizes}
     fitting = [size for size, mesh in meshes.items() if fits_memory(bytes_per_device(with_shardings(mesh, state)))]
-    remedy = f"Use --mesh.data -1 --mesh.fsdp {fitting[0]}" if fitting else f"Use more than {mesh.size} devices"
+    remedy = f"Use --mesh.data -1 --mesh.fsdp {fitting[0]}" if fitting else f"Use more devices (currently {mesh.size})"
     require_memory(needed, "parameters, optimizer state and average", f"{remedy}, or a smaller model.")

@@ -39,7 +39,7 @@ def exclusive_workdir(workdir: Path) -> Iterator[None]:
         if jax.process_count() > 1 and broadcast_one_to_all(np.array(bool(problem))):
             problem = problem or f"process 0 cannot use {workdir}. See its error message"
         if problem:
-            raise InputError(f"{problem}, or name another --workdir.")
+            raise InputError(f"{problem}, or choose another --workdir.")
         try:
             yield
         finally:

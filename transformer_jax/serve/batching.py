@@ -22,7 +22,7 @@ class Batcher(Generic[Item, Result]):
 
     process_batch: returns one result per item, in order. Only the worker thread calls it.
     max_delay: seconds that the first item of a batch waits for others.
-    max_batch_size: number of items in a batch.
+    max_batch_size: maximum number of items in a batch.
     max_waiting: maximum number of waiting items. Further items are refused.
     """
 
@@ -78,7 +78,10 @@ class Batcher(Generic[Item, Result]):
             self._process([(item, future) for item, future in batch if future.set_running_or_notify_cancel()])
 
     def _next_batch(self) -> list[tuple[Item, Future[Result]]]:
-        """Wait until a batch is full or its first item has waited long enough; return no items on shutdown."""
+        """Return the next batch, once it is full or its first item has waited long enough.
+
+        Return an empty list on shutdown.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._waiting)
             self._changed.wait_for(lambda: self._closed or len(self._waiting) >= self._max_batch_size, self._max_delay)

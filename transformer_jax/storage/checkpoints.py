@@ -144,7 +144,7 @@ class Checkpoints:
             reason = str(error).partition("\n")[0]
             raise RunError(
                 f"{self.directory}: saving a checkpoint failed ({reason}). Fix this error and run the same command "
-                f"again. It resumes after step {self.latest_step() or 0}."
+                f"again. The run resumes after step {self.latest_step() or 0}."
             ) from error
 
     def progress(self) -> Progress:
@@ -167,7 +167,9 @@ class Checkpoints:
 
 
 def best_step(directory: Path) -> int:
-    """Return the step of the best checkpoint, or of the newest undamaged checkpoint (with a warning).
+    """Return the step of the best checkpoint or, with a warning, of the newest undamaged checkpoint.
+
+    The newest is used if the best is damaged or missing, or if the run has not been validated yet.
 
     Raises InputError if the run has no undamaged checkpoint.
     """
@@ -181,12 +183,12 @@ def best_step(directory: Path) -> int:
         if best in _steps(directory) and not (reason := find_damage(directory / str(best))):
             return best
         if not find_damage(checkpoint):
-            damage = f"the best checkpoint, step {best}, is damaged: {reason or 'it is missing'}"
+            damage = f"the best checkpoint, step {best}, is {f'damaged: {reason}' if reason else 'missing'}"
             logging.warning(f"{directory}: {damage if best else 'no validation yet'}. Using step {step}.")
             return step
     if _steps(directory):
         raise InputError(f"{directory}: all checkpoints are damaged. Restore the run from a copy or train again.")
-    raise InputError(f"{directory} has no checkpoint. Train the model first, or name another --workdir.")
+    raise InputError(f"{directory} has no checkpoint. Train the model first, or choose another run directory.")
 
 
 def load_params(
@@ -241,7 +243,7 @@ def _clean_up(directory: Path) -> None:
             names = (checkpoint.with_name(f"{checkpoint.name}.damaged-{number}") for number in itertools.count(1))
             damaged = next(name for name in names if not name.exists())
             checkpoint.rename(damaged)
-            logging.warning(f"{checkpoint} is damaged: {reason}. Renamed it to {damaged.name}; it will not be used.")
+            logging.warning(f"{checkpoint} is damaged: {reason}. It was renamed to {damaged.name} and is not used.")
 
 
 def _prune(directory: Path) -> None:
@@ -253,5 +255,5 @@ def _prune(directory: Path) -> None:
 
 
 def _mark_for_removal(checkpoint: Path) -> Path:
-    """Rename a checkpoint before its removal, so that a partial removal does not count as damage."""
+    """Rename a checkpoint before its removal, so that a partial removal is not damage. Return the new path."""
     return checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.removed{UNFINISHED}"))

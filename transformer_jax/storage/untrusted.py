@@ -25,7 +25,8 @@ def require_contained(workdir: Path) -> None:
         for path in (Path(parent, name) for name in (*directories, *files)):
             if not Path(os.path.realpath(path)).is_relative_to(root):
                 raise InputError(
-                    f"{path} is a link to a path outside the run directory. If you trust it, replace it with a copy."
+                    f"{path} is a link to a path outside the run directory. If you trust that path, replace the link "
+                    "with a copy."
                 )
             if not path.is_dir() and not path.is_file() and os.path.lexists(path):  # A running training removes files.
                 raise InputError(f"{path} is neither a file nor a directory. Delete it or restore the run from a copy.")

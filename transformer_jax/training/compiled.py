@@ -39,7 +39,7 @@ class CompiledFunctions(NamedTuple):
 def jit_functions(
     config: Config, mesh: Mesh, source_vocab_size: int, target_vocab_size: int, chunk_size: int | None = None
 ) -> CompiledFunctions:
-    """Jit the functions of a run, without compiling them or allocating memory.
+    """Return the jitted functions of a run, without compiling them or allocating memory.
 
     chunk_size: see ``make_train_step``.
     """
@@ -73,8 +73,9 @@ def require_enough_rows(config: Config, parts: int, length: int) -> None:
     """
     rows = config.data.batch_tokens // length
     if rows < parts:
+        lower = f", or lower --mesh.data, --mesh.fsdp or --training.accumulate until their product is at most {rows}"
         raise InputError(
-            f"data.batch_tokens {config.data.batch_tokens} gives {rows} rows of {length} tokens, but mesh.data x "
-            f"mesh.fsdp x training.accumulate needs {parts}. Use --data.batch-tokens {parts * length}, or lower these "
-            f"values to at most {rows} in total."
+            f"the number of rows of {length} tokens in data.batch_tokens {config.data.batch_tokens} is {rows}, but "
+            f"must be at least {parts} (mesh.data x mesh.fsdp x training.accumulate). "
+            f"Set --data.batch-tokens to at least {parts * length}{lower if rows else ''}."
         )

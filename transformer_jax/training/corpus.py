@@ -76,7 +76,7 @@ def recount_overlap(test: Sequence[Pair], data: DataConfig) -> Overlap | None:
     try:
         return count_overlap(test, training_text(data))
     except (InputError, OSError) as error:
-        logging.warning(f"The overlap of test set and training text is unknown: {error}")
+        logging.warning(f"the overlap of the test set with the training text is unknown: {error}")
         return None
 
 

@@ -55,9 +55,9 @@ class MetricAccumulator:
             skipped = int(metrics["skipped"])
             if skipped >= self.max_skipped:
                 raise RunError(
-                    f"updates {number - skipped + 1} to {number} were skipped because of non-finite loss or "
-                    "gradients. Find the operation with --debug-nans, or try a lower --optimizer.factor in another "
-                    "--workdir."
+                    f"loss or gradients have not been finite since update {number - skipped + 1}, so training stops at "
+                    f"update {number} (training.max_skipped {self.max_skipped}). Locate the operation with "
+                    "--debug-nans, or try a lower --optimizer.factor in another --workdir."
                 )
             for name, value in {**metrics, "skipped": skipped > 0, "updates": 1}.items():
                 # Added step by step, so that the rounding of the sums does not depend on interruptions.
@@ -142,5 +142,5 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
         except ValueError:
             damaged += 1
     if damaged:
-        logging.warning(f"{path}: ignored {damaged} damaged lines, so the curves have a gap.")
+        logging.warning(f"{path}: ignored damaged lines ({damaged} in total), so the curves have gaps.")
     return lines

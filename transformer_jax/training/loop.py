@@ -100,25 +100,28 @@ def fit(
 
 
 def require_same_config(config: Config, workdir: Path) -> None:
-    """Raise InputError if ``workdir`` holds a run with another config, or checkpoints without a config."""
+    """Raise InputError if ``workdir`` contains a run with a different config, or checkpoints without a config."""
     path = workdir / "config.json"
     if not path.exists() and any((workdir / "checkpoints").glob("[1-9]*")):
-        raise InputError(f"{path} is missing, but checkpoints exist. Restore it, or name another --workdir.")
+        raise InputError(f"{path} is missing, but checkpoints exist. Restore the file, or choose another --workdir.")
     if path.exists():
         saved, requested = _flatten(load_config(path)), _flatten(config)
         changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(CHANGEABLE_FIELDS)]
         if changed:
             differences = ", ".join(f"{key} {saved[key]} -> {requested[key]}" for key in changed)
-            raise InputError(f"{workdir} holds a run with another config: {differences}. Name another --workdir.")
+            raise InputError(
+                f"{workdir} contains a run with a different config: {differences}. Restore the old values, or choose "
+                "another --workdir."
+            )
 
 
 def require_same_corpus(progress: Progress, corpus: Corpus, workdir: Path) -> None:
     """Raise InputError if the training text has changed, since the saved position in the batches would be wrong."""
     if progress.corpus is not None and progress.corpus != corpus_size(corpus):
-        (saved_pairs, *_), (current_pairs, *_) = progress.corpus, corpus_size(corpus)
+        saved, current = (", ".join(map(str, size)) for size in (progress.corpus, corpus_size(corpus)))
         raise InputError(
-            f"{workdir} holds a run with a different training text: {saved_pairs} pairs in the run, {current_pairs} "
-            "now, or different words. Restore the text, or name another --workdir."
+            f"the training text of the run in {workdir} has changed (pairs, source tokens, target tokens: {saved} -> "
+            f"{current}). Restore the text, or choose another --workdir."
         )
 
 
@@ -179,8 +182,8 @@ class TrainingLoop:
         updates_left = config.training.steps - self.first_step
         if profile and updates_left < PROFILED_UPDATES[-1]:
             raise InputError(
-                f"--profile needs {PROFILED_UPDATES[-1]} updates, but only {updates_left} are left. "
-                "Raise --training.steps."
+                f"--profile needs {PROFILED_UPDATES[-1]} updates, but the number of updates left is {updates_left}. "
+                f"Set --training.steps to at least {self.first_step + PROFILED_UPDATES[-1]}."
             )
 
     def run(self) -> Progress:

@@ -30,6 +30,6 @@ def learning_rate(config: OptimizerConfig, d_model: int, steps: int) -> optax.Sc
 
 
 def make_optimizer(config: OptimizerConfig, d_model: int, steps: int) -> optax.GradientTransformation:
-    """Return Adam, after clipping by the global norm if ``clip_norm`` is not 0."""
+    """Return Adam, preceded by clipping of the global gradient norm if ``clip_norm`` is not 0."""
     adam = optax.adam(learning_rate(config, d_model, steps), config.beta1, config.beta2, config.epsilon)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam

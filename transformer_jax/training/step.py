@@ -119,10 +119,10 @@ def _make_gradient_function(
         return jax.grad(loss_fn, has_aux=True)(params)
 
     def block_gradients(params: Any, batch: Batch, key: Any) -> tuple[Any, LossSums]:
-        """Return the gradients [N, ...] of each device's own rows.
+        """Return the gradients [N, ...] and the loss sums [N] of each block of rows.
 
-        The all-reduce over devices comes later. Here, it would run in every iteration of the loops over chunks of
-        tokens and over accumulated batches.
+        The blocks are summed later: an all-reduce in this function would run in every iteration of the loops over
+        chunks of tokens and over accumulated batches.
         """
         if blocks == 1:  # On a CPU, vmap over a single block makes a step 5% slower.
             return jax.tree.map(lambda x: x[None], gradients(params, batch, key))

@@ -23,7 +23,7 @@ def init_from_run(workdir: Path, state: TrainState) -> TrainState:
         shapes, needed = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (saved, state.params))
         if shapes != needed:
             raise InputError(
-                f"{workdir}: the parameters do not match its config. Copy the complete run directory again."
+                f"{workdir}: the parameters do not match config.json. Copy the complete run directory again."
             )
 
     def replace(old: jax.Array, new: Any) -> jax.Array:
