@@ -144,7 +144,7 @@ class TrainingRunner:
         self.update = SYSTEMS[system](config, corpus)
 
     def __call__(self) -> dict[str, float]:
-        """Train on all batches, and return the target tokens and the floating-point operations per second."""
+        """Train on all batches, and return target tokens per second and floating-point operations per second."""
         began = time.perf_counter()
         for batch in self.batches:
             loss = self.update(batch)

@@ -280,7 +280,7 @@ def test_params_that_do_not_match_the_config_are_refused(copy):
     wider = dataclasses.replace(TINY_CONFIG, model=dataclasses.replace(TINY_CONFIG.model, d_ff=23))
     save_config(wider, copy / "config.json")
     assert_refused(
-        copy, r"feed_forward/narrow/kernel is \(19, 14\) in the checkpoint, but \(23, 14\) according to config"
+        copy, r"feed_forward/narrow/kernel does not match \(in the checkpoint: \(19, 14\), required by .*: \(23, 14\)"
     )
 
 

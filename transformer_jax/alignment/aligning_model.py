@@ -50,7 +50,9 @@ class AligningModel(NamedTuple):
         return [weights[index].T if self.is_reverse else weights[index] for index in range(len(pairs))]
 
     def attention(self, pairs: Sequence[Pair], first: int = 1) -> Iterator[tuple[int, PairAttention]]:
-        """Yield the index and the attention of each pair, in any order. A pair that is too long has no words.
+        """Yield the index and the attention of each pair, in any order.
+
+        A pair with more than ``MAX_ALIGNED_TOKENS`` tokens in a text gets a result without words, so it has no links.
 
         first: number of the first pair, for warnings.
         """

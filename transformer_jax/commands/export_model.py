@@ -30,7 +30,7 @@ class ExportCommand:
 
 
 def export(command: ExportCommand) -> None:
-    """Export the run, and print the page that explains how to use the result.
+    """Export the run, and print which page of the docs explains how to use the result.
 
     Raises InputError for invalid options or input, before anything is written.
     """

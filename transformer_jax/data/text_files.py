@@ -52,7 +52,10 @@ def open_aligned_files(source: Path, target: Path) -> Records:
 
     def parse(index: int, lines: tuple[bytes, bytes]) -> Pair:
         locations = [f"{path}:{index + 1}" for path in paths]
-        texts = [decode_line(line, index, location) for line, location in zip(lines, locations, strict=True)]
+        texts = [
+            decode_line(line, index, location, f"delete line {index + 1} from both files")
+            for line, location in zip(lines, locations, strict=True)
+        ]
         blank = [not text.strip() for text in texts]
         if any(blank):
             first, second = locations if blank[0] else reversed(locations)
@@ -125,20 +128,21 @@ def read_lines(path: Path) -> Iterator[bytes]:
         raise InputError(f"{problem} Create or download it again.") from error
 
 
-def decode_line(line: bytes, index: int, location: str) -> str:
+def decode_line(line: bytes, index: int, location: str, removal: str = "delete the line") -> str:
     """Return the text of a line from ``read_lines`` without its line ending.
 
     index: zero-based index of the line in its file.
+    removal: how to remove the line, for messages.
     Raises InputError if the line is too long or not UTF-8.
     """
     if len(line) == MAX_LINE_BYTES:
-        raise InputError(f"{location} is longer than {MAX_LINE_BYTES // 2**20} MiB. Split or delete the line.")
+        raise InputError(f"{location} is longer than {MAX_LINE_BYTES // 2**20} MiB. To continue, {removal}.")
     try:
         text = line.decode("utf-8" if index else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{location} is not UTF-8 ({error.reason} at byte {error.start + 1} of the line). "
-            "Convert the file with iconv, or delete that line."
+            f"Convert the file with iconv, or {removal}."
         ) from error
     return text.removesuffix("\n").removesuffix("\r")
 

@@ -256,7 +256,7 @@ class Tokenizer:
 
 
 def tokenizer_rules(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
-    """Return all settings of a tokenizer except those learned from text."""
+    """Return the settings of a tokenizer without the learned fields of its model and without added tokens."""
     settings = json.loads(tokenizer.to_str())
     learned = ("vocab", "merges", "unk_id")
     model = {name: value for name, value in settings["model"].items() if name not in learned}

@@ -141,8 +141,8 @@ def search(
 def max_parallel_batches() -> int:
     """Return the maximum number of batches to decode in parallel.
 
-    On a CPU it is the number of cores, at most 8: the operations of one step are too small to use several cores, and
-    every batch needs its own caches. On an accelerator it is 1.
+    On a CPU it is the number of cores, because the operations of one step are too small to use several cores. The
+    maximum is 8, because every batch needs its own caches. On an accelerator it is 1.
     """
     if jax.default_backend() != "cpu":
         return 1

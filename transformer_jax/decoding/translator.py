@@ -243,8 +243,8 @@ class Translator:
         for name in sorted(needed.keys() | saved.keys()):
             if needed.get(name) != saved.get(name):
                 raise InputError(
-                    f"{workdir}: the shape of parameter {name} is {saved.get(name, 'missing')} in the checkpoint, but "
-                    f"{needed.get(name, 'missing')} according to config.json and the tokenizers. "
+                    f"{workdir}: parameter {name} does not match (in the checkpoint: {saved.get(name, 'absent')}, "
+                    f"required by config.json and the tokenizers: {needed.get(name, 'absent')}). "
                     "Copy the complete run directory again."
                 )
         size = 4 * sum(math.prod(shape) for shape in needed.values())

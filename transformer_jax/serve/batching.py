@@ -58,7 +58,7 @@ class Batcher(Generic[Item, Result]):
         self._thread.join()
 
     def submit(self, item: Item) -> Future[Result]:
-        """Return a future of the item's result. An item that is cancelled while waiting is not processed.
+        """Queue the item, and return a future for its result. An item cancelled while it waits is not processed.
 
         Raises RunError if too many items are waiting or the batcher is closed.
         """

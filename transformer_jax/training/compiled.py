@@ -23,7 +23,7 @@ class CompiledFunctions(NamedTuple):
     mesh: mesh of the devices.
     model: the Transformer.
     state: shapes of the training state, with shardings.
-    initialize: () -> first state.
+    initialize: () -> initial state.
     train_step: (state, batch) -> (next state, metrics). It donates the memory of its state to the next state.
     loss_sums: (params, batch) -> LossSums, without dropout.
     """

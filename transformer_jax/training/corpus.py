@@ -71,7 +71,7 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
 def recount_overlap(test: Sequence[Pair], data: DataConfig) -> Overlap | None:
     """Read the training text of a resumed run again, and return its overlap with the test set.
 
-    Return None, with a warning, if the text has been removed.
+    Return None, with a warning, if the text cannot be read, for example because it has been removed.
     """
     try:
         return count_overlap(test, training_text(data))
