@@ -1,5 +1,6 @@
 """translate.py as a separate process: signals, closed pipes, full disks and locales."""
 
+import json
 import os
 import shlex
 import signal
@@ -119,3 +120,25 @@ def test_process_runs_from_any_directory_and_locale(tiny_run, tmp_path, expected
     refused = subprocess.run([*program, "a", "--no-such"], capture_output=True, cwd=tmp_path, timeout=120)
     assert refused.returncode == 2
     assert refused.stderr.decode().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1:strict"},
+    ],
+    ids=lambda variables: " ".join(variables.values()),
+)
+def test_arguments_are_utf8_in_every_locale(variables, tiny_run, tmp_path, expected):
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **variables}
+    program = [sys.executable, str(ROOT / "translate.py"), "--workdir", str(tiny_run), "--jsonl"]
+    arguments = ["Where is the dög? 駅🙂".encode(), b"The d\xf6g."]
+    result = subprocess.run([*program, *arguments], capture_output=True, cwd=tmp_path, env=environment, timeout=120)
+    assert result.returncode == 0, result.stderr
+    texts = [json.loads(line)["text"] for line in result.stdout.splitlines()]
+    assert texts == expected(["Where is the dög? 駅🙂", "The d\ufffdg."])
+    messages = result.stderr.decode()
+    assert "arguments:2 is not UTF-8: invalid bytes become U+FFFD." in messages
+    assert "arguments:1" not in messages

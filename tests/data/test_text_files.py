@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import re
+import shutil
+import subprocess
 import tracemalloc
 
 import pytest
@@ -62,18 +65,80 @@ def test_blank_line_in_both_files_is_refused(tmp_path):
     assert message == f"{tmp_path}/train.en:2 and {tmp_path}/train.de:2 are blank. Delete line 2 from both files."
 
 
-def test_line_that_is_not_utf8_is_refused(tmp_path):
-    write(tmp_path / "train.en", ["a", "b"])
-    (tmp_path / "train.de").write_bytes("gut\nschön\n".encode("latin-1"))
-    message = refusal(f"{tmp_path}/train.{{lang}}")
-    assert f"{tmp_path}/train.de:2 is not UTF-8" in message
-    assert "byte 4" in message
+# Encodings.
 
 
-def test_utf16_is_refused(tmp_path):
-    write(tmp_path / "train.de", ["a"])
-    (tmp_path / "train.en").write_bytes("a\n".encode("utf-16"))
-    assert f"{tmp_path}/train.en:1 is not UTF-8" in refusal(f"{tmp_path}/train.{{lang}}")
+def write_german(directory, content):
+    """Write a parallel text whose English lines are "a"."""
+    write(directory / "train.en", ["a"] * content.count(b"\n"))
+    (directory / "train.de").write_bytes(content)
+    return f"{directory}/train.{{lang}}"
+
+
+def test_latin1_file_is_refused_with_a_conversion_command(tmp_path):
+    assert refusal(write_german(tmp_path, "gut\nschön\n".encode("latin-1"))) == (
+        f"{tmp_path}/train.de:2 is not UTF-8 (invalid start byte at byte 4 of the line). The file seems to be "
+        f"Windows-1252 or Latin-1. Convert it (iconv -f WINDOWS-1252 -t UTF-8 {tmp_path}/train.de > NEW), or delete "
+        "line 2 from both files."
+    )
+
+
+def test_damaged_line_of_a_utf8_file_is_not_called_latin1(tmp_path):
+    content = "über\nsch".encode() + "ön\n".encode("latin-1")
+    assert refusal(write_german(tmp_path, content)).endswith(
+        "Other lines of the file are UTF-8. Correct the line, or delete line 2 from both files."
+    )
+    content = b"gut\n" * 2**15 + content  # More ASCII than the sample has.
+    assert "line 32770 from both" in refusal(write_german(tmp_path, content))
+
+
+def test_unknown_encoding_is_left_to_the_user(tmp_path):
+    (tmp_path / "x.tsv").write_bytes("a\tДом\n".encode("koi8-r"))
+    assert refusal(tmp_path / "x.tsv").endswith(
+        f"Convert the file from its encoding (iconv -f ENCODING -t UTF-8 {tmp_path}/x.tsv > NEW), or delete the line."
+    )
+
+
+def test_changed_file_is_examined_again(tmp_path):
+    assert "Windows-1252" in refusal(write_german(tmp_path, b"f\xfcr\n"))
+    assert "Windows-1252" not in refusal(write_german(tmp_path, "für\n".encode() + b"f\xfcr\n"))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32"])
+def test_utf16_and_utf32_are_refused_and_named(tmp_path, encoding, suffix):
+    path = tmp_path / f"x.tsv{suffix}"
+    path.write_bytes(COMPRESS[suffix]("a house\tein Haus\n".encode(encoding)))
+    iconv = f"iconv -f {encoding} -t UTF-8"
+    command = {
+        "": f"{iconv} {path} > NEW",
+        ".gz": f"gzip -dc {path} | {iconv} > NEW",
+        ".xz": f"xz -dc {path} | {iconv} > NEW",
+    }[suffix]
+    assert refusal(path) == f"{path} is {encoding}, not UTF-8. Convert it: {command}"
+    with pytest.raises(InputError, match="is UTF-"):
+        open_pairs(str(path), "en", "de", "train", "skip")
+
+
+@pytest.mark.skipif(not shutil.which("iconv"), reason="needs iconv")
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "windows-1252"])
+def test_suggested_command_makes_the_file_readable(tmp_path, encoding):
+    text = "He said “no”.\tEr sagte „für“.\n"
+    (tmp_path / "my text.tsv").write_bytes(text.encode(encoding))
+    command = re.search("iconv .* > NEW", refusal(tmp_path / "my text.tsv"))[0]
+    subprocess.run(command.replace("NEW", "new.tsv"), shell=True, check=True, cwd=tmp_path)
+    assert list(open_pairs(f"{tmp_path}/new.tsv", "en", "de", "train")) == [("He said “no”.", "Er sagte „für“.")]
+
+
+def test_nul_character_is_refused_with_a_removal_command(tmp_path):
+    (tmp_path / "x.tsv").write_bytes(b"a house\tein\0 Haus\n")
+    assert refusal(tmp_path / "x.tsv") == (
+        f"{tmp_path}/x.tsv:1, the target, contains a NUL character. Delete the pair, or remove the character from a "
+        "text file with tr -d '\\000' < FILE > NEW."
+    )
+
+
+# Missing files.
 
 
 def test_missing_file_suggests_a_similar_name(tmp_path):

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import itertools
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Literal, TextIO, TypeVar
 
 from transformer_jax.data import text_files
+from transformer_jax.data.encodings import (
+    SAMPLE_BYTES,
+    UNKNOWN,
+    Evidence,
+    conversion_command,
+    detect_wide_encoding,
+    guess_encoding,
+)
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
@@ -20,30 +30,137 @@ BLOCK_LINES = 2048
 
 This limits memory use and lets the first results of a long file appear early.
 """
+TERMINAL_LINE_BYTES = 4095
+"""Maximum number of bytes of a typed line on Linux, without the line feed. The terminal discards the rest."""
 
 Item = TypeVar("Item")
+Origin = Literal["file", "pipe", "typed"]
+"""Where lines come from: a file, another program, or the terminal as input or arguments."""
 
 
-def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    """Yield each line of UTF-8 text as a string, without its line ending (LF or CR LF).
+def decode_lines(lines: Iterable[bytes], name: str, origin: Origin = "file") -> Iterator[str]:
+    """Yield each line of text as a string, without its line ending (LF or CR LF).
 
-    Invalid bytes become U+FFFD, with a warning that names the line. A byte-order mark is removed.
+    The text is UTF-8. UTF-16 and UTF-32 are also decoded, with a warning. Invalid bytes become U+FFFD, with one warning
+    per BLOCK_LINES lines, or per typed line. A byte-order mark is removed.
 
-    name: the file or stream, for messages.
+    name: the path of the file or the name of the stream, for messages.
     Raises InputError for a line that ``read_lines`` has truncated because it is too long.
     """
+    encoding = None
+    if origin != "typed":
+        lines = iter(lines)
+        start = list(_first_lines(lines))
+        lines = itertools.chain(start, lines)
+        encoding = detect_wide_encoding(b"".join(start)[:SAMPLE_BYTES])
+    if encoding is not None:
+        command = conversion_command(encoding, name if origin == "file" else None)
+        logging.warning(
+            f"{name} is {encoding}, not UTF-8, and is converted. To avoid this warning, convert it: {command}"
+        )
+        lines = _convert_to_utf8(lines, encoding, name)
+    invalid = _InvalidLines(name, origin, encoding)
     for number, raw in enumerate(lines, start=1):
         if len(raw) == text_files.MAX_LINE_BYTES:
-            raise InputError(
-                f"{name}:{number} is longer than {text_files.MAX_LINE_BYTES // 2**20} MiB. Split the line."
-            )
+            raise _line_too_long(name, number)
         line = raw.removesuffix(b"\n").removesuffix(b"\r")
         try:
             text = line.decode()
+            invalid.utf8_lines += not text.isascii()
         except UnicodeDecodeError:
-            logging.warning(f"{name}:{number} is not UTF-8: invalid bytes become U+FFFD. Convert the text with iconv.")
+            invalid.add(number, line)
             text = line.decode(errors="replace")
+        if origin == "typed" or number % BLOCK_LINES == 0:
+            invalid.report()
         yield text.removeprefix("\ufeff") if number == 1 else text
+    invalid.report()
+
+
+def _first_lines(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines from which the encoding is detected: at most one block, and about SAMPLE_BYTES bytes."""
+    size = 0
+    for line in itertools.islice(lines, BLOCK_LINES):
+        yield line
+        size += len(line)
+        if size >= SAMPLE_BYTES:
+            return
+
+
+def _convert_to_utf8(lines: Iterable[bytes], encoding: str, name: str) -> Iterator[bytes]:
+    """Yield the lines of a text in UTF-16 or UTF-32 as UTF-8. Invalid bytes become 0xFF, which is invalid in UTF-8.
+
+    lines: the text, split after each byte 0x0A, which also occurs within other characters than the line feed.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    parts: list[str] = []
+    number, size = 1, 0
+    for raw, is_last in itertools.chain(((line, False) for line in lines), [(b"", True)]):
+        size += len(raw)
+        if len(raw) == text_files.MAX_LINE_BYTES or size > 2 * text_files.MAX_LINE_BYTES:
+            raise _line_too_long(name, number)
+        *ends, rest = decoder.decode(raw, is_last).replace("\ufffd", "\udcff").split("\n")
+        for end in ends:
+            yield "".join([*parts, end, "\n"]).encode(errors="surrogateescape")
+            number, size, parts = number + 1, 0, []
+        parts.append(rest)
+    if any(parts):
+        yield "".join(parts).encode(errors="surrogateescape")
+
+
+def _line_too_long(name: str, number: int) -> InputError:
+    return InputError(f"{name}:{number} is longer than {text_files.MAX_LINE_BYTES // 2**20} MiB. Split the line.")
+
+
+class _InvalidLines:
+    """The lines of a stream with invalid bytes, for one warning per block of lines.
+
+    utf8_lines: number of lines that are valid UTF-8 and not ASCII.
+    """
+
+    def __init__(self, name: str, origin: Origin, encoding: str | None) -> None:
+        self.utf8_lines = 0
+        self._name, self._origin, self._encoding = name, origin, encoding
+        self._first = self._count = 0
+        self._sample: list[bytes] = []
+
+    def add(self, number: int, line: bytes) -> None:
+        self._first = self._first or number
+        self._count += 1
+        if len(self._sample) < 20:
+            self._sample.append(line[:1000])
+
+    def report(self) -> None:
+        """Log the lines since the last report, with the remedy."""
+        if self._count == 0:
+            return
+        others = self._count - 1
+        subject = f"{self._name}:{self._first} " + (
+            f"and {others} other line{'s' if others > 1 else ''} are" if others else "is"
+        )
+        encoding = self._encoding or "UTF-8"
+        logging.warning(f"{subject} not {encoding}: invalid bytes become U+FFFD. {self._remedy()}")
+        self._first = self._count = 0
+
+    def _remedy(self) -> str:
+        if self._origin == "typed":
+            return "Set the encoding of the terminal or the script to UTF-8."
+        if self._encoding is not None:
+            return "Correct the text."
+        encoding = guess_encoding(Evidence(self.utf8_lines, tuple(self._sample)))
+        command = conversion_command(encoding, self._name if self._origin == "file" else None)
+        return {
+            "UTF-8": f"Other lines are UTF-8. Correct the text, or remove the invalid bytes: {command}",
+            "WINDOWS-1252": f"The text seems to be Windows-1252 or Latin-1. Convert it: {command}",
+            UNKNOWN: f"Convert the text from its encoding: {command}",
+        }[encoding]
+
+
+def argument_bytes(argument: str) -> bytes:
+    """Return the bytes of a command-line argument, which Python has decoded with the encoding of the locale."""
+    try:
+        return os.fsencode(argument)
+    except UnicodeEncodeError:  # Not from a command line, but from a caller in Python.
+        return argument.encode(errors="surrogatepass")
 
 
 def split_into_blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -77,8 +77,8 @@ def validate_text(text: Any, location: str, blank: Literal["refuse", "allow"] = 
         raise InputError(f"{location} is blank. Add the sentence, or delete the pair.")
     if "\0" in text:
         raise InputError(
-            f"{location} contains a NUL character. The file may be UTF-16: convert it to UTF-8 with iconv, or delete "
-            "the pair."
+            f"{location} contains a NUL character. Delete the pair, or remove the character from a text file with "
+            "tr -d '\\000' < FILE > NEW."
         )
     if SURROGATE.search(text):
         raise InputError(

@@ -1,11 +1,13 @@
 """Readers of text files: one file per language, tab-separated values and JSON lines, plain or compressed.
 
-Lines end at "\\n" only. A "\\r" before it and a byte order mark at the start of the file are removed.
+Lines end at "\\n" only. A "\\r" before it and a byte order mark at the start of the file are removed. Files in another
+encoding than UTF-8 are refused; the message names the encoding if it is recognized, and the command that converts it.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import gzip
 import io
 import itertools
@@ -16,6 +18,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from transformer_jax.data.encodings import (
+    SAMPLE_BYTES,
+    UNKNOWN,
+    Evidence,
+    conversion_command,
+    detect_wide_encoding,
+    guess_encoding,
+)
 from transformer_jax.data.records import Pair, Records, language_value, summarize_error, validate_text
 from transformer_jax.errors import InputError
 
@@ -34,7 +44,7 @@ def open_aligned_files(source: Path, target: Path) -> Records:
     """Open two files aligned by line: line n of the target translates line n of the source."""
     paths = source, target
     for path in paths:
-        require_file(path)
+        require_text_file(path)
 
     def read() -> Iterator[tuple[bytes, bytes]]:
         files = [read_lines(path) for path in paths]
@@ -53,8 +63,8 @@ def open_aligned_files(source: Path, target: Path) -> Records:
     def parse(index: int, lines: tuple[bytes, bytes]) -> Pair:
         locations = [f"{path}:{index + 1}" for path in paths]
         texts = [
-            decode_line(line, index, location, f"delete line {index + 1} from both files")
-            for line, location in zip(lines, locations, strict=True)
+            decode_line(line, index, location, f"delete line {index + 1} from both files", path)
+            for line, location, path in zip(lines, locations, paths, strict=True)
         ]
         blank = [not text.strip() for text in texts]
         if any(blank):
@@ -68,11 +78,11 @@ def open_aligned_files(source: Path, target: Path) -> Records:
 
 def open_tsv(path: Path, source: str, target: str) -> Records:
     """Open a file of tab-separated pairs: source, one tab, target. The language codes have no effect."""
-    require_file(path)
+    require_text_file(path)
 
     def parse(index: int, line: bytes) -> Pair:
         location = f"{path}:{index + 1}"
-        text = decode_line(line, index, location)
+        text = decode_line(line, index, location, path=path)
         columns = text.split("\t")
         if len(columns) != 2 and text.strip():
             raise InputError(
@@ -89,11 +99,11 @@ def open_tsv(path: Path, source: str, target: str) -> Records:
 
 def open_jsonl(path: Path, source: str, target: str) -> Records:
     """Open a file with one JSON object per line."""
-    require_file(path)
+    require_text_file(path)
 
     def parse(index: int, line: bytes) -> Pair:
         location = f"{path}:{index + 1}"
-        text = decode_line(line, index, location)
+        text = decode_line(line, index, location, path=path)
         try:
             record = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -128,11 +138,14 @@ def read_lines(path: Path) -> Iterator[bytes]:
         raise InputError(f"{problem} Create or download it again.") from error
 
 
-def decode_line(line: bytes, index: int, location: str, removal: str = "delete the line") -> str:
+def decode_line(
+    line: bytes, index: int, location: str, removal: str = "delete the line", path: Path | None = None
+) -> str:
     """Return the text of a line from ``read_lines`` without its line ending.
 
     index: zero-based index of the line in its file.
     removal: how to remove the line, for messages.
+    path: the file, for the command that converts it.
     Raises InputError if the line is too long or not UTF-8.
     """
     if len(line) == MAX_LINE_BYTES:
@@ -140,11 +153,57 @@ def decode_line(line: bytes, index: int, location: str, removal: str = "delete t
     try:
         text = line.decode("utf-8" if index else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{location} is not UTF-8 ({error.reason} at byte {error.start + 1} of the line). "
-            f"Convert the file with iconv, or {removal}."
-        ) from error
+        problem = f"{location} is not UTF-8 ({error.reason} at byte {error.start + 1} of the line)."
+        raise InputError(f"{problem} {_encoding_remedy(line, path or Path('FILE'), removal)}") from error
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def _encoding_remedy(line: bytes, path: Path, removal: str) -> str:
+    """Return what to do about a line that is not UTF-8. It depends on the other lines of the file."""
+    encoding = None
+    if path.is_file():
+        stat = path.stat()
+        encoding = _guess_file_encoding(path, stat.st_mtime_ns, stat.st_size)
+    encoding = encoding or guess_encoding(Evidence(0, (line,)))
+    command = conversion_command(encoding, path)
+    return {
+        "UTF-8": f"Other lines of the file are UTF-8. Correct the line, or {removal}.",
+        "WINDOWS-1252": f"The file seems to be Windows-1252 or Latin-1. Convert it ({command}), or {removal}.",
+        UNKNOWN: f"Convert the file from its encoding ({command}), or {removal}.",
+    }[encoding]
+
+
+@functools.lru_cache(maxsize=8)  # With on_error="skip", every invalid line of the file needs it.
+def _guess_file_encoding(path: Path, modified: int, size: int) -> str | None:
+    """Return the encoding that the start of a file shows, or None if it is ASCII.
+
+    modified, size: time of the last change and size of the file, so that a changed file is read again.
+    """
+    utf8_lines, invalid_lines = 0, []
+    for line in read_sample(path).split(b"\n")[:-1]:  # The last line may end within a character.
+        try:
+            utf8_lines += not line.decode().isascii()
+        except UnicodeDecodeError:
+            invalid_lines.append(line)
+    is_ascii = not utf8_lines and not invalid_lines
+    return None if is_ascii else guess_encoding(Evidence(utf8_lines, tuple(invalid_lines)))
+
+
+def read_sample(path: Path) -> bytes:
+    """Return the first SAMPLE_BYTES bytes of a plain, .gz or .xz file, or nothing if it is damaged."""
+    try:
+        with io.BufferedReader(DECOMPRESSORS.get(path.suffix, io.FileIO)(path, "rb")) as file:
+            return file.read(SAMPLE_BYTES)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # ``read_lines`` reports it, with the line.
+        return b""
+
+
+def require_text_file(path: Path) -> None:
+    """Raise InputError if the file does not exist or is UTF-16 or UTF-32."""
+    require_file(path)
+    encoding = detect_wide_encoding(read_sample(path))
+    if encoding is not None:
+        raise InputError(f"{path} is {encoding}, not UTF-8. Convert it: {conversion_command(encoding, path)}")
 
 
 def require_file(path: Path) -> None:
