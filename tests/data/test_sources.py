@@ -43,11 +43,25 @@ def test_phrasebook_has_every_split_in_both_directions():
         assert next(iter(open_pairs("phrasebook", "de", "en", split))) == tuple(corpus[split][0])[::-1]
 
 
+def test_phrasebook_two_has_the_same_lines_for_every_role():
+    lines = list(open_pairs("phrasebook:two", "en", "de", "test"))
+    assert len(lines) >= 300
+    for split in ("train", "valid"):
+        assert list(open_pairs("phrasebook:two", "en", "de", split)) == lines
+    assert list(open_pairs("phrasebook:two", "de", "en", "test")) == [(target, source) for source, target in lines]
+
+
+@pytest.mark.parametrize("locator", ["phrasebook:", "phrasebook:three", "phrasebook://two"])
+def test_unknown_part_of_the_phrasebook_names_the_known(locator):
+    assert refusal(locator) == f"{locator!r} is not a part of the phrasebook. Use phrasebook or phrasebook:two."
+
+
 def test_phrasebook_refuses_other_languages():
     assert "the phrasebook contains only en and de, but the run translates en to fr." in refusal(
         "phrasebook", "en", "fr"
     )
     assert "translates en to en" in refusal("phrasebook", "en", "en")
+    assert "translates en to fr" in refusal("phrasebook:two", "en", "fr")
 
 
 # An invalid row between valid ones.

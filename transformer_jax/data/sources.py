@@ -10,6 +10,7 @@ path/x.parquet                     columns named by language code, or a column "
 hf://OWNER/NAME[:CONFIG]           columns as in Parquet; also a local data set directory: hf:///absolute/path:CONFIG
 tfds://NAME/CONFIG                 features named like the columns of Parquet
 phrasebook                         the built-in phrasebook, English and German
+phrasebook:two                     lines of two phrasebook sentences, the same lines for every role of the data
 =================================  ====================================================================================
 
 ``hf://`` and ``tfds://`` accept ``?split=`` in the library's own notation, such as ``?split=train[:90%]``. The default
@@ -94,8 +95,8 @@ def open_pairs(
     languages differ in length, or if all records are skipped.
     """
     scheme, _, name = locator.partition("://")
-    if locator == "phrasebook":
-        records = open_phrasebook(source, target, split)
+    if locator.partition(":")[0] == "phrasebook":
+        records = open_phrasebook(locator, source, target, split)
     elif name and scheme in LIBRARY_READERS:
         records = LIBRARY_READERS[scheme](name, source, target, split)
     elif "{lang}" in locator:
@@ -107,21 +108,27 @@ def open_pairs(
             raise InputError(
                 f"{locator!r} is not a known locator. Use path/train.{{lang}}[.gz|.xz], a .tsv[.gz|.xz], "
                 ".jsonl[.gz|.xz] or .parquet file, hf://OWNER/NAME[:CONFIG][?split=...], "
-                "tfds://NAME/CONFIG[?split=...] or phrasebook."
+                "tfds://NAME/CONFIG[?split=...], phrasebook or phrasebook:two."
             )
         records = open_file(Path(locator), source, target)
     return Pairs(locator, records, on_error)
 
 
-def open_phrasebook(source: str, target: str, split: Split) -> Records:
-    """Open the built-in phrasebook, English to German or German to English."""
+def open_phrasebook(locator: str, source: str, target: str, split: Split) -> Records:
+    """Open the built-in phrasebook or its lines of two sentences, English to German or German to English."""
+    if locator not in ("phrasebook", "phrasebook:two"):
+        raise InputError(f"{locator!r} is not a part of the phrasebook. Use phrasebook or phrasebook:two.")
     if {source, target} != {"en", "de"}:
         raise InputError(
             f"the phrasebook contains only en and de, but the run translates {source} to {target}. "
             "Set --data.source en --data.target de."
         )
     order = 1 if source == "en" else -1
-    return Records(lambda: phrasebook_splits()[split], lambda _, pair: Pair(*pair[::order]))
+
+    def read() -> Sequence[tuple[str, str]]:
+        return phrasebook_splits()[split] if locator == "phrasebook" else phrasebook_two_sentences()
+
+    return Records(read, lambda _, pair: Pair(*pair[::order]))
 
 
 @functools.cache  # Generation takes seconds, and a run opens all three splits.
@@ -130,3 +137,11 @@ def phrasebook_splits() -> Mapping[str, Sequence[tuple[str, str]]]:
     from transformer_jax.data.phrasebook import generate
 
     return generate()
+
+
+@functools.cache
+def phrasebook_two_sentences() -> Sequence[tuple[str, str]]:
+    """Return the lines of two sentences of the built-in phrasebook."""
+    from transformer_jax.data.phrasebook import generate_two_sentences
+
+    return generate_two_sentences(phrasebook_splits())

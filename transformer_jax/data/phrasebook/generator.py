@@ -12,8 +12,8 @@ from random import Random
 from typing import TypeVar
 
 from transformer_jax.data.phrasebook import frames, lexicon
-from transformer_jax.data.phrasebook.frames import Filling, Frame, Slot
-from transformer_jax.data.phrasebook.lexicon import Adjective, Noun, Verb
+from transformer_jax.data.phrasebook.frames import Filling, Frame, FrameWord, Slot
+from transformer_jax.data.phrasebook.lexicon import Adjective, Noun, Phrase, Verb
 from transformer_jax.data.phrasebook.subjects import (
     POSSESSIVES,
     SUBJECT_PRONOUNS,
@@ -41,7 +41,7 @@ class Sentence:
 
     frame: Frame
     combination: tuple[str, ...]
-    """The words that fill the frame, sorted, without pronouns and possessives."""
+    """See ``combination_of``."""
     english: str
     german: str
 
@@ -106,13 +106,17 @@ def _has_lone_adjective(frame: Frame) -> bool:
     return any(slot.base == "adj" for slot in frame.slots)
 
 
-def _draw_noun(slot: Slot, frame: Frame, filling: Filling, random: Random) -> Noun:
+def _candidates_of(slot: Slot, frame: Frame, filling: Filling) -> tuple[Noun, ...]:
     classes = frozenset([slot.base])
     if slot.base == "obj":
         classes = next(word.objects for word in filling.values() if isinstance(word, Verb))
     counted = slot.plural or slot.determiner == "a"
     described = slot.adjective if slot.adjective in ("adj", "wanted") else ""
-    candidates = _noun_candidates(classes, counted, described, frame)
+    return _noun_candidates(classes, counted, described, frame)
+
+
+def _draw_noun(slot: Slot, frame: Frame, filling: Filling, random: Random) -> Noun:
+    candidates = _candidates_of(slot, frame, filling)
     drawn = [word.key for word in filling.values()]
     # The adjective of a comparison must fit both nouns.
     quality = filling.get("adj")
@@ -134,38 +138,69 @@ def _draw_subject(slot: Slot, frame: Frame, filling: Filling, random: Random) ->
             return subject
 
 
-def fill_frame(frame: Frame, random: Random) -> Filling:
-    """Draw a word for each slot of a frame so that the words fit together."""
+def _draw_word(slot: Slot, frame: Frame, filling: Filling, random: Random) -> FrameWord:
     words = lexicon.load_lexicon()
-    filling: Filling = {}
-    for slot in frame.slots:
-        name, base = slot.name, slot.base
-        if name in filling:
-            continue
-        if base in frames.SUBJECT_SLOTS:
-            filling[name] = _draw_subject(slot, frame, filling, random)
-        elif base == "him":
-            # A frame without a subject slot addresses "you", which therefore does not occur as an object.
-            subject = filling.get("who")
-            filling[name] = draw_pronoun(random, subject.english if subject else "you")
-        elif base == "adj":
-            noun = next(word for word in filling.values() if isinstance(word, Noun))
-            filling[name] = _choice(random, _gradable_adjectives(noun, _compared_class(frame)))
-        elif base in words.phrases:
+    base = slot.base
+    if base in frames.SUBJECT_SLOTS:
+        return _draw_subject(slot, frame, filling, random)
+    if base == "him":
+        # A frame without a subject slot addresses "you", which therefore does not occur as an object.
+        subject = filling.get("who")
+        return draw_pronoun(random, subject.english if subject else "you")
+    if base == "adj":
+        noun = next(word for word in filling.values() if isinstance(word, Noun))
+        return _choice(random, _gradable_adjectives(noun, _compared_class(frame)))
+    if base in words.phrases:
+        phrase = _choice(random, words.phrases[base])
+        while phrase in filling.values():
             phrase = _choice(random, words.phrases[base])
-            while phrase in filling.values():
-                phrase = _choice(random, words.phrases[base])
-            filling[name] = phrase
-        elif base in words.verbs:
-            filling[name] = _choice(random, words.verbs[base])
-        else:
-            noun = _draw_noun(slot, frame, filling, random)
-            filling[name] = noun
-            if slot.adjective in ("adj", "wanted"):
-                filling["adj of " + name] = _choice(random, _describing_adjectives(noun, slot.adjective))
-            if slot.determiner == "my":
-                filling["my " + name] = _choice(random, POSSESSIVES[:4] if "body" in noun.classes else POSSESSIVES)
+        return phrase
+    if base in words.verbs:
+        return _choice(random, words.verbs[base])
+    return _draw_noun(slot, frame, filling, random)
+
+
+def fill_frame(frame: Frame, random: Random, given: Filling | None = None) -> Filling:
+    """Draw a word for each slot of a frame so that the words fit together.
+
+    given: words that are not drawn. They must fit, see ``words_fit``.
+    """
+    filling: Filling = dict(given or {})
+    for slot in frame.slots:
+        if slot.name not in filling:
+            filling[slot.name] = _draw_word(slot, frame, filling, random)
+        noun, adjective, possessor = filling[slot.name], "adj of " + slot.name, "my " + slot.name
+        if not isinstance(noun, Noun):
+            continue
+        if slot.adjective in ("adj", "wanted") and adjective not in filling:
+            filling[adjective] = _choice(random, _describing_adjectives(noun, slot.adjective))
+        if slot.determiner == "my" and possessor not in filling:
+            filling[possessor] = _choice(random, POSSESSIVES[:4] if "body" in noun.classes else POSSESSIVES)
     return filling
+
+
+def words_fit(frame: Frame, given: Filling) -> bool:
+    """Return whether ``fill_frame`` could have drawn these nouns, adjectives, verbs and phrases itself."""
+    words = lexicon.load_lexicon()
+    for slot in frame.slots:
+        word = given.get(slot.name)
+        if isinstance(word, Noun):
+            adjective = given.get("adj of " + slot.name)
+            fits = word in _candidates_of(slot, frame, given) and (
+                not isinstance(adjective, Adjective) or adjective in _describing_adjectives(word, slot.adjective)
+            )
+        elif isinstance(word, Adjective):
+            noun = next(other for other in given.values() if isinstance(other, Noun))
+            fits = word in _gradable_adjectives(noun, _compared_class(frame))
+        elif isinstance(word, Verb):
+            fits = slot.base in word.kinds
+        elif isinstance(word, Phrase):
+            fits = word in words.phrases[slot.base]
+        else:
+            fits = True
+        if not fits:
+            return False
+    return True
 
 
 def draw_sentences(seed: int) -> Iterator[Sentence]:
@@ -174,8 +209,12 @@ def draw_sentences(seed: int) -> Iterator[Sentence]:
     for frame in frames.load_frames():
         for _ in range(DRAWS_PER_SLOT * len({slot.name for slot in frame.slots}) or 1):
             filling = fill_frame(frame, random)
-            combination = tuple(sorted([word.key for word in filling.values() if word.key]))
-            yield Sentence(frame, combination, *frames.render_frame(frame, filling))
+            yield Sentence(frame, combination_of(filling), *frames.render_frame(frame, filling))
+
+
+def combination_of(filling: Filling) -> tuple[str, ...]:
+    """Return the words that fill a frame, sorted, without pronouns and possessives."""
+    return tuple(sorted([word.key for word in filling.values() if word.key]))
 
 
 def choose_split(combination: tuple[str, ...]) -> str:
@@ -192,7 +231,7 @@ def split_into_words(sentence: str) -> list[str]:
     return sentence.replace(",", "").rstrip(".?!").split()
 
 
-def _keep_known_words(pairs: SentencePairs, train: SentencePairs) -> SentencePairs:
+def keep_known_words(pairs: SentencePairs, train: Sequence[tuple[str, str]]) -> SentencePairs:
     """Return the pairs whose words all occur at least MIN_TRAINING_COUNT times in the training text."""
     english, german = (Counter(word for pair in train for word in split_into_words(pair[side])) for side in (0, 1))
     return [
@@ -222,6 +261,6 @@ def generate(seed: int = 0) -> dict[str, SentencePairs]:
     for pairs in splits.values():
         random.shuffle(pairs)
     held_out = {
-        split: _keep_known_words(splits[split], splits["train"])[:MAX_HELD_OUT_PAIRS] for split in ("valid", "test")
+        split: keep_known_words(splits[split], splits["train"])[:MAX_HELD_OUT_PAIRS] for split in ("valid", "test")
     }
     return {"train": splits["train"], **held_out}
