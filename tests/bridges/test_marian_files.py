@@ -110,8 +110,9 @@ def change_config(directory, **values):
         ("encoder_layers", 10**9, "config.json specifies more layers than the model has tensors."),
         ("encoder_layers", 3, "tensor model.encoder.layers.2."),
         ("encoder_layers", 1, "tensor model.encoder.layers.1.fc1.bias has no counterpart"),
-        ("vocab_size", 10**12, "vocab.json does not contain exactly the ids from 0 to 999999999999"),
-        ("vocab_size", 53, "the ids from 0 to 52, which config.json requires"),
+        ("vocab_size", 10**12, "shape (46, 22), but config.json requires shape (1000000000000, 22)"),
+        ("vocab_size", 53, "shape (46, 22), but config.json requires shape (53, 22)"),
+        ("vocab_size", 43, "vocab.json has 46 tokens, but config.json specifies only 43 vectors."),
     ],
 )
 def test_unsupported_config_is_refused(marian_copy, tmp_path, name, value, message):
@@ -195,6 +196,7 @@ def test_failed_download_says_which_files_to_copy(tmp_path):
     required = "config.json, source.spm, target.spm, vocab.json, model.safetensors or pytorch_model.bin"
     assert f"or download {required}, and" in message
     assert "target_vocab.json" in message
+    assert "generation_config.json" in message
     assert "https://huggingface.co/Helsinki-NLP/opus-mt-en-de/tree/main" in message
 
 
@@ -225,6 +227,11 @@ def test_command_prints_a_translate_command(marian_model, tmp_path, monkeypatch,
         lambda content: content.update(pieces=[*content["pieces"], "</s>"]),
         lambda content: content.update(pieces=[*content["pieces"], 7]),
         lambda content: content.update(pieces=7),
+        lambda content: content.update(added=7),
+        lambda content: content.update(added=[{"text": "no piece"}]),
+        lambda content: content.update(added=[{"text": "</s>"}]),
+        lambda content: content.update(added=[{"text": ">>de<<", "unknown": 7}]),
+        lambda content: content.update(added=[{"text": ""}], pieces=[*content["pieces"], ""]),
     ],
 )
 def test_damaged_tokenizer_is_refused(marian_run, tmp_path, change):
@@ -233,6 +240,15 @@ def test_damaged_tokenizer_is_refused(marian_run, tmp_path, change):
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"tokenizer\.json is not a tokenizer"):
         Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_tokenizer_of_an_older_run_is_readable(marian_run, tmp_path):
+    """Its file has no field for added tokens."""
+    content = json.loads((marian_run / "tokenizer.source.json").read_text())
+    assert content.pop("added") == []
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    current = Tokenizer.load(marian_run / "tokenizer.source.json")
+    assert Tokenizer.load(tmp_path / "tokenizer.json").encode(DIFFICULT) == current.encode(DIFFICULT)
 
 
 def test_tokenizer_can_be_pickled_and_refuses_surrogates(marian_run):

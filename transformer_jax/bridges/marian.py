@@ -9,8 +9,8 @@ Sources: Junczys-Dowmunt et al. 2018 (Marian); Tiedemann and Thottingal 2020 (OP
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -18,20 +18,22 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from transformer_jax.bridges.marian_files import (
+    GENERATION_CONFIG,
+    TOKENIZER_CONFIG,
+    download_model,
+    read_json,
+    read_optional_json,
+)
 from transformer_jax.bridges.marian_parameters import convert_parameters
-from transformer_jax.bridges.tensors import WEIGHT_FILES, read_tensors
-from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig, save_config
-from transformer_jax.data.sentencepieces import SentencePieceTokenizer
-from transformer_jax.data.tokenizers import Tokenizer, Tokenizers, save_tokenizers
+from transformer_jax.bridges.marian_vocabulary import read_tokenizers
+from transformer_jax.bridges.tensors import read_tensors
+from transformer_jax.config import Config, DataConfig, DecodingConfig, ModelConfig, TokenizerConfig, save_config
+from transformer_jax.data.tokenizers import Tokenizers, save_tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
-from transformer_jax.storage.untrusted import MAX_JSON_BYTES
 from transformer_jax.training.state import TrainState
-
-REQUIRED_FILES = ("config.json", "source.spm", "target.spm", "vocab.json")
-TARGET_VOCABULARY, TOKENIZER_CONFIG = OPTIONAL_FILES = ("target_vocab.json", "tokenizer_config.json")
-"""Files of the target vocabulary (in models with two vocabularies) and of the languages."""
 
 SIZE_FIELDS = {
     "d_model": "d_model",
@@ -54,8 +56,10 @@ SUPPORTED_VALUES: dict[str, tuple[Any, ...]] = {
 ACTIVATIONS: dict[str, Literal["relu", "swish"]] = {"relu": "relu", "swish": "swish", "silu": "swish"}
 
 
-def import_marian(model: str, workdir: Path) -> None:
+def import_marian(model: str, workdir: Path) -> list[str]:
     """Create the run directory ``workdir`` from a MarianMT model.
+
+    Return lines that state the decoding settings of the run, and what was left out.
 
     model: a directory, or OWNER/NAME on the Hugging Face hub.
     Raises InputError if ``workdir`` is not empty, if a file is missing or damaged, if the files are inconsistent, or if
@@ -68,8 +72,9 @@ def import_marian(model: str, workdir: Path) -> None:
     directory = Path(model) if Path(model).is_dir() else download_model(model)
     marian_config = read_json(directory / "config.json")
     model_config = make_model_config(marian_config, directory / "config.json")
-    tokenizers = read_tokenizers(directory, marian_config)
-    params = convert_parameters(read_tensors(directory), model_config, tokenizers, directory)
+    decoding, decoding_notes = make_decoding_config(directory, marian_config)
+    tokenizers, vector_counts, vocabulary_notes = read_tokenizers(directory, marian_config)
+    params = convert_parameters(read_tensors(directory), model_config, tokenizers, vector_counts, directory)
     config = Config(
         model=model_config,
         data=make_data_config(directory, marian_config),
@@ -78,6 +83,7 @@ def import_marian(model: str, workdir: Path) -> None:
             vocabulary="joint" if model_config.share_embeddings == "all" else "separate",
             size=max(map(len, tokenizers)),
         ),
+        decoding=decoding,
     )
     unfinished = atomic.partial_path(workdir)
     try:
@@ -86,54 +92,7 @@ def import_marian(model: str, workdir: Path) -> None:
         unfinished.rename(workdir)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def download_model(name: str) -> Path:
-    """Download a model from the Hugging Face hub, unless it is cached, and return its directory.
-
-    Raises InputError if the name is invalid or the download fails.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        for weights in WEIGHT_FILES:
-            files = [*REQUIRED_FILES, *OPTIONAL_FILES, weights]
-            directory = Path(snapshot_download(name, allow_patterns=files))
-            if (directory / weights).exists():
-                break
-        return directory
-    except HFValidationError as error:
-        raise InputError(
-            f"{name} is neither a directory nor a valid name on the Hugging Face hub. Use a directory or OWNER/NAME."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{name} is not a directory and cannot be downloaded. Check the name and the network connection, or "
-            f"download {', '.join(REQUIRED_FILES)}, {' or '.join(WEIGHT_FILES)}, and if present "
-            f"{' and '.join(OPTIONAL_FILES)}, from https://huggingface.co/{name}/tree/main into a directory, and "
-            "import that directory."
-        ) from error
-
-
-def read_small_file(path: Path) -> bytes:
-    """Return the content of a file. Raises InputError if it is missing or implausibly large."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing. Download the model again.")
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise InputError(f"{path} is larger than {MAX_JSON_BYTES // 2**20} MiB. Download the model again.")
-    return path.read_bytes()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file. Raises InputError if the file contains anything else."""
-    try:
-        content = json.loads(read_small_file(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON. Download the model again.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object. Download the model again.")
-    return content
+    return vocabulary_notes + decoding_notes
 
 
 def make_model_config(marian_config: dict[str, Any], path: Path) -> ModelConfig:
@@ -180,64 +139,44 @@ def make_data_config(directory: Path, marian_config: dict[str, Any]) -> DataConf
     """Return a data config with the model's maximum sentence length and, if the files name them, its languages."""
     positions = marian_config.get("max_position_embeddings")
     max_length = positions if type(positions) is int and positions >= 2 else 512
-    tokenizer_config = read_tokenizer_config(directory)
+    tokenizer_config = read_optional_json(directory / TOKENIZER_CONFIG)
     source, target = (str(tokenizer_config.get(f"{side}_lang") or side) for side in Tokenizers._fields)
     return DataConfig(source=source, target=target, max_length=max_length, batch_tokens=max(4096, max_length))
 
 
-def read_tokenizer_config(directory: Path) -> dict[str, Any]:
-    """Return the content of tokenizer_config.json, empty if the file does not exist."""
-    path = directory / TOKENIZER_CONFIG
-    return read_json(path) if path.exists() else {}
+def make_decoding_config(directory: Path, marian_config: dict[str, Any]) -> tuple[DecodingConfig, list[str]]:
+    """Return the decoding settings that mean the same in ``transformers``, and lines that state their origin.
 
+    The number of beams means the same. The length penalty only does if it is 0, because ``transformers`` divides a
+    score by length ** penalty, not by the formula of ``DecodingConfig.length_penalty``.
 
-def read_tokenizers(directory: Path, marian_config: dict[str, Any]) -> Tokenizers:
-    """Return the tokenizers of both sides: SentencePiece models with the vocabularies of the Marian model.
-
-    Raises InputError if the files are inconsistent with each other or with config.json.
+    Raises InputError for an invalid value.
     """
-    is_shared = marian_config.get("share_encoder_decoder_embeddings", True)
-    target_vocabulary = directory / TARGET_VOCABULARY
-    vocabularies = {"source": directory / "vocab.json", "target": directory / "vocab.json"}
-    sizes = {"source": marian_config["vocab_size"], "target": marian_config["vocab_size"]}
-    if not is_shared:
-        sizes["target"] = marian_config.get("decoder_vocab_size") or marian_config["vocab_size"]
-        if target_vocabulary.exists() or read_tokenizer_config(directory).get("separate_vocabs"):
-            vocabularies["target"] = target_vocabulary
-    return Tokenizers(
-        *(
-            read_tokenizer(directory / f"{side}.spm", vocabularies[side], sizes[side], marian_config)
-            for side in Tokenizers._fields
+    # Older models have these fields in config.json.
+    files = {GENERATION_CONFIG: read_optional_json(directory / GENERATION_CONFIG), "config.json": marian_config}
+
+    def find(name: str) -> tuple[Any, str]:
+        return next(((file[name], path) for path, file in files.items() if file.get(name) is not None), (None, ""))
+
+    config, notes = DecodingConfig(), []
+    beam, path = find("num_beams")
+    if beam is None:
+        notes.append(f"Beam size {config.beam}, the default, because the model's files do not set num_beams.")
+    elif type(beam) is int and beam >= 1:
+        config = dataclasses.replace(config, beam=beam)
+        notes.append(f"Beam size {beam}, from num_beams in {path}.")
+    else:
+        raise InputError(f"{directory / path}: num_beams is {beam!r}. Set it to a positive integer or delete it.")
+    penalty, path = find("length_penalty")
+    if penalty == 0:
+        config = dataclasses.replace(config, length_penalty=0.0)
+        notes.append(f"No length penalty, from length_penalty 0 in {path}.")
+    elif penalty is not None:
+        notes.append(
+            f"Length penalty {config.length_penalty}, the default. length_penalty {penalty!r} in {path} is not used, "
+            "because transformers divides by length ** penalty and this package by ((5 + length) / 6) ** penalty."
         )
-    )
-
-
-def read_tokenizer(model: Path, vocabulary: Path, size: int, marian_config: dict[str, Any]) -> Tokenizer:
-    """Return the tokenizer of one side, with the token ids of the Marian model.
-
-    model: the SentencePiece model.
-    vocabulary: the JSON file that maps tokens to ids.
-    size: the vocabulary size in config.json.
-    Raises InputError if the files are inconsistent with each other or with config.json.
-    """
-    ids = read_json(vocabulary)
-    integers = [number for number in ids.values() if type(number) is int]
-    if not len(ids) == len(integers) == size or sorted(integers) != list(range(size)):
-        raise InputError(
-            f"{vocabulary} does not contain exactly the ids from 0 to {size - 1}, which config.json requires. "
-            "Download the model again."
-        )
-    try:
-        tokenizer = Tokenizer(SentencePieceTokenizer(read_small_file(model), sorted(ids, key=lambda piece: ids[piece])))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{model} and {vocabulary} are invalid: {error}. Download the model again.") from error
-    for name, token_id in (("pad_token_id", tokenizer.pad_id), ("eos_token_id", tokenizer.eos_id)):
-        if marian_config.get(name) != token_id:
-            raise InputError(
-                f"{name} is {marian_config.get(name)} in config.json, but {token_id} in {vocabulary}. "
-                "Download the model again."
-            )
-    return tokenizer
+    return config, notes
 
 
 def write_run(workdir: Path, config: Config, tokenizers: Tokenizers, params: Any) -> None:

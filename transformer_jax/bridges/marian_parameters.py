@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from transformer_jax.bridges.marian_vocabulary import VectorCounts
 from transformer_jax.bridges.tensors import Tensors
 from transformer_jax.config import ModelConfig
 from transformer_jax.data.tokenizers import Tokenizers
@@ -53,6 +54,13 @@ TABLE_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 """model.share_embeddings -> our parameter path -> Marian's names. A shared table may have any of these names."""
+VOCABULARY_SIDES = {
+    "source_embeddings/table": "source",
+    "target_embeddings/table": "target",
+    "projection/table": "target",
+    "projection/bias": "target",
+}
+"""Our path of each parameter with one row or value per token -> the side of its vocabulary."""
 IGNORED_TENSORS = {
     *(SHARED_TABLE, SOURCE_TABLE, TARGET_TABLE, PROJECTION_TABLE),
     *(f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder")),
@@ -60,9 +68,13 @@ IGNORED_TENSORS = {
 """Tensors that are ignored: copies of shared tables, and the sinusoidal positional encodings."""
 
 
-def convert_parameters(tensors: Tensors, config: ModelConfig, tokenizers: Tokenizers, directory: Path) -> Any:
+def convert_parameters(
+    tensors: Tensors, config: ModelConfig, tokenizers: Tokenizers, vector_counts: VectorCounts, directory: Path
+) -> Any:
     """Return the parameters of our model, converted from Marian's tensors.
 
+    vector_counts: the number of vectors in the tables, at least the number of tokens. The vectors of larger ids are
+        left out.
     directory: the directory of the tensors, for messages.
     Raises InputError for a tensor that is missing, has the wrong shape or has no counterpart, or if the sizes in
     config.json are too large.
@@ -89,15 +101,21 @@ def convert_parameters(tensors: Tensors, config: ModelConfig, tokenizers: Tokeni
         names_read.add(name)
         shape = leaf.shape[::-1] if is_kernel else leaf.shape
         tensor = tensors.get(name)
+        if our_path in VOCABULARY_SIDES:
+            shape = (getattr(vector_counts, VOCABULARY_SIDES[our_path]), *leaf.shape[1:])
         if name == LOGITS_BIAS:  # A row in Marian's files, but some files lack it.
-            shape = (1, *leaf.shape)
-            tensor = np.zeros(shape, np.float32) if tensor is None else tensor
+            tensor = np.zeros((1, *leaf.shape), np.float32) if tensor is None else tensor
+            # resize_token_embeddings(..., pad_to_multiple_of) adds no values to it for the padding.
+            is_unpadded = tensor.shape == (1, tensor.size) and leaf.size <= tensor.size < shape[0]
+            shape = (1, tensor.size if is_unpadded else shape[0])
         if tensor is None or tensor.shape != shape:
             problem = "is missing" if tensor is None else f"has shape {tensor.shape}"
             raise InputError(
                 f"{directory}: tensor {name} {problem}, but config.json requires shape {shape}. "
                 "Download the model again."
             )
+        if our_path in VOCABULARY_SIDES:
+            tensor = tensor.reshape(-1, *leaf.shape[1:])[: leaf.shape[0]]
         return np.ascontiguousarray(tensor.T if is_kernel else tensor).reshape(leaf.shape)
 
     params = jax.tree_util.tree_map_with_path(convert, shapes)

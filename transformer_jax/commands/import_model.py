@@ -26,7 +26,7 @@ class ImportCommand:
 
 
 def main(arguments: list[str]) -> None:
-    """Import a model, and print a command that translates with it."""
+    """Import a model. Print its decoding settings, what was left out, and a command that translates with it."""
     command = parse_arguments(ImportCommand(), arguments, command_prefix("import"))
     if not command.model:
         raise InputError(
@@ -36,5 +36,5 @@ def main(arguments: list[str]) -> None:
     from transformer_jax.bridges.marian import import_marian
 
     workdir = command.workdir or Path("runs") / Path(command.model).resolve().name
-    import_marian(command.model, workdir)
+    print(*import_marian(command.model, workdir), sep="\n")
     print(f'Saved in {workdir}. Try:\n{command_prefix("translate")} "..." --workdir {shlex.quote(str(workdir))}')
