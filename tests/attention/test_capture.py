@@ -54,7 +54,8 @@ def test_weights_equal_those_of_an_unpadded_pass(s, t, case, tokenizers):
     top_k_probabilities = np.sort(probabilities)[:, : -MAX_ALTERNATIVES - 1 : -1]
     assert_allclose(captured.alternative_probabilities, top_k_probabilities, rtol=1e-4)
     top_k_ids = np.argsort(-probabilities)[:, :MAX_ALTERNATIVES]
-    assert captured.alternatives == tuple(tuple(tokenizers.target.tokens(ids)) for ids in top_k_ids)
+    labels = [[tokenizers.target.tokens([token_id])[0] for token_id in ids] for ids in top_k_ids.tolist()]
+    assert captured.alternatives == tuple(map(tuple, labels))
     for layer in (0, 1):
         block = decoder[f"blocks_{layer}"]
         assert_allclose(captured.decoder[layer], block["self_attention"]["attention"][0][0], atol=1e-5)
@@ -85,6 +86,37 @@ def test_tokens_name_rows_and_columns(case, tokenizers):
             pieces = "".join(token for token, of_word in zip(tokens, token_words, strict=True) if of_word == number)
             assert pieces.lstrip("▁") == word
         assert token_words[-1] == -1
+
+
+@pytest.mark.parametrize("ending", ["[EOS]", "none"])
+def test_bytes_of_a_character_are_one_row_and_column(ending, case, tokenizers):
+    source_text, target_text = "a 日é b", "é 日"
+    source, target = (tokenizers.source.encode([text])[0] for text in (source_text, target_text))
+    target = [*target, tokenizers.target.eos_id] if ending == "[EOS]" else target
+    merged = capture_attention(*case, tokenizers, source_text, target_text, source, target)
+    inputs, (s, t) = [tokenizers.target.sos_id, *target[:-1]], (len(source), len(target))
+    raw = capture._teacher_forced_pass(*case, *map(capture._pad, (source, inputs, target)), s, t)
+    encoder, decoder, cross = raw.encoder[..., :s, :s], raw.decoder[..., :t, :t], raw.cross[..., :t, :s]
+    assert "".join(merged.source_tokens).replace("▁", " ") == source_text
+    assert "".join(merged.target_tokens).replace("▁", " ").removesuffix("[EOS]") == target_text
+    assert merged.target_inputs == ("[SOS]", *merged.target_tokens[:-1])
+    for weights in (merged.encoder, merged.decoder, merged.cross):
+        assert weights.dtype == np.float32
+        assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    assert not np.triu(merged.decoder, 1).any()
+    # "é" is two bytes, the first of which is predicted from [SOS].
+    assert_allclose(merged.cross[..., 0, 0], cross[..., 0, 0], rtol=1e-5)
+    assert_allclose(merged.decoder[..., 1, 1], decoder[..., 2, 1:3].sum(-1), rtol=1e-5)
+    # The source tokens are "a", " ", three bytes, two bytes, " " and "b".
+    assert_allclose(merged.encoder[..., 3, 0], encoder[..., 5:7, 0].mean(-1), rtol=1e-5)
+
+
+def test_chosen_byte_is_shown_as_its_character(case, tokenizers):
+    target = [*tokenizers.target.encode(["é"])[0], tokenizers.target.eos_id]
+    labels = capture._label_alternatives(
+        tokenizers.target, np.asarray([[target[0], target[1]]], np.int32), target[:1], ["é"]
+    )
+    assert labels == (("é", "�"),)
 
 
 def test_similar_lengths_share_one_compiled_program(case, tokenizers):

@@ -1,6 +1,7 @@
 """The page contains the arrays and texts of its sentences, and nothing else that could run or be loaded."""
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -66,6 +67,13 @@ def test_page_data_contains_arrays_tokens_and_texts(source, target, heads, seed)
     np.testing.assert_allclose(sentence["alternative_probabilities"], attention.alternative_probabilities, atol=1e-6)
     assert tuple(map(tuple, sentence["alternatives"])) == attention.alternatives
     assert (sentence["source"], sentence["translation"]) == (attention.source, attention.translation)
+
+
+def test_words_are_named_after_the_texts_of_the_attention() -> None:
+    attention = dataclasses.replace(make_attention(), source_texts=("駅", "は"))
+    sentence = data_of(render_page([(1, attention)]))["sentence-0"]
+    assert sentence["source_texts"] == ["駅", "は"]
+    assert sentence["target_texts"] == attention.translation.split()
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "<!--<script>", "]]>&amp;\u2028\u0000", "駅 أين 👍🏽", "\ud800"])

@@ -27,6 +27,7 @@ def attention() -> Attention:
         translation="駅はどこ أين 👍🏽",
         source_words=(0, 1, 2, 3, 4, 4, -1),
         target_words=(*[0] * 10, -1),
+        target_texts=("駅はどこ", "أين", "👍🏽"),
         probabilities=random.random(11, np.float32),
         alternatives=tuple((token, "", "▁") for token in target),
         alternative_probabilities=random.random((11, 3), np.float32),
@@ -49,6 +50,14 @@ def test_words_and_alternatives_may_be_unknown(attention: Attention, tmp_path: P
     loaded = Attention.load(tmp_path / "1.npz")
     assert loaded.source_words == loaded.target_words == ()
     assert (loaded.probabilities, loaded.alternatives, loaded.alternative_probabilities) == (None, None, None)
+
+
+def test_files_of_earlier_versions_have_no_texts_of_words(attention: Attention, tmp_path: Path) -> None:
+    attention.save(tmp_path / "1.npz")
+    with np.load(tmp_path / "1.npz", allow_pickle=False) as stored:
+        arrays = {name: array for name, array in stored.items() if not name.endswith("_texts")}
+    np.savez_compressed(tmp_path / "2.npz", **arrays)
+    assert Attention.load(tmp_path / "2.npz").target_texts == ()
 
 
 def test_numpy_can_read_the_file(attention: Attention, tmp_path: Path) -> None:

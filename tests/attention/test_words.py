@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.testing import assert_allclose
 
-from transformer_jax.attention.words import merge_words, source_words, target_words, word_axis
+from transformer_jax.attention.words import (
+    displayed_source_words,
+    displayed_target_words,
+    merge_words,
+    source_words,
+    target_words,
+    word_axis,
+)
 from transformer_jax.data.tokenizers import SPECIAL_TOKENS, Tokenizer
 
 TEXTS = [
@@ -62,6 +69,46 @@ def test_arbitrary_token_ids_are_assigned_to_words(data, tokenizer):
     in_words = [word for word in words if word != -1]
     assert in_words == sorted(in_words)
     assert sorted(set(in_words)) == list(range(len(text.split())))
+    displayed = displayed_target_words(tokenizer, text, ids)
+    assert sorted(set(displayed.numbers) - {-1}) == list(range(len(displayed.texts)))
+    assert "".join(displayed.texts).replace("\ufffd", "") == "".join(text.split()).replace("\ufffd", "")
+
+
+# Displayed words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Where is it?", ("Where", "is", "it?")),
+        ("駅はどこですか。", ("駅", "は", "ど", "こ", "で", "す", "か", "。")),
+        ("我喜欢 Python 3.5，和「咖啡」", ("我", "喜", "欢", "Python", "3.5，", "和", "「", "咖", "啡", "」")),
+        ("東京タワーで", ("東", "京", "タワー", "で")),
+        ("ที่นี่ 3.5", ("ที่", "นี่", "3.5")),
+        ("안녕 세상", ("안녕", "세상")),
+    ],
+)
+def test_scripts_without_spaces_are_displayed_as_characters(text, words):
+    tokenizer = Tokenizer.train("bpe", ["a"], SIZES["bpe"])  # Its tokens are single bytes.
+    displayed = displayed_source_words(tokenizer, text, encoded(tokenizer, text))
+    assert displayed.texts == words
+    assert len(set(displayed.numbers[:-1])) == len(words)
+
+
+def test_tokens_are_never_divided_into_displayed_words():
+    tokenizer = Tokenizer.train("bpe", ["駅はどこですか。"] * 3, SIZES["bpe"])
+    ids = encoded(tokenizer, "駅はどこですか。")
+    assert tokenizer.tokens(ids) == ["駅はどこですか", "。", "[EOS]"]
+    assert displayed_source_words(tokenizer, "駅はどこですか。", ids) == (("駅はどこですか", "。"), (0, 1, -1))
+
+
+@pytest.mark.parametrize("text", [*TEXTS[:5], *STRANGE])
+def test_displayed_words_refine_those_between_spaces(text, tokenizer):
+    ids = encoded(tokenizer, text)
+    displayed = displayed_source_words(tokenizer, text, ids)
+    assert len(displayed.numbers) == len(ids)
+    assert "".join(displayed.texts) == "".join(text.split())
+    assert len(displayed.texts) >= len(text.split())
 
 
 def test_pieces_of_a_word_and_bytes_of_a_character_share_a_word():

@@ -105,10 +105,7 @@ def test_typed_special_token_is_ordinary_text(kind, special, tmp_path):
     for same_tokenizer in (tokenizer, Tokenizer.load(tmp_path / "tokenizer.json")):
         [ids] = same_tokenizer.encode([f"a {special} b {special}"])
         assert not set(ids) & {0, 1, 2, 3}
-        if kind in ("bpe", "unigram"):
-            assert same_tokenizer.decode([ids]) == [f"a {special} b {special}"]
-        else:
-            assert same_tokenizer.decode([ids]) == [f"a {special} b {special}".replace(" ]", "]")]
+        assert same_tokenizer.decode([ids]) == [f"a {special} b {special}"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -170,9 +167,9 @@ def test_bpe_pieces_are_shown_as_readable_text(trained):
     def shown(text):
         return trained["bpe"].tokens(trained["bpe"].encode([text])[0])
 
-    assert shown("ö") == ["<0xC3>", "<0xB6>"]
-    assert shown("日") == ["<0xE6>", "<0x97>", "<0xA5>"]
-    assert shown("\n\t\xa0") == ["\\n", "\\t", "<0xC2>", "<0xA0>"]
+    assert shown("ö") == ["ö"]
+    assert shown("日") == ["日"]
+    assert shown("\n\t\xa0") == ["\\n", "\\t", "\\xa0"]
     assert "".join(shown("The old house (red)")) == "The▁old▁house▁(red)"
     ids = [trained["bpe"].sos_id, *trained["bpe"].encode([" a"])[0]]
     assert trained["bpe"].tokens(ids) == ["[SOS]", "▁a"]
@@ -183,7 +180,7 @@ def test_bpe_piece_of_a_learned_character_is_that_character():
     assert tokenizer.tokens(tokenizer.encode(["ö ö"])[0]) == ["ö", "▁ö"]
 
 
-# The kind word restores spacing by rule and loses unknown words.
+# The kind word loses unknown words. tests/data/test_scripts.py has more texts.
 
 
 @pytest.mark.parametrize("text", [*ENGLISH, 'He said "yes" and "no".', "and/or", "100% [sic]"])
@@ -196,22 +193,6 @@ def test_words_are_joined_with_natural_spacing(text):
 @pytest.mark.parametrize("kind", ["word", "wordpiece"])
 def test_german_punctuation_is_restored(text, kind):
     assert restored(Tokenizer.train(kind, GERMAN, 300), text) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "decoded"),
-    [
-        ("a  b\tc", "a b c"),
-        (" a ", "a"),
-        ("a - b", "a-b"),
-        ("the dogs' bowl", "the dogs'bowl"),
-        ("Wer ? « oui »", "Wer? «oui»"),
-        ("a.b", "a. b"),
-    ],
-)
-@pytest.mark.parametrize("kind", ["word", "wordpiece"])
-def test_unusual_spacing_is_lost(kind, text, decoded):
-    assert restored(Tokenizer.train(kind, [text, text], 300), text) == decoded
 
 
 def test_unknown_words_are_lost():

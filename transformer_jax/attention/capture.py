@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer_jax.attention.weights import Attention
-from transformer_jax.attention.words import source_words, target_words
-from transformer_jax.data.tokenizers import Tokenizers
+from transformer_jax.attention.words import displayed_source_words, displayed_target_words
+from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
 from transformer_jax.model.transformer import Transformer
 
 LENGTH_MULTIPLE = 16
@@ -33,6 +33,9 @@ def capture_attention(
 ) -> Attention:
     """Run one teacher-forced pass, in which the decoder reads the given translation, and return the attention.
 
+    The bytes of one character are merged: their weights are summed over keys and averaged over the queries of the
+    source. A target character keeps the row that predicts its first byte, so the decoder stays causal.
+
     source_ids: x1 ... xn [EOS].
     target_ids: y1 ... ym [EOS].
     """
@@ -41,20 +44,56 @@ def capture_attention(
     captured = jax.device_get(
         _teacher_forced_pass(model, params, _pad(source_ids), _pad(inputs), _pad(target_ids), s, t)
     )
+    sources = _first_indices(tokenizers.source.token_groups(source_ids))
+    targets = _first_indices(tokenizers.target.token_groups(target_ids))
+    source_words = displayed_source_words(tokenizers.source, source, source_ids)
+    target_words = displayed_target_words(tokenizers.target, translation, target_ids)
+    target_tokens = tuple(tokenizers.target.tokens(target_ids))
+    encoder = _sum_keys(captured.encoder[:, :, :s, :s], sources)
+    counts = np.diff([*sources, s]).astype(np.float32)[:, None]
+    # The decoder reads [SOS], then the target.
+    read = [0, *(index + 1 for index in targets[:-1])]
     return Attention(
-        encoder=captured.encoder[:, :, :s, :s],
-        decoder=captured.decoder[:, :, :t, :t],
-        cross=captured.cross[:, :, :t, :s],
+        encoder=_sum_keys(encoder.swapaxes(2, 3), sources).swapaxes(2, 3) / counts,
+        decoder=_sum_keys(captured.decoder[:, :, targets, :t], read),
+        cross=_sum_keys(captured.cross[:, :, targets, :s], sources),
         source_tokens=tuple(tokenizers.source.tokens(source_ids)),
-        target_tokens=tuple(tokenizers.target.tokens(target_ids)),
-        target_inputs=tuple(tokenizers.target.tokens(inputs)),
+        target_tokens=target_tokens,
+        target_inputs=(*tokenizers.target.tokens(inputs[:1]), *target_tokens[:-1]),
         source=source,
         translation=translation,
-        source_words=source_words(tokenizers.source, source, source_ids),
-        target_words=target_words(tokenizers.target, translation, target_ids),
-        probabilities=captured.probabilities[:t],
-        alternatives=tuple(tuple(tokenizers.target.tokens(ids)) for ids in captured.top_k_ids[:t]),
-        alternative_probabilities=captured.top_k_probabilities[:t],
+        source_words=tuple(source_words.numbers[index] for index in sources),
+        target_words=tuple(target_words.numbers[index] for index in targets),
+        source_texts=source_words.texts,
+        target_texts=target_words.texts,
+        probabilities=captured.probabilities[targets],
+        alternatives=_label_alternatives(
+            tokenizers.target, captured.top_k_ids[targets], [target_ids[index] for index in targets], target_tokens
+        ),
+        alternative_probabilities=captured.top_k_probabilities[targets],
+    )
+
+
+def _first_indices(groups: Sequence[int]) -> list[int]:
+    """Return the index of the first token of each group."""
+    return [index for index, group in enumerate(groups) if index == 0 or group != groups[index - 1]]
+
+
+def _sum_keys(weights: Float[np.ndarray, "L H Q K"], first: Sequence[int]) -> Float[np.ndarray, "L H Q G"]:
+    """Sum the weights over groups of successive keys.
+
+    first: the index of the first key of each group.
+    """
+    return np.add.reduceat(weights, first, axis=-1)
+
+
+def _label_alternatives(
+    tokenizer: Tokenizer, top_k_ids: Int[np.ndarray, "T N"], chosen: Sequence[int], chosen_tokens: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the alternatives as readable text; the chosen token, which may be one byte, is shown as in the target."""
+    return tuple(
+        tuple(chosen_token if token_id == chosen_id else tokenizer.tokens([token_id])[0] for token_id in ids)
+        for ids, chosen_id, chosen_token in zip(top_k_ids.tolist(), chosen, chosen_tokens, strict=True)
     )
 
 

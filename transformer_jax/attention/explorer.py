@@ -69,19 +69,22 @@ class PageWriter:
         self._importance = importance
         self._data_bytes = 0
         self._included: list[dict[str, Any]] = []
-        self._omitted_lines: list[int] = []
+        self._omitted_lines: list[int | str] = []
         self._write(start)
 
-    def add(self, number: int, attention: Attention) -> None:
-        """Write the sentence of line ``number``, unless this or an earlier sentence exceeds the size limit."""
+    def add(self, name: int | str, attention: Attention) -> None:
+        """Write a sentence, unless this or an earlier sentence exceeds the size limit.
+
+        name: the number of the line, followed by that of the sentence if the line has several: 3.2.
+        """
         if not self._omitted_lines:
-            data = _json_script(f"sentence-{len(self._included)}", _sentence_data(number, attention))
+            data = _json_script(f"sentence-{len(self._included)}", _sentence_data(name, attention))
             if not self._included or self._data_bytes + len(data) <= MAX_DATA_BYTES:
                 self._write(data)
                 self._data_bytes += len(data)
-                self._included.append({"number": number, "source": attention.source})
+                self._included.append({"number": name, "source": attention.source})
                 return
-        self._omitted_lines.append(number)
+        self._omitted_lines.append(name)
 
     @property
     def is_empty(self) -> bool:
@@ -138,12 +141,12 @@ def open_page(path: Path, importance: HeadImportance | None = None) -> Iterator[
         partial.unlink(missing_ok=True)
 
 
-def render_page(sentences: Iterable[tuple[int, Attention]], importance: HeadImportance | None = None) -> Html:
-    """Return the page for pairs of line number and attention. Raises InputError if no pair is given."""
+def render_page(sentences: Iterable[tuple[int | str, Attention]], importance: HeadImportance | None = None) -> Html:
+    """Return the page for pairs of name and attention; see ``PageWriter.add``. Raises InputError without a pair."""
     out = io.StringIO()
     page = PageWriter(out, importance)
-    for number, attention in sentences:
-        page.add(number, attention)
+    for name, attention in sentences:
+        page.add(name, attention)
     page.close()
     return Html(out.getvalue())
 
@@ -187,8 +190,8 @@ def _head_importance_data(importance: HeadImportance | None) -> dict[str, Any] |
     }
 
 
-def _sentence_data(number: int, attention: Attention) -> dict[str, Any]:
-    """Return the JSON data of one sentence."""
+def _sentence_data(number: int | str, attention: Attention) -> dict[str, Any]:
+    """Return the JSON data of one sentence. See ``PageWriter.add`` for its number."""
     names = ("source", "translation", "source_tokens", "target_tokens", "target_inputs", "source_words", "target_words")
     data = {name: getattr(attention, name) for name in names}
     for kind in ("encoder", "decoder", "cross"):
@@ -198,7 +201,10 @@ def _sentence_data(number: int, attention: Attention) -> dict[str, Any]:
     for name in ("probabilities", "alternative_probabilities"):
         values = getattr(attention, name)
         data[name] = None if values is None else np.asarray(values, np.float64).round(6).tolist()
-    texts = {"source_texts": attention.source.split(), "target_texts": attention.translation.split()}
+    texts = {
+        "source_texts": attention.source_texts or attention.source.split(),
+        "target_texts": attention.target_texts or attention.translation.split(),
+    }
     return {"number": number, **data, **texts, "alternatives": attention.alternatives}
 
 

@@ -54,9 +54,12 @@ class Attention:
         without its last token.
     source: the source text.
     translation: the translated text.
-    source_words: the index into ``source.split()`` of each source token's word, -1 for none; empty if unknown.
-    target_words: the index into ``translation.split()`` of each target token's word, -1 for none; empty if unknown.
-    probabilities: the model's probability of each of `target_tokens`; None if unknown.
+    source_words: the index into ``source_texts`` of each source token's word, -1 for none; empty if unknown.
+    target_words: the index into ``target_texts`` of each target token's word, -1 for none; empty if unknown.
+    source_texts: the words of the source; empty if they are those of ``source.split()``.
+    target_texts: the words of the translation; empty if they are those of ``translation.split()``.
+    probabilities: the model's probability of each of `target_tokens`, of its first byte if it is a character of
+        several byte tokens; None if unknown.
     alternatives: the N most probable tokens at each position, best first; None if unknown.
     alternative_probabilities: the probabilities of `alternatives`; None if unknown.
 
@@ -74,6 +77,8 @@ class Attention:
     translation: str
     source_words: tuple[int, ...] = ()
     target_words: tuple[int, ...] = ()
+    source_texts: tuple[str, ...] = ()
+    target_texts: tuple[str, ...] = ()
     probabilities: Float[np.ndarray, "T"] | None = None
     alternatives: tuple[tuple[str, ...], ...] | None = None
     alternative_probabilities: Float[np.ndarray, "T N"] | None = None
@@ -132,7 +137,8 @@ class Attention:
         """
         arrays: dict[str, Any] = {"format": np.asarray(ATTENTION_FORMAT)}
         arrays |= {name: np.asarray(getattr(self, name), np.float32) for name in ("encoder", "decoder", "cross")}
-        texts = ("source_tokens", "target_tokens", "target_inputs", "source", "translation")
+        texts = ["source_tokens", "target_tokens", "target_inputs", "source", "translation"]
+        texts += ["source_texts", "target_texts"]
         arrays |= {name: np.asarray(getattr(self, name), np.str_) for name in texts}
         arrays |= {name: np.asarray(getattr(self, name), np.int32) for name in ("source_words", "target_words")}
         if self.probabilities is not None:
@@ -171,6 +177,9 @@ class Attention:
                     translation=str(stored["translation"]),
                     source_words=tuple(stored["source_words"].tolist()),
                     target_words=tuple(stored["target_words"].tolist()),
+                    # Files of earlier versions do not contain them.
+                    source_texts=tuple(stored["source_texts"].tolist()) if "source_texts" in stored else (),
+                    target_texts=tuple(stored["target_texts"].tolist()) if "target_texts" in stored else (),
                     probabilities=stored.get("probabilities"),
                     alternatives=None if alternatives is None else tuple(map(tuple, alternatives.tolist())),
                     alternative_probabilities=stored.get("alternative_probabilities"),

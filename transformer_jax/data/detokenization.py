@@ -1,8 +1,8 @@
-"""Detokenization: joining subwords into plain text."""
+"""Detokenization: joining subwords into plain text, and readable labels of tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 QUOTES = frozenset('"„“”«»')
 OPENING = frozenset("([{")
@@ -12,6 +12,9 @@ BINDING = frozenset("'’-/")
 
 def join_words(words: Iterable[str]) -> str:
     """Join words into a sentence, with spaces between words except around some punctuation.
+
+    Only run directories with the earlier rules need this (``tokenizers.EARLIER_SPLITTERS``). Since then, the spaces
+    around punctuation are tokens.
 
     No space precedes a closing mark, follows an opening mark, or surrounds an apostrophe, hyphen or slash. Quotation
     marks alternate between opening and closing. Some spaces are lost, such as those in "a - b", "« oui »" and "the
@@ -50,17 +53,30 @@ def byte_of_character() -> dict[str, int]:
 BYTE_OF_CHARACTER = byte_of_character()
 
 
-def readable_piece(piece: str) -> str:
-    """Decode a byte-level token as readable text."""
+def readable_pieces(pieces: Sequence[str]) -> list[str | None]:
+    """Decode successive byte-level tokens as readable text.
+
+    A character in several tokens is part of the text of the first one. The result is None for a token without text of
+    its own.
+    """
+    token_at_byte = [index for index, piece in enumerate(pieces) for _ in piece]
+    content = bytes(BYTE_OF_CHARACTER[character] for piece in pieces for character in piece)
+    labels: list[str | None] = [None] * len(pieces)
+    position = 0
     # surrogateescape turns each byte of an incomplete character into U+DC00 + byte.
-    text = bytes(BYTE_OF_CHARACTER[character] for character in piece).decode("utf-8", "surrogateescape")
-    return "".join(readable_character(character) for character in text)
+    for character in content.decode("utf-8", "surrogateescape"):
+        token = token_at_byte[position]
+        labels[token] = (labels[token] or "") + readable_character(character)
+        position += len(character.encode("utf-8", "surrogateescape"))
+    return labels
 
 
 def readable_character(character: str) -> str:
-    """Return a visible representation of a character: itself if it is printable."""
+    """Return a visible representation of a character: itself if it is printable, or joins the letters of a word."""
     if character == " ":
         return "▁"
     if "\udc80" <= character <= "\udcff":
-        return f"<0x{ord(character) - 0xDC00:02X}>"
-    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        return "\ufffd"
+    if character.isprintable() or character in "\u200c\u200d":
+        return character
+    return character.encode("unicode_escape").decode("ascii")

@@ -4,9 +4,9 @@
 kind       lost when a text is encoded and decoded                                  same vocabulary from the same text
 =========  =======================================================================  ====================================
 bpe        nothing                                                                  yes
-word       words outside the vocabulary; spacing, restored by rule (join_words)     yes
+word       words outside the vocabulary; spaces at the ends, doubled spaces, tabs   yes
 wordpiece  words with characters outside the alphabet or over 100 characters;       no: ties are broken arbitrarily
-           spacing, as for word
+           spaces, as for word
 unigram    characters outside the alphabet; one leading space; "▁" itself           no: training is not deterministic
 =========  =======================================================================  ====================================
 
@@ -26,11 +26,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import tokenizers
 from jaxtyping import Int
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from transformer_jax.config import TokenizerConfig
-from transformer_jax.data.detokenization import join_wordpieces, join_words, readable_piece
+from transformer_jax.data.detokenization import join_wordpieces, join_words, readable_character, readable_pieces
 from transformer_jax.data.sentencepieces import SentencePieceTokenizer
+from transformer_jax.data.word_boundaries import earlier_word_splitter, space_normalizer, word_joiner, word_splitter
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
@@ -44,10 +45,9 @@ MIN_FREQUENCY = 2
 
 
 def build_word() -> tokenizers.Tokenizer:
-    """Build an untrained tokenizer of words, numbers and punctuation marks."""
+    """Build an untrained tokenizer of words, numbers, punctuation marks and the spaces next to those."""
     tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK_TOKEN))
-    tokenizer.pre_tokenizer = word_splitter()
-    return tokenizer
+    return split_into_words(tokenizer)
 
 
 def build_bpe() -> tokenizers.Tokenizer:
@@ -65,8 +65,7 @@ def build_bpe() -> tokenizers.Tokenizer:
 def build_wordpiece() -> tokenizers.Tokenizer:
     """Build an untrained WordPiece tokenizer; all subwords of a word except the first start with ``##``."""
     tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK_TOKEN, max_input_chars_per_word=100))
-    tokenizer.pre_tokenizer = word_splitter()
-    return tokenizer
+    return split_into_words(tokenizer)
 
 
 def build_unigram() -> tokenizers.Tokenizer:
@@ -80,12 +79,12 @@ def build_unigram() -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def word_splitter() -> Any:
-    """Return a pre-tokenizer that splits text into numbers such as 3.5 or 10:30, words and single other characters.
-
-    Spaces are dropped.
-    """
-    return pre_tokenizers.Split(Regex(r"\d+(?:[.,:]\d+)+|\w+|[^\w\s]"), behavior="removed", invert=True)
+def split_into_words(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Set the rules that divide text into words and join words into text, and return the tokenizer."""
+    tokenizer.normalizer = space_normalizer()
+    tokenizer.pre_tokenizer = word_splitter()
+    tokenizer.decoder = word_joiner()
+    return tokenizer
 
 
 BUILDERS: dict[str, Callable[[], tokenizers.Tokenizer]] = {
@@ -102,6 +101,11 @@ TRAINERS: dict[str, Callable[..., Any]] = {
     "wordpiece": lambda **options: trainers.WordPieceTrainer(min_frequency=MIN_FREQUENCY, **options),
     "unigram": lambda **options: trainers.UnigramTrainer(unk_token=UNK_TOKEN, **options),
 }
+EARLIER_SPLITTERS: dict[str, tuple[Callable[[], Any], ...]] = {
+    "word": (earlier_word_splitter,),
+    "wordpiece": (earlier_word_splitter,),
+}
+"""Pre-tokenizers that existing run directories contain without a normalizer and a decoder, in addition to BUILDERS."""
 KIND_OF_MODEL = {"WordLevel": "word", "BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram"}
 """Name of the model in the saved file -> tokenizer kind."""
 
@@ -168,10 +172,7 @@ class Tokenizer:
         try:
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         except (TypeError, RuntimeError):  # From tokenizers and from sentencepiece.
-            for number, text in enumerate(texts, start=1):
-                if any("\ud800" <= character <= "\udfff" for character in text):
-                    problem = f"text {number} contains an unpaired surrogate, which is not a valid character."
-                    raise InputError(f"{problem} Remove it from the text.") from None
+            refuse_surrogates(texts)
             raise
         return [encoding.ids for encoding in encodings]
 
@@ -187,25 +188,35 @@ class Tokenizer:
         """Return the text of each row of ids, without special tokens. Decoding continues after [EOS]."""
         # Skipped by id, not by name: "[EOS]" typed by a user is decoded as text.
         rows = [[int(token_id) for token_id in row if token_id not in self.special_ids] for row in ids]
-        if self.kind == "word":
-            return [join_words(self.pieces(row)) for row in rows]
-        if self.kind == "wordpiece":
+        if self.kind in ("word", "wordpiece") and self._tokenizer.decoder is None:  # See EARLIER_SPLITTERS.
             return [join_words(join_wordpieces(self.pieces(row))) for row in rows]
         return self._tokenizer.decode_batch(rows, skip_special_tokens=False)
 
     def tokens(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
-        """Return one readable string per id.
+        """Return the ids as readable text, one string per id or per group of ``token_groups``.
 
-        Byte-level tokens are shown as text, with ``▁`` for a space, escapes such as ``\\n`` for invisible characters
-        and ``<0xE3>`` for a byte that is only part of a character. Other kinds and special tokens are shown unchanged.
+        Spaces are shown as ``▁`` and invisible characters as escapes such as ``\\n``. A byte that is not part of a
+        complete character is shown as ``�``. Special tokens and the kinds unigram and sentencepiece are unchanged.
         """
+        return [label for label in self._labels(ids) if label is not None]
+
+    def token_groups(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[int]:
+        """Return the index in ``tokens(ids)`` of each id. The bytes of one character have the same index."""
+        return [count - 1 for count in itertools.accumulate(label is not None for label in self._labels(ids))]
+
+    def _labels(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str | None]:
+        """Return one readable string per id, None for an id that only completes characters of earlier ids."""
         pieces = self.pieces(ids)
+        if self.kind in ("word", "wordpiece"):
+            return ["".join(map(readable_character, piece)) for piece in pieces]
         if self.kind != "bpe":
-            return pieces
-        return [
-            piece if token_id in self.special_ids else readable_piece(piece)
-            for token_id, piece in zip(ids, pieces, strict=True)
-        ]
+            return list(pieces)
+        labels: list[str | None] = []
+        by_type = itertools.groupby(zip(ids, pieces, strict=True), lambda item: item[0] in self.special_ids)
+        for is_special, items in by_type:
+            run = [piece for _, piece in items]
+            labels += run if is_special else readable_pieces(run)
+        return labels
 
     def pieces(self, ids: Sequence[int] | Int[np.ndarray, "T"]) -> list[str]:
         """Return the vocabulary entry of each id. Raises IndexError for an id outside the vocabulary."""
@@ -226,7 +237,7 @@ class Tokenizer:
     def load(cls, path: Path) -> Tokenizer:
         """Read a file written by ``save``, without executing anything in it.
 
-        Raises InputError if the file is missing or damaged, or if its rules differ from those of ``BUILDERS``.
+        Raises InputError if the file is missing or damaged, or if its rules are not among ``accepted_rules``.
         """
         try:
             text = path.read_text(encoding="utf-8")
@@ -247,12 +258,33 @@ class Tokenizer:
             )
         tokenizer = cls(untrusted)
         # Untrusted rules could pad each text to millions of tokens, or split it with a regex that never finishes.
-        if tokenizer_rules(untrusted) != tokenizer_rules(BUILDERS[tokenizer.kind]()):
+        if tokenizer_rules(untrusted) not in accepted_rules(tokenizer.kind):
             raise InputError(
                 f"the rules in {path} differ from those of the {tokenizer.kind} tokenizer in this version of "
                 "transformer_jax. Restore the file or train again."
             )
         return tokenizer
+
+
+def accepted_rules(kind: TokenizerKind) -> list[dict[str, Any]]:
+    """Return the settings that a saved tokenizer of this kind may have: the present ones and the earlier ones."""
+    present = tokenizer_rules(BUILDERS[kind]())
+    earlier = []
+    for splitter in EARLIER_SPLITTERS.get(kind, ()):
+        tokenizer = BUILDERS[kind]()
+        tokenizer.pre_tokenizer = splitter()
+        earlier.append({**tokenizer_rules(tokenizer), "normalizer": None, "decoder": None})
+    return [present, *earlier]
+
+
+def refuse_surrogates(texts: Sequence[str]) -> None:
+    """Raise InputError with the number of the first text that contains an unpaired surrogate."""
+    for number, text in enumerate(texts, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            problem = f"text {number} contains an unpaired surrogate, which is not a valid character."
+            raise InputError(f"{problem} Remove it from the text.") from None
 
 
 def tokenizer_rules(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
