@@ -29,7 +29,7 @@ def test_links_come_from_the_attention_of_the_translation(translator):
     [links], [translation] = links_of(translator, TEXT)
     tokens = PairAttention(
         translator.attention(TEXT, translation).cross,
-        source_words(translator.tokenizers.source, TEXT, translation.source_ids),
+        source_words(translator.tokenizers.source, translation.source, translation.source_ids),
         target_words(translator.tokenizers.target, translation.text, translation.target_ids),
     )
     assert links == link_target_words(word_weights(tokens, AlignmentRule.default(2, 2)))

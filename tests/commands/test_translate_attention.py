@@ -38,20 +38,26 @@ def test_failure_leaves_no_alignments_file(translate, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp_path):
+def test_attention_is_written_for_each_sentence(translate, tiny_run, tmp_path):
     directory = tmp_path / "new" / "attention"
-    result = translate("Is it?", "", LONG, "a", "--attention", directory)
+    text = "The old dog. !!! Is it?"
+    result = translate("Is it?", "", text, "a", "--attention", directory)
     assert len(result.lines) == 4
     kinds = ["cross.layer0", "cross.layer1", "decoder.layer0", "decoder.layer1", "encoder.layer0"]
     assert sorted(path.name for path in directory.iterdir()) == sorted(
         [
             "index.html",
-            *(name for number in (1, 4) for name in (f"{number}.npz", *(f"{number}.{kind}.png" for kind in kinds))),
+            *(f"{number}.npz" for number in ("1", "3.1", "3.2", "4")),
+            *(f"{number}.{kind}.png" for number in ("1", "3.1", "3.2", "4") for kind in kinds),
         ]
     )
     assert "line 2 has no letters or digits, so no attention" in result.err
-    assert "line 3 was translated in parts, so no attention" in result.err
-    stored, [translation] = Attention.load(directory / "1.npz"), load(tiny_run).translate(["Is it?"])
+    translator = load(tiny_run)
+    [parts] = translator.translate([text])
+    for name, sentence in zip(("3.1", "3.2"), parts.sentences, strict=True):
+        stored = Attention.load(directory / f"{name}.npz")
+        assert (stored.source, stored.translation) == (sentence.source, sentence.text)
+    stored, [translation] = Attention.load(directory / "1.npz"), translator.translate(["Is it?"])
     assert stored.source == "Is it?"
     assert stored.translation == translation.text
     assert stored.target_tokens == translation.tokens
@@ -59,7 +65,7 @@ def test_attention_is_written_for_each_line_that_has_it(translate, tiny_run, tmp
     np.testing.assert_allclose(stored.cross.sum(-1), 1, atol=1e-5)
     assert (directory / "1.cross.layer1.png").read_bytes().startswith(b"\x89PNG")
     page = (directory / "index.html").read_text(encoding="utf-8")
-    assert [sentence["number"] for sentence in page_index(page)["sentences"]] == [1, 4]
+    assert [sentence["number"] for sentence in page_index(page)["sentences"]] == [1, "3.1", "3.2", 4]
 
 
 def test_attention_weights_are_computed_once_per_text(translate, monkeypatch, tmp_path):
@@ -82,8 +88,8 @@ def test_surrounding_spaces_do_not_change_the_result(translate, tmp_path):
 
 
 def test_lines_without_attention_are_still_translated(translate, expected, tmp_path):
-    result = translate("", LONG, "--attention", tmp_path / "attention")
-    assert result.lines == expected(["", LONG])
+    result = translate("", "?! 🙂", "--attention", tmp_path / "attention")
+    assert result.lines == expected(["", "?! 🙂"])
     assert not list((tmp_path / "attention").iterdir())
 
 

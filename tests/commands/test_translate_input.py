@@ -49,10 +49,26 @@ def test_invalid_utf8_is_replaced_and_its_line_named(translate, expected, file):
     path = file(b"Is it 3.5?\nThe d\xf6g.\n\xff\xfe\n")
     result = translate("--input", path)
     assert result.lines == expected(["Is it 3.5?", "The d\ufffdg.", "\ufffd\ufffd"])
-    assert f"{path}:2 is not UTF-8" in result.err
-    assert f"{path}:3 is not UTF-8" in result.err
-    assert f"{path}:1" not in result.err
+    assert f"{path}:2 and 1 other line are not UTF-8: invalid bytes become U+FFFD." in result.err
     assert "standard input:1 is not UTF-8" in translate(stdin=b"\xe4\n").err
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-16LE", "UTF-32"])
+def test_utf16_and_utf32_are_translated_with_a_warning(encoding, translate, expected, file):
+    content = "Where is the dog?\r\n\r\nIs it 3.5?\r\n".encode(encoding)
+    path = file(content)
+    result = translate("--input", path, "--reference", path)
+    assert result.lines == expected(["Where is the dog?", "", "Is it 3.5?"])
+    assert f"{path} is {encoding}, not UTF-8, and is converted." in result.err
+    result = translate(stdin=content)
+    assert result.lines == expected(["Where is the dog?", "", "Is it 3.5?"])
+    assert f"standard input is {encoding}, not UTF-8, and is converted." in result.err
+
+
+def test_invalid_bytes_in_arguments_are_replaced(translate, expected):
+    result = translate("Is it 3.5?", "The d\udcf6g.")  # Python's form of the byte 0xF6 in an argument.
+    assert result.lines == expected(["Is it 3.5?", "The d\ufffdg."])
+    assert "arguments:2 is not UTF-8: invalid bytes become U+FFFD." in result.err
 
 
 def test_blank_lines_keep_their_place(translate, expected):
@@ -121,9 +137,10 @@ def test_lines_keep_order_and_numbers_across_blocks(translate, monkeypatch, file
 
 def test_long_text_gives_one_line_and_a_numbered_warning(translate, monkeypatch, expected):
     monkeypatch.setattr(translate_command, "BLOCK_LINES", 2)
-    result = translate("a", "b", "c", LONG, "d")
-    assert result.lines == expected(["a", "b", "c", LONG, "d"])
-    assert "text 4 has more than 16 tokens and is translated in" in result.err
+    long = "the old dog and " * 9
+    result = translate("a", "b", "c", long, "d")
+    assert result.lines == expected(["a", "b", "c", long, "d"])
+    assert "text 4 has a sentence of more than 16 tokens, translated in 4 parts." in result.err
 
 
 UNUSUAL_LINES = [

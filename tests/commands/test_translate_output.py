@@ -115,7 +115,13 @@ def test_jsonl_has_raw_text_and_alignment(translate, tiny_run):
     assert records[0]["alignment"] == attention.cross.mean((0, 1)).argmax(-1).tolist()
     assert records[1] == {"line": 2, "text": blank.text, "score": 0, "tokens": [], "alignment": None}
     assert records[2]["text"] == long.text
-    assert records[2]["alignment"] is None
+    parts = [load(tiny_run).attention(part.source, part) for part in long.parts]
+    offsets = [0, *itertools.accumulate(len(part.source_tokens) for part in parts)]
+    assert records[2]["alignment"] == [
+        offset + index
+        for offset, part in zip(offsets, parts, strict=False)
+        for index in part.cross.mean((0, 1)).argmax(-1).tolist()
+    ]
 
 
 def test_jsonl_has_one_line_per_n_best_translation(translate):

@@ -126,7 +126,13 @@ def test_a_draw_depends_on_the_number_of_its_text_only(translator):
 def test_parts_of_a_long_text_are_translated_as_if_alone(translator, caplog):
     caplog.set_level(logging.WARNING)
     [_, n_best] = translator.translate_n_best([TEXT, LONG], 2, first=6)
-    assert "text 7 has more than 16 tokens" in caplog.text
+    assert "text 7 has a sentence of more than 16 tokens, translated in 2 parts." in caplog.text
+    assert [part.source for part in n_best[0].parts] == [
+        "Where is the old station?",
+        "The old dog is here,",
+        "3.5 stations from the old dog.",
+        "Where is the old dog?",
+    ]
     for rank, translation in enumerate(n_best):
         sources = [translator.tokenizers.source.decode([part.source_ids])[0] for part in translation.parts]
         assert " ".join(sources) == LONG

@@ -36,17 +36,22 @@ def test_each_line_is_answered_with_its_n_best_list(server):
     assert [len(line["translations"]) for line in answer.json["lines"]] == [3, 1, 3, 3]
 
 
-def test_explorer_shows_the_lines_that_have_attention(server):
-    answer = server.post({"text": "\n".join([TEXTS[0], LONG, TEXTS[1]])}).json
+def test_explorer_shows_every_sentence(server):
+    lines = [TEXTS[0], "!!!", LONG, TEXTS[1]]
+    answer = server.post({"text": "\n".join(lines)}).json
     explorer = server.get(answer["attention"])
     assert explorer.status == 200
-    scripts = re.findall(r'<script type="application/json" id="sentence-\d">(.*?)</script>', explorer.text)
+    scripts = re.findall(r'<script type="application/json" id="sentence-\d+">(.*?)</script>', explorer.text)
     sentences = map(json.loads, scripts)
+    expected = [best for [best] in Translator.translate_n_best(server.translator, lines, 1)]
+    parts = [(f"3.{index}", part.source, part.text) for index, part in enumerate(expected[2].parts, start=1)]
     assert [(sentence["number"], sentence["source"], sentence["translation"]) for sentence in sentences] == [
-        (number, answer["lines"][number - 1]["text"], answer["lines"][number - 1]["translations"][0]["text"])
-        for number in (1, 3)
+        (1, TEXTS[0], expected[0].text),
+        *parts,
+        (4, TEXTS[1], expected[3].text),
     ]
-    assert server.post({"text": LONG}).json["attention"] is None
+    assert len(parts) > 1
+    assert server.post({"text": "!!!"}).json["attention"] is None
 
 
 def test_only_the_attention_of_recent_answers_is_kept(server, monkeypatch):

@@ -10,8 +10,10 @@ import jax
 import pytest
 
 from benchmarks.results import read_run
+from transformer_jax.storage.checkpoints import Checkpoints
+from transformer_jax.training.corpus import load_corpus
 from transformer_jax.training.loop import fit
-from transformer_jax.training.results import git_commit
+from transformer_jax.training.results import finish_run, git_commit
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
@@ -59,6 +61,32 @@ def test_a_finished_run_writes_all_files_and_results(make_config, finished_run):
     assert results["recipe"] == "numbers"
     assert results["config"] == dataclasses.asdict(make_config())
     assert results["training_pairs"] == 400
+    assert results["two_sentence_scores"] is None
+
+
+def test_phrasebook_runs_also_score_lines_of_two_sentences(make_config, finished_run, tmp_path, monkeypatch, capsys):
+    config = make_config()
+    corpus = load_corpus(config, finished_run)
+    opened = []
+
+    def open_two_lines(locator, *arguments):
+        opened.append((locator, *arguments))
+        return corpus.test[:2]
+
+    # The phrasebook's lines would take a minute with an untrained model.
+    monkeypatch.setattr("transformer_jax.training.results.open_pairs", open_two_lines)
+    workdir = shutil.copytree(finished_run, tmp_path / "run")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, test="phrasebook"))
+    progress = Checkpoints(workdir / "checkpoints").progress()
+    finish_run(config, workdir, corpus, progress, "numbers", "translate")
+    before, after = (json.loads((run / "results.json").read_text()) for run in (finished_run, workdir))
+    assert opened == [("phrasebook:two", "en", "de", "test")]
+    assert after["scores"] == before["scores"]
+    assert after["two_sentence_scores"].keys() == after["scores"].keys()
+    value = after["two_sentence_scores"]["BLEU"]["value"]
+    summary = capsys.readouterr().out.splitlines()[-3:]
+    assert summary[0].startswith(f"Lines of two sentences: sacreBLEU {value:.2f}, chrF ")
+    assert summary[1].startswith("Test set: sacreBLEU ")
 
 
 def test_benchmarks_can_read_the_results_of_a_run(make_config, finished_run, tmp_path):

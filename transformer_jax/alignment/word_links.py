@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 from transformer_jax.alignment.cross_attention import TokenizedPair, compute_pair_attention
 from transformer_jax.alignment.error_rate import Link, Links
@@ -19,41 +20,48 @@ def word_links(translator: Translator, texts: Sequence[str], translations: Seque
     """
     config = translator.model.config
     rule = AlignmentRule.default(config.decoder_layers, config.heads)
-    text_parts = [_translated_parts(translation) for translation in translations]
     pairs = [
-        TokenizedPair(part.source, part.text, part.source_ids, part.target_ids)
-        for parts in text_parts
-        for part in parts
+        TokenizedPair(sentence.source, sentence.text, sentence.source_ids, sentence.target_ids)
+        for translation in translations
+        for sentence in translation.sentences
     ]
     attention = compute_pair_attention(translator.model, translator.params, translator.tokenizers, pairs)
     links = {index: link_target_words(word_weights(pair, rule)) for index, pair in attention}
-    part_links = iter([links[index] for index in range(len(pairs))])
+    sentence_links = iter([links[index] for index in range(len(pairs))])
     return [
-        _join_links(text, parts, [next(part_links) for _ in parts]) if parts else _copied_links(text)
-        for text, parts in zip(texts, text_parts, strict=True)
+        _join_links(text, translation, sentence_links) for text, translation in zip(texts, translations, strict=True)
     ]
 
 
-def _translated_parts(translation: Translation) -> list[Translation]:
-    """Return the parts that the model translated; none if the text was copied unchanged."""
-    return [part for part in translation.parts or (translation,) if part.source_ids]
+def _join_links(text: str, translation: Translation, sentence_links: Iterator[Links]) -> Links:
+    """Return the links of a text. The word indices of ``sentence_links`` start at 0 in each sentence.
 
-
-def _copied_links(text: str) -> Links:
-    return frozenset((word, word) for word in range(len(text.split())))
-
-
-def _join_links(text: str, parts: Sequence[Translation], part_links: Sequence[Links]) -> Links:
-    """Join the links of the parts of a text. The word indices of ``part_links`` start at 0 in each part."""
+    In a part that was copied unchanged, each word is linked to itself.
+    """
     links: set[Link] = set()
-    words_at = word_numbers(text)
-    end, target_offset = 0, 0
-    for part, links_in_part in zip(parts, part_links, strict=True):
-        start = text.index(part.source, end)
-        # A long word may be split between two parts. It is then also the first word of the second part.
-        following = (words_at[index] for index in range(start, len(text)))
-        source_offset = next((word for word in following if word >= 0), 0)
-        links |= {(source_offset + source, target_offset + target) for source, target in links_in_part}
-        end = start + len(part.source)
-        target_offset += len(part.text.split())
+    source_words, target_words = word_numbers(text), word_numbers(translation.text)
+    source_end = target_end = 0
+    for part in translation.parts or (translation,):
+        source, code_words = part.source or part.text, 0
+        source_start = text.find(source, source_end)
+        if source_start < 0:  # The part begins with the language code of the text.
+            source, code_words = source.partition(" ")[2], 1
+            source_start = text.index(source, source_end)
+        target_start = translation.text.index(part.text, target_end)
+        # A long word may be cut in two. It is then the last word of one part and the first word of the next.
+        source_offset = _first_word(source_words, source_start)
+        target_offset = _first_word(target_words, target_start)
+        part_links = (
+            next(sentence_links) if part.source_ids else ((word, word) for word in range(len(part.text.split())))
+        )
+        links |= {
+            (source_offset + source_word - code_words if source_word >= code_words else 0, target_offset + target_word)
+            for source_word, target_word in part_links
+        }
+        source_end, target_end = source_start + len(source), target_start + len(part.text)
     return frozenset(links)
+
+
+def _first_word(words: Sequence[int], start: int) -> int:
+    """Return the number of the first word at or after a character; 0 if there is none."""
+    return next((word for word in itertools.islice(words, start, None) if word >= 0), 0)

@@ -104,7 +104,7 @@ def make_scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Cal
         loss = sum(float(batch.cross_entropy) for batch in sums) / sum(float(batch.tokens) for batch in sums)
         if not math.isfinite(loss):
             raise RunError(f"the loss is {loss}: training diverged. Train again with a lower --optimizer.factor.")
-        masked_translator = Translator(translator.config, translator.tokenizers, params)
+        masked_translator = Translator(translator.config, translator.tokenizers, params, translator.statistics)
         translations = [translation.text for translation in masked_translator.translate(sources, beam)]
         bleu = score(translations, references, translator.config.data.target)["BLEU"]
         return ModelScores(loss, bleu.value, bleu.signature)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.newest_run import newest_run
-from transformer_jax.commands.streams import BLOCK_LINES, check_output_path, decode_lines, split_into_blocks
+from transformer_jax.commands.streams import (
+    BLOCK_LINES,
+    TERMINAL_LINE_BYTES,
+    argument_bytes,
+    check_output_path,
+    decode_lines,
+    split_into_blocks,
+)
 from transformer_jax.data.sources import read_lines
 from transformer_jax.errors import InputError
 from transformer_jax.runtime.keyboard_interrupt import redeliver_interrupts
@@ -50,6 +59,9 @@ class TranslateCommand:
     """With --sample: number of most probable tokens to draw from. If omitted or 0, all tokens."""
     seed: int | None = None
     """With --sample: the random seed. If omitted, 0."""
+    split_sentences: Literal["auto", "always", "never"] = "auto"
+    """Translate the sentences of a line one by one: always, never unless the line is too long, or if the run was
+    trained on single sentences (auto)."""
     jsonl: bool = False
     """Print one JSON object per translation: line number, text, score, tokens and alignment.
     The alignment contains, for each token, the index of the source token with the largest attention weight."""
@@ -92,7 +104,13 @@ def translate(command: TranslateCommand) -> None:
     with redeliver_interrupts(), open_writer(command, translator, workdir) as writer:
         for block in split_into_blocks(texts, 1 if is_interactive(command) else BLOCK_LINES):
             n_best_lists = translator.translate_n_best(
-                block, command.n_best, command.beam, command.length_penalty, sampling, first=number
+                block,
+                command.n_best,
+                command.beam,
+                command.length_penalty,
+                sampling,
+                first=number,
+                split_sentences=command.split_sentences,
             )
             writer.write_block(number, block, n_best_lists)
             number += len(block)
@@ -150,12 +168,13 @@ def sampling_options(command: TranslateCommand) -> Sampling | None:
 def read_texts(command: TranslateCommand) -> Iterator[str]:
     """Return the lines to translate, from the arguments, --input, the terminal or a pipe."""
     if command.text:
-        return itertools.chain.from_iterable(text.split("\n") for text in command.text)
+        lines = itertools.chain.from_iterable(argument_bytes(text).split(b"\n") for text in command.text)
+        return decode_lines(lines, "arguments", "typed")
     if command.input:
         return decode_lines(read_lines(command.input), str(command.input))
     if is_interactive(command):
         return prompt_for_texts()
-    return iter(()) if sys.stdin is None else decode_lines(sys.stdin.buffer, "standard input")
+    return iter(()) if sys.stdin is None else decode_lines(sys.stdin.buffer, "standard input", "pipe")
 
 
 def read_text_lines(path: Path) -> list[str]:
@@ -172,14 +191,22 @@ def prompt_for_texts() -> Iterator[str]:
     """Prompt for texts and yield them, until the end of input (Ctrl-D)."""
 
     def prompted_lines() -> Iterator[bytes]:
-        while True:
+        for number in itertools.count(1):
             print("> ", end="", file=sys.stderr, flush=True)
             line = sys.stdin.buffer.readline()
             if not line:
                 return
-            yield line
+            text = line.removesuffix(b"\n")
+            if len(text) >= TERMINAL_LINE_BYTES:
+                logging.warning(
+                    f"the terminal:{number} may be incomplete: terminals discard what is typed after "
+                    f"{TERMINAL_LINE_BYTES} bytes. For long text, use --input FILE."
+                )
+                _, complete_bytes = codecs.utf_8_decode(text, "replace", False)
+                text = text[:complete_bytes]  # The cut may be within a character.
+            yield text
 
-    return decode_lines(prompted_lines(), "the terminal")
+    return decode_lines(prompted_lines(), "the terminal", "typed")
 
 
 def main(arguments: list[str]) -> None:

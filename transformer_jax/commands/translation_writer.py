@@ -47,7 +47,7 @@ class TranslationWriter(NamedTuple):
         """
         for number, translations in enumerate(n_best_lists, start=first):
             best = translations[0]
-            attention = compute_attention(self.translator, best) if self.page or self.command.jsonl else None
+            attention = compute_attention(self.translator, best) if self.page or self.command.jsonl else []
             if self.page and self.command.attention:
                 write_attention(self.command.attention, self.page, number, best, attention)
             with output_errors(self.command.output, "--output"):
@@ -59,8 +59,8 @@ class TranslationWriter(NamedTuple):
         with output_errors(self.command.output, "--output"):
             self.output.flush()
 
-    def _write_lines(self, number: int, translations: list[Translation], best_attention: Attention | None) -> None:
-        """Write the translations of one text. ``best_attention`` is the attention of the first translation."""
+    def _write_lines(self, number: int, translations: list[Translation], best_attention: list[Attention]) -> None:
+        """Write the translations of one text. ``best_attention`` is that of the first translation's sentences."""
         for rank, translation in enumerate(translations):
             if self.command.jsonl:
                 attention = best_attention if rank == 0 else compute_attention(self.translator, translation)
@@ -115,26 +115,30 @@ def open_attention_page(directory: Path, workdir: Path, step: int | None) -> Ite
         )
 
 
-def compute_attention(translator: Translator, translation: Translation) -> Attention | None:
-    """Return the attention weights of a translation, or None if its text was split or has no letters or digits."""
-    return translator.attention(translation.source, translation) if translation.has_attention else None
+def compute_attention(translator: Translator, translation: Translation) -> list[Attention]:
+    """Return the attention weights of each sentence of a translation; none if the text has no letters or digits."""
+    return [translator.attention(sentence.source, sentence) for sentence in translation.sentences]
 
 
 def write_attention(
-    directory: Path, page: PageWriter, number: int, translation: Translation, attention: Attention | None
+    directory: Path, page: PageWriter, number: int, translation: Translation, attention: list[Attention]
 ) -> None:
-    """Write the attention of line ``number``: its weights, its heat maps and its part of the page."""
-    if attention is None:
-        reason = "was translated in parts" if translation.parts else "has no letters or digits"
-        logging.warning(f"line {number} {reason}, so no attention is written for it.")
+    """Write the attention of line ``number``: its weights, its heat maps and its part of the page.
+
+    The files are called after the line, and after the sentence if the line has several: 3.2.npz.
+    """
+    if not attention:
+        logging.warning(f"line {number} has no letters or digits, so no attention is written for it.")
         return
     from transformer_jax.attention.heat_maps import save_pictures
 
-    if not translation.text.strip():
-        logging.warning(f"line {number} has an empty translation. Only the attention of [EOS] is written.")
-    attention.save(directory / f"{number}.npz")
-    save_pictures(attention, directory, str(number))
-    page.add(number, attention)
+    for index, (sentence, weights) in enumerate(zip(translation.sentences, attention, strict=True), start=1):
+        name = f"{number}.{index}" if translation.parts else number
+        if not sentence.text.strip():
+            logging.warning(f"line {name} has an empty translation. Only the attention of [EOS] is written.")
+        weights.save(directory / f"{name}.npz")
+        save_pictures(weights, directory, str(name))
+        page.add(name, weights)
 
 
 def write_alignments(
@@ -161,13 +165,19 @@ def replace_line_breaks(text: str) -> str:
     return LINE_BREAKS.sub(" ", text)
 
 
-def _json_record(number: int, translation: Translation, attention: Attention | None) -> dict[str, object]:
+def _json_record(number: int, translation: Translation, attention: list[Attention]) -> dict[str, object]:
     from transformer_jax.alignment.reading import strongest_source_tokens
+
+    alignment: list[int] = []
+    offset = 0
+    for sentence in attention:  # The indices count the source tokens of all sentences.
+        alignment += [offset + index for index in strongest_source_tokens(sentence)]
+        offset += len(sentence.source_tokens)
 
     return {
         "line": number,
         "text": translation.text,
         "score": translation.score,
         "tokens": translation.tokens,
-        "alignment": None if attention is None else strongest_source_tokens(attention),
+        "alignment": alignment if attention else None,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,10 @@ import jax.numpy as jnp
 from transformer_jax.attention.capture import capture_attention
 from transformer_jax.attention.weights import Attention
 from transformer_jax.config import Config, load_config
+from transformer_jax.data.sentences import sentence_blank
+from transformer_jax.data.text_statistics import TextStatistics
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers
-from transformer_jax.decoding.long_text import split_text
+from transformer_jax.decoding.parts import Part, SplitSentences, list_texts, split_into_parts
 from transformer_jax.decoding.search import Hypothesis, Sampling, search
 from transformer_jax.decoding.search_inputs import SpecialIds
 from transformer_jax.errors import InputError, RunError
@@ -36,7 +38,7 @@ class Translation:
     tokens: the target tokens, [EOS] last.
     source_ids: ids of the source tokens, [EOS] last; empty if the text was copied unchanged.
     target_ids: ids of the target tokens, [EOS] last; empty if the text was copied unchanged.
-    parts: the translations of the parts of a text that was too long for the model; empty for any other text.
+    parts: the translations of the sentences, or of pieces of long sentences; empty if the text is a single sentence.
     source: the text that was translated; empty if it was copied unchanged.
     """
 
@@ -50,8 +52,16 @@ class Translation:
 
     @property
     def has_attention(self) -> bool:
-        """Whether there is an attention map: False if the text was copied unchanged or translated in parts."""
+        """Whether there is an attention map: False if the text was copied unchanged or translated in parts.
+
+        Each of ``parts`` may have an attention map of its own.
+        """
         return bool(self.source_ids) and not self.parts
+
+    @property
+    def sentences(self) -> tuple[Translation, ...]:
+        """The translations that the model produced, in order: of the parts, or of the complete text."""
+        return tuple(part for part in self.parts or (self,) if part.source_ids)
 
 
 class Translator:
@@ -60,14 +70,18 @@ class Translator:
     config: the config of the run.
     tokenizers: the tokenizers of source and target.
     params: the parameters of the model.
+    statistics: statistics of the training text; None if they are unknown.
     step: the training step of the parameters; None unless they were loaded from a run.
     model: the Transformer.
     """
 
-    def __init__(self, config: Config, tokenizers: Tokenizers, params: Any) -> None:
+    def __init__(
+        self, config: Config, tokenizers: Tokenizers, params: Any, statistics: TextStatistics | None = None
+    ) -> None:
         self.config = config
         self.tokenizers = tokenizers
         self.params = jax.device_put(params)  # Transferred once here instead of once per batch.
+        self.statistics = statistics
         self.step: int | None = None
         self.model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
 
@@ -86,7 +100,7 @@ class Translator:
         require_contained(workdir)
         # The config first: it contains the format version, on which all other files depend.
         config, tokenizers = load_config(workdir / "config.json"), load_tokenizers(workdir)
-        translator = cls(config, tokenizers, None)
+        translator = cls(config, tokenizers, None, TextStatistics.load(workdir))
         saved, check = workdir / "checkpoints", partial(translator._check_params, workdir)
         translator.step = checkpoints.best_step(saved)
         translator.params = jax.device_put(checkpoints.load_params(saved, translator.step, check))
@@ -94,76 +108,60 @@ class Translator:
 
     def translate(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         beam: int | None = None,
         length_penalty: float | None = None,
         sampling: Sampling | None = None,
+        split_sentences: SplitSentences = "auto",
     ) -> list[Translation]:
         """Return the best translation of each text, in order. The arguments are those of ``translate_n_best``."""
-        return [best for best, *_ in self.translate_n_best(texts, 1, beam, length_penalty, sampling)]
+        n_best_lists = self.translate_n_best(texts, 1, beam, length_penalty, sampling, split_sentences=split_sentences)
+        return [best for best, *_ in n_best_lists]
 
     def translate_n_best(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         n: int,
         beam: int | None = None,
         length_penalty: float | None = None,
         sampling: Sampling | None = None,
         first: int = 1,
+        split_sentences: SplitSentences = "auto",
     ) -> list[list[Translation]]:
         """Return up to ``n`` translations of each text, best first; with ``sampling``, ``n`` random translations.
 
-        A text without letters and digits, such as an emoji, is copied unchanged. A text that is longer than
-        data.max_length is split into parts, after sentences if possible, and the translations of the parts are joined
-        with spaces.
+        The sentences of a text are translated one by one, and joined with the white space that was between them. A
+        sentence that is longer than the training sentences is cut after clauses, or else between words. Parts without
+        letters and digits, such as an emoji, are copied unchanged.
 
+        texts: any iterable of strings, or a single string.
         n: number of translations per text.
         beam: beam size; 1 for greedy search. Default: the beam size of the run.
         length_penalty: strength of the length penalty, from 0 to 10. Default: the length penalty of the run.
         sampling: options of random sampling, which replaces the search.
         first: number of the first text. Warnings contain the number of a text, and random draws depend on it.
+        split_sentences: whether to split texts into sentences: ``always``; ``never``, unless a text is too long; or
+            ``auto``, if the run was trained on single sentences.
 
-        Raises InputError if ``beam``, ``n`` or ``length_penalty`` is out of range, or if ``n`` is larger than the
-        beam; RunError if the model outputs NaN.
+        Raises InputError if an item of ``texts`` is not a string, if ``beam``, ``n`` or ``length_penalty`` is out of
+        range, or if ``n`` is larger than the beam; RunError if the model outputs NaN.
         """
         beam = self.config.decoding.beam if beam is None else beam
         alpha = self.config.decoding.length_penalty if length_penalty is None else length_penalty
         _check_options(n, beam, alpha, sampling)
-        lengths = [len(ids) for ids in self.tokenizers.source.encode(texts)]
-        text_parts = [
-            self._split(text, length, number)
-            for number, (text, length) in enumerate(zip(texts, lengths, strict=True), start=first)
-        ]
-        all_parts = [part for parts in text_parts for part in parts]
-        source_ids = [(*ids, self.tokenizers.source.eos_id) for ids in self.tokenizers.source.encode(all_parts)]
-        draws = 1 if sampling is None else n
-        key_numbers = [
-            (number, part, draw)
+        texts = list_texts(texts)
+        text_parts = self._split(texts, first, split_sentences)
+        numbered = {
+            (number, index): part
             for number, parts in enumerate(text_parts, start=first)
-            for part, _ in enumerate(parts)
-            for draw in range(draws)
-        ]
-        repeated_ids = [ids for ids in source_ids for _ in range(draws)]
-        special_ids = SpecialIds(*self.tokenizers.target.special_ids)
-        results = search(self.model, self.params, repeated_ids, special_ids, beam, alpha, sampling, key_numbers, n)
-        if not all(results):
-            raise RunError(
-                "the model outputs NaN: training diverged. "
-                "Train again with a lower --optimizer.factor or a larger --optimizer.warmup."
-            )
-        n_best_lists = iter(
-            [
-                self._translation(part, ids, hypothesis)
-                for hypotheses in results[index * draws : (index + 1) * draws]
-                for hypothesis in hypotheses
-            ]
-            for index, (part, ids) in enumerate(zip(all_parts, source_ids, strict=True))
-        )
+            for index, part in enumerate(parts)
+            if part.ids
+        }
+        n_best_lists = self._translate_parts(numbered, n, beam, alpha, sampling)
+        blank = sentence_blank(self.config.data.target)
         return [
-            _join_parts(text, [next(n_best_lists) for _ in parts])
-            if parts
-            else [Translation(text.strip(), 0.0, (), (), ())]
-            for text, parts in zip(texts, text_parts, strict=True)
+            _join_parts(text, parts, [n_best_lists.get((number, index)) for index, _ in enumerate(parts)], blank)
+            for number, (text, parts) in enumerate(zip(texts, text_parts, strict=True), start=first)
         ]
 
     def attention(self, source: str, translation: str | Translation) -> Attention:
@@ -188,7 +186,7 @@ class Translator:
         if not translation.has_attention:
             if translation.parts:
                 reason = f"was translated in {len(translation.parts)} parts"
-                remedy = "Translate one sentence at a time."
+                remedy = "Pass one of its sentences instead: translation.sentences."
             else:
                 reason, remedy = "has no letters or digits and was copied unchanged", "Pass a text with words."
             raise InputError(f"the text {reason}, so it has no attention map. {remedy}")
@@ -196,19 +194,55 @@ class Translator:
         # Not ``source``: the ids belong to this text, from which surrounding spaces may have been removed.
         return capture_attention(self.model, self.params, self.tokenizers, translation.source, translation.text, *ids)
 
-    def _split(self, text: str, length: int, number: int) -> list[str]:
-        """Return the parts of a text to translate: none if the text has no letters or digits."""
-        max_tokens = self.config.data.max_length - 1
-        if not any(map(str.isalnum, text)):
-            if text.strip():
+    def _split(self, texts: Sequence[str], first: int, split_sentences: SplitSentences) -> list[list[Part]]:
+        """Return the parts of each text, and log a warning for each text that is copied or cut."""
+        learned = self.statistics
+        max_tokens = learned.longest_source if learned else self.config.data.max_length - 1
+        by_sentences = split_sentences == "always" or (
+            split_sentences == "auto" and (learned is None or learned.has_single_sentences)
+        )
+        text_parts = split_into_parts(texts, self.tokenizers.source, self.config.data.source, max_tokens, by_sentences)
+        for number, parts in enumerate(text_parts, start=first):
+            if parts and not any(part.ids for part in parts):
                 logging.warning(f"text {number} has no letters or digits and is copied unchanged.")
-            return []
-        if length <= max_tokens:
-            return [text]
-        parts = split_text(text, lambda part: len(self.tokenizers.source.encode([part])[0]), max_tokens)
-        if len(parts) > 1:  # One part if the text was too long only because of surrounding spaces.
-            logging.warning(f"text {number} has more than {max_tokens} tokens and is translated in {len(parts)} parts.")
-        return parts
+            if cut := sum(part.is_cut for part in parts):
+                logging.warning(
+                    f"text {number} has a sentence of more than {max_tokens} tokens, translated in {cut} parts."
+                )
+        return text_parts
+
+    def _translate_parts(
+        self, parts: dict[tuple[int, int], Part], n: int, beam: int, alpha: float, sampling: Sampling | None
+    ) -> dict[tuple[int, int], list[Translation]]:
+        """Return the n-best list of each part, or ``n`` random translations with ``sampling``.
+
+        parts: the parts by the number of their text and the index in it, on which random draws depend.
+        """
+        eos = self.tokenizers.source.eos_id
+        if sampling is None:  # A repeated sentence is searched once.
+            requests: dict[Any, tuple[int, ...]] = {part.ids: (*part.ids, eos) for part in parts.values()}
+            keys: dict[tuple[int, int], list[Any]] = {number: [part.ids] for number, part in parts.items()}
+        else:
+            keys = {number: [(*number, draw) for draw in range(n)] for number in parts}
+            requests = {key: (*parts[number].ids, eos) for number in parts for key in keys[number]}
+        special_ids = SpecialIds(*self.tokenizers.target.special_ids)
+        results = search(
+            self.model, self.params, list(requests.values()), special_ids, beam, alpha, sampling, list(requests), n
+        )
+        if not all(results):
+            raise RunError(
+                "the model outputs NaN: training diverged. "
+                "Train again with a lower --optimizer.factor or a larger --optimizer.warmup."
+            )
+        hypotheses = dict(zip(requests, results, strict=True))
+        return {
+            number: [
+                self._translation(part.text, (*part.ids, eos), hypothesis)
+                for key in keys[number]
+                for hypothesis in hypotheses[key]
+            ]
+            for number, part in parts.items()
+        }
 
     def _translation(self, source: str, source_ids: tuple[int, ...], hypothesis: Hypothesis) -> Translation:
         ids, score = hypothesis
@@ -263,22 +297,35 @@ def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None) -
         raise InputError(f"--length-penalty {alpha} is invalid. Set --length-penalty to a number from 0 to 10.")
 
 
-def _join_parts(source: str, n_best_lists: list[list[Translation]]) -> list[Translation]:
+def _join_parts(
+    text: str, parts: Sequence[Part], n_best_lists: Sequence[list[Translation] | None], blank: str
+) -> list[Translation]:
     """Return the joined translations of a text: the best translations of all parts, the second-best, and so on.
 
-    n_best_lists: the translations of each part.
+    n_best_lists: the translations of each part; None for a part that is copied.
+    blank: joins parts between which the text has no white space.
     """
-    if len(n_best_lists) == 1:
+    counts = [len(n_best) for n_best in n_best_lists if n_best is not None]
+    if not counts:
+        return [Translation(text.strip(), 0.0, (), (), ())]
+    if len(parts) == 1 and n_best_lists[0] is not None:
         return n_best_lists[0]
-    return [
-        Translation(
-            text=" ".join(part.text for part in parts),
-            score=sum(part.score for part in parts),
-            tokens=tuple(token for part in parts for token in part.tokens),
-            source_ids=tuple(token for part in parts for token in part.source_ids),
-            target_ids=tuple(token for part in parts for token in part.target_ids),
-            parts=parts,
-            source=source,
+    joined = []
+    for rank in range(min(counts)):
+        translations = tuple(
+            Translation(part.text, 0.0, (), (), ()) if n_best is None else n_best[rank]
+            for part, n_best in zip(parts, n_best_lists, strict=True)
         )
-        for parts in zip(*n_best_lists, strict=False)
-    ]
+        blanks = [*(part.blank or blank for part in parts[:-1]), ""]
+        joined.append(
+            Translation(
+                text="".join(best.text + after for best, after in zip(translations, blanks, strict=True)),
+                score=sum(best.score for best in translations),
+                tokens=tuple(token for best in translations for token in best.tokens),
+                source_ids=tuple(token for best in translations for token in best.source_ids),
+                target_ids=tuple(token for best in translations for token in best.target_ids),
+                parts=translations,
+                source=text,
+            )
+        )
+    return joined

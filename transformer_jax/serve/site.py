@@ -34,7 +34,7 @@ from transformer_jax.errors import InputError, RunError
 from transformer_jax.serve.batching import Batcher, shutdown_error
 
 MAX_CHARACTERS, MAX_LINES = 2_000, 20
-"""Limits of the text in one request; they also bound the number of parts that long lines are split into."""
+"""Limits of the text in one request; they also bound the number of its sentences."""
 MAX_BODY_BYTES = 100 + 12 * MAX_CHARACTERS
 """Limit of a request body: JSON may write one character as two escapes of six bytes."""
 MAX_KEPT_ANSWERS = 256
@@ -106,7 +106,7 @@ class Site:
 
     def _keep_answer(self, translations: list[Translation]) -> str | None:
         """Store an answer. Return the unguessable path of its attention, or None if it has no attention."""
-        if not any(translation.has_attention for translation in translations):
+        if not any(translation.sentences for translation in translations):
             return None
         key = secrets.token_urlsafe(16)
         self._kept_answers[key] = translations
@@ -123,9 +123,12 @@ class Site:
 
     def _render_explorer(self, translations: Sequence[Translation]) -> Html:
         return render_page(
-            (number, self._translator.attention(translation.source, translation))
+            (
+                f"{number}.{index}" if translation.parts else number,
+                self._translator.attention(sentence.source, sentence),
+            )
             for number, translation in enumerate(translations, start=1)
-            if translation.has_attention
+            for index, sentence in enumerate(translation.sentences, start=1)
         )
 
 

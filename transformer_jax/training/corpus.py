@@ -16,6 +16,7 @@ from transformer_jax.data.batches import EncodedPairs
 from transformer_jax.data.overlap import Overlap, count_overlap
 from transformer_jax.data.prepared import prepare_pairs
 from transformer_jax.data.sources import Pair, Pairs, open_pairs
+from transformer_jax.data.text_statistics import TextStatistics, measure_text
 from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers, save_tokenizers, train_tokenizers
 from transformer_jax.errors import InputError
 
@@ -27,6 +28,7 @@ class Corpus(NamedTuple):
     train: training pairs as token IDs.
     valid, test: validation and test pairs as text.
     overlap: overlap of the test set with the training text; None if this start did not read that text.
+    statistics: statistics of the training text; None if an earlier version started the run.
     """
 
     tokenizers: Tokenizers
@@ -34,6 +36,7 @@ class Corpus(NamedTuple):
     valid: Sequence[Pair]
     test: Sequence[Pair]
     overlap: Overlap | None
+    statistics: TextStatistics | None
 
 
 def load_corpus(config: Config, workdir: Path) -> Corpus:
@@ -58,6 +61,9 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     sync_global_devices("tokenizers")
     tokenizers = load_tokenizers(workdir)
     encoded, excluded, skipped = prepare_pairs(data, tokenizers, text)
+    if jax.process_index() == 0 and not has_tokenizers:
+        measure_text(text(), encoded, data.source).save(workdir)
+    sync_global_devices("text statistics")
     logging.info(
         f"{len(encoded) + excluded} training pairs ({excluded} excluded: empty or over {data.max_length} tokens"
         f"{f'; {skipped} invalid rows skipped' if skipped else ''}), {len(valid)} validation pairs, "
@@ -65,7 +71,7 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     )
     if overlap and overlap.sources:
         logging.warning(str(overlap))
-    return Corpus(tokenizers, encoded, valid, test, overlap)
+    return Corpus(tokenizers, encoded, valid, test, overlap, TextStatistics.load(workdir))
 
 
 def recount_overlap(test: Sequence[Pair], data: DataConfig) -> Overlap | None:

@@ -311,7 +311,7 @@ def score_validation_set(
     # Every process translates all pairs with its own copy of the parameters, so all get the same score.
     replicated = NamedSharding(functions.mesh, PartitionSpec())
     params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.eval_params))
-    translator = Translator(config, corpus.tokenizers, params)
+    translator = Translator(config, corpus.tokenizers, params, corpus.statistics)
     translations: list[str] = []
     block_size = BATCH_SIZES[-1] * max(2, max_parallel_batches())  # A signal waits for the current block.
     for start in range(0, len(pairs), block_size):

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from transformer_jax.config import Config
+from transformer_jax.config import Config, DataConfig
+from transformer_jax.data.sources import Pair, open_pairs
 from transformer_jax.decoding.translator import Translator
-from transformer_jax.evaluation import score
+from transformer_jax.evaluation import Score, score
 from transformer_jax.storage import atomic
 from transformer_jax.storage.checkpoints import Progress, best_step, load_params
 from transformer_jax.training.corpus import Corpus, recount_overlap
@@ -74,15 +76,17 @@ def finish_run(
 ) -> None:
     """Score the test set with the best checkpoint, write results.json, and print scores and five translations.
 
+    If the test set is the phrasebook, lines of two of its sentences are also scored.
+
     recipe, translate_command: see ``training.loop.fit``.
     """
     began = time.monotonic() - progress.seconds
     step = best_step(workdir / "checkpoints")
     params = load_params(workdir / "checkpoints", step)
-    sources, references = [pair.source for pair in corpus.test], [pair.target for pair in corpus.test]
-    translations = [best.text for best in Translator(config, corpus.tokenizers, params).translate(sources)]
     data = config.data
-    scores = score(translations, references, data.target)
+    translator = Translator(config, corpus.tokenizers, params, corpus.statistics)
+    translations, scores = translate_and_score(translator, corpus.test, data.target)
+    two_sentence_scores = score_two_sentences(translator, data)
     overlap = corpus.overlap or recount_overlap(corpus.test, data)
     if jax.process_index():
         return
@@ -92,6 +96,9 @@ def finish_run(
         "recipe": recipe,
         "config": dataclasses.asdict(config),
         "scores": {name: value._asdict() for name, value in scores.items()},
+        "two_sentence_scores": {name: value._asdict() for name, value in two_sentence_scores.items()}
+        if two_sentence_scores
+        else None,
         "test": data.test,
         "overlap": overlap and overlap._asdict(),
         "training_pairs": len(corpus.train),
@@ -112,13 +119,41 @@ def finish_run(
         },
     }
     atomic.write_text(workdir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    for source, reference, translation in list(zip(sources, references, translations, strict=True))[:5]:
-        print(f"\nsource       {source}\nreference    {reference}\ntranslation  {translation}")
+    for pair, translation in list(zip(corpus.test, translations, strict=True))[:5]:
+        print(f"\nsource       {pair.source}\nreference    {pair.target}\ntranslation  {translation}")
     for metric in scores.values():
         print(f"\n{metric.value:.2f}  {metric.signature}", end="")
     if overlap and overlap.sources:
         print(f"\n\n{overlap}", end="")
-    print(
-        f"\n\nTest set: sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}. Saved in {workdir}. Try:"
-    )
-    print(f'{translate_command} "{sources[0]}" --workdir {workdir} --attention out/')
+    print("\n")
+    if two_sentence_scores:
+        print(f"Lines of two sentences: {format_scores(two_sentence_scores)}.")
+    print(f"Test set: {format_scores(scores)}. Saved in {workdir}. Try:")
+    print(f'{translate_command} "{corpus.test[0].source}" --workdir {workdir} --attention out/')
+
+
+def translate_and_score(
+    translator: Translator, pairs: Sequence[Pair], language: str
+) -> tuple[list[str], dict[str, Score]]:
+    """Translate the sources of the pairs, and return the translations and their scores.
+
+    language: see ``evaluation.score``.
+    """
+    translations = [best.text for best in translator.translate([pair.source for pair in pairs])]
+    return translations, score(translations, [pair.target for pair in pairs], language)
+
+
+def score_two_sentences(translator: Translator, data: DataConfig) -> dict[str, Score] | None:
+    """Return the scores on lines of two sentences if the test set is the phrasebook, otherwise None.
+
+    Each line of the phrasebook itself is one sentence, so its scores do not show whether text is split correctly.
+    """
+    if data.test != "phrasebook":
+        return None
+    lines = list(open_pairs("phrasebook:two", data.source, data.target, "test"))
+    return translate_and_score(translator, lines, data.target)[1]
+
+
+def format_scores(scores: Mapping[str, Score]) -> str:
+    """Return sacreBLEU and chrF as text."""
+    return f"sacreBLEU {scores['BLEU'].value:.2f}, chrF {scores['chrF'].value:.2f}"

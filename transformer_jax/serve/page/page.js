@@ -33,14 +33,9 @@ async function requestTranslation(text) {
 }
 
 /** One line of the text with its best translation, and its n-best list with scores. */
-function makeLine({ text, parts, translations }) {
+function makeLine({ text, translations }) {
   const line = document.createElement("article");
   line.append(makeElement("p", "note", text), makeElement("p", "translation", translations[0].text));
-  if (parts) {
-    const reason = "This line is longer than the training sentences.";
-    const note = `${reason} It was translated in ${parts} parts and has no attention weights.`;
-    line.append(makeElement("p", "note", note));
-  }
   if (translations.length > 1) {
     const list = makeElement("ol", "n-best");
     for (const { score, text: hypothesis } of translations) {
