@@ -135,7 +135,14 @@ def _source_spans(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[S
     trailing = ids[len(encoded) :]
     if list(ids[: len(encoded)]) != encoded or any(token_id not in tokenizer.special_ids for token_id in trailing):
         raise ValueError(f"the ids do not encode the text {text!r}")
-    return [*spans, *(None for _ in trailing)]
+    return [*_without_spaces(tokenizer, encoded, spans), *(None for _ in trailing)]
+
+
+def _without_spaces(tokenizer: Tokenizer, ids: Sequence[int], spans: Sequence[Span]) -> list[Span | None]:
+    """Return None for the tokens of a word-level tokenizer that are spaces: they belong to no word."""
+    if tokenizer.kind not in ("word", "wordpiece"):  # Here, a space can be the first piece of a word.
+        return list(spans)
+    return [None if piece.isspace() else span for piece, span in zip(tokenizer.pieces(ids), spans, strict=True)]
 
 
 def _target_spans(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[str, list[Span | None]]:
@@ -148,7 +155,7 @@ def _target_spans(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[
     text_ids = [token_id for token_id in ids if token_id not in tokenizer.special_ids]
     decoded_spans = _byte_level_spans if tokenizer.kind == "bpe" else _decoded_spans
     decoded, spans = decoded_spans(tokenizer, text_ids)
-    remaining = iter(spans)
+    remaining = iter(_without_spaces(tokenizer, text_ids, spans))
     return decoded, [None if token_id in tokenizer.special_ids else next(remaining) for token_id in ids]
 
 

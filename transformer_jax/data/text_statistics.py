@@ -39,6 +39,11 @@ class TextStatistics(NamedTuple):
         """Write the statistics to a run directory."""
         atomic.write_text(directory / FILE_NAME, json.dumps(self._asdict(), indent=2) + "\n")
 
+    @staticmethod
+    def remove(directory: Path) -> None:
+        """Remove the file that ``save`` writes, if it exists."""
+        (directory / FILE_NAME).unlink(missing_ok=True)
+
     @classmethod
     def load(cls, directory: Path) -> TextStatistics | None:
         """Read the statistics of a run; None for imported runs and for runs of earlier versions.

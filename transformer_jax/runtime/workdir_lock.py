@@ -11,6 +11,7 @@ import numpy as np
 from filelock import Timeout
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
+from transformer_jax.data.text_statistics import TextStatistics
 from transformer_jax.data.tokenizers import remove_tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.storage.lock import locked
@@ -54,6 +55,7 @@ def _remove_failed_start(workdir: Path) -> None:
         if checkpoints.exists():
             checkpoints.rmdir()
         remove_tokenizers(workdir)
+        TextStatistics.remove(workdir)
         if [path.name for path in workdir.iterdir()] == [LOCK_FILE]:
             (workdir / LOCK_FILE).unlink()
             workdir.rmdir()
