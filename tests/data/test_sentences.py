@@ -50,7 +50,9 @@ def test_sentences_put_together_are_the_text(text):
     assert all(sentence.strip() for sentence in sentences) or not text.strip()
 
 
-@pytest.mark.parametrize("text", ["." * 10**6, "a" * 10**6, "a!" * 10**6, "a! " * 10**5, "1. " * 10**5, "\n" * 10**6])
+@pytest.mark.parametrize(
+    "text", ["." * 10**6, "a" * 10**6, "a!" * 10**6, "a! " * 10**5, "1. " * 10**5, "\n" * 10**6, "🙂 " * 10**5]
+)
 def test_any_megabyte_is_split(text):
     assert "".join(split_sentences(text, "en")) == text
 

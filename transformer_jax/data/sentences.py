@@ -67,29 +67,27 @@ def _split_off_symbols(sentence: str) -> tuple[str, str, str]:
 
     A model that has never seen a symbol would lose it, or invent words for it.
     """
-    text = sentence.rstrip()
-    start, end = 0, len(text)
-    while symbols := _count_symbols(text[start:]):
-        start += symbols
-        start += len(text) - start - len(text[start:].lstrip())
-    if bullet := BULLET.match(text, start):
+    if not sentence.strip():
+        return sentence, "", ""
+    start, end = _count_symbols(sentence), len(sentence)
+    if bullet := BULLET.match(sentence, start):
         start = bullet.end()
-    while end > start and _is_symbol(text[end - 1]):
-        end -= 1
-    end = start + len(text[start:end].rstrip()) if end > start else end
-    end += len(sentence[end:]) - len(sentence[end:].lstrip())
+    if start < end and (symbols := _count_symbols(sentence[:start:-1])):
+        end -= symbols
+        end += len(sentence[end:]) - len(sentence[end:].lstrip())
     if not sentence[start:end].strip():
         return sentence, "", ""
     return sentence[:start], sentence[start:end], sentence[end:]
 
 
 def _count_symbols(text: str) -> int:
-    """Return the number of symbols at the start of a text."""
-    return next((index for index, character in enumerate(text) if not _is_symbol(character)), len(text))
+    """Return the number of characters before the first one that is neither a symbol nor white space, or 0."""
+    count = next((index for index, character in enumerate(text) if not _is_symbol(character)), len(text))
+    return 0 if not text[:count].strip() else count
 
 
 def _is_symbol(character: str) -> bool:
-    return unicodedata.category(character) in ("So", "Sk") or character in JOINERS
+    return character.isspace() or unicodedata.category(character) in ("So", "Sk") or character in JOINERS
 
 
 def split_long_sentence(text: str, spans: Sequence[tuple[int, int]], max_tokens: int) -> list[str]:
