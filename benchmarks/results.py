@@ -2,8 +2,9 @@
 
 A recorded run is a results.json written by train.py and copied to benchmarks/results/runs/NAME.json. README.md has the
 scores of unmodified recipes. docs/results/README.md also has their commands and signatures. docs/results/X.md has all
-runs of the recipes whose names start with X, unless a page with a longer name also matches. Pages may also contain the
-tables of ``benchmarks/ablation.py`` and ``benchmarks/search_settings.py``.
+runs of the recipes whose names start with X, unless a page with a longer name also matches. Runs that are older than
+the normalization of their recipe are marked. Pages may also contain the tables of ``benchmarks/ablation.py`` and
+``benchmarks/search_settings.py``.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ class RecordedRun(NamedTuple):
     def recipe(self) -> str:
         """Name of the recipe."""
         return self.values["recipe"]
+
+    @property
+    def is_before_normalization(self) -> bool:
+        """Whether the run is older than ``tokenizer.normalization``, which its recipe now sets."""
+        return "normalization" not in self.values["config"]["tokenizer"] and NORMALIZATION in self.changes
 
     @property
     def command(self) -> str:
@@ -174,14 +180,18 @@ def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> st
     """Return the tables, commands and signatures to write between the markers of a document."""
     is_overview = document.name == "README.md"
     if is_overview:
-        of_page = [run for run in runs if run.changes.keys() <= DATA_OPTIONS | NEUTRAL_OPTIONS]
-        shown = [run for run in of_page if run.changes.keys() <= DATA_OPTIONS]
+        options = {
+            run.name: run.changes.keys() - ({NORMALIZATION} if run.is_before_normalization else {}) for run in runs
+        }
+        of_page = [run for run in runs if options[run.name] <= DATA_OPTIONS | NEUTRAL_OPTIONS]
+        shown = [run for run in of_page if options[run.name] <= DATA_OPTIONS]
     else:
         of_page = shown = [run for run in runs if page_of(run, root) == document.stem]
     if not shown:
         return "No run is recorded yet.\n"
     link = os.path.relpath(root / RECORDS, document.parent)
-    names = {run.name: f"[{run.name}]({link}/{run.name}.json)" for run in shown}
+    marks = {run.name: ", before normalization" if run.is_before_normalization else "" for run in shown}
+    names = {run.name: f"[{run.name}]({link}/{run.name}.json){marks[run.name]}" for run in shown}
     if document.parent == root:
         return markdown_table({name: SUMMARY[name] for name in README_COLUMNS}, shown, names)
     parts = [markdown_table(SUMMARY, shown, names)]
@@ -194,6 +204,7 @@ def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> st
         for signature in signatures(run):
             names_by_signature.setdefault(signature, []).append(run.name)
     notes = [
+        *(["before normalization: the recipe did not normalize sources yet"] if any(marks.values()) else []),
         *seed_summaries(of_page),
         *(f"{signature}: {', '.join(run_names)}" for signature, run_names in names_by_signature.items()),
     ]
@@ -204,6 +215,8 @@ def results_block(document: Path, runs: Sequence[RecordedRun], root: Path) -> st
 
 DATA_OPTIONS = {f"--data.{name}" for name in ("train", "valid", "test", "source", "target")}
 """Options that change only the data of a recipe."""
+
+NORMALIZATION = "--tokenizer.normalization"
 
 NEUTRAL_OPTIONS = {"--training.seed", "--training.save-every", "--training.log-every"}
 """Options that change neither the model nor the training method of a recipe."""

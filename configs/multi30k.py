@@ -4,7 +4,7 @@ Data: put ``train``, ``val`` and ``test_2016_flickr`` (``.en.gz``, ``.de.gz``, a
 ``data/multi30k/``, or name other files with ``--data.train``, ``--data.valid`` and ``--data.test``.
 Size: 2.1 M parameters, trained with R-Drop like ``multi30k_tiny.py``.
 Score: sacreBLEU 38.97 into German and 57.54 into French (test_2016_flickr, beam 4, seed 0), each after 1.9 hours on one
-core of an AMD EPYC.
+core of an AMD EPYC, measured before normalization.
 
     python train.py --config configs/multi30k.py
     python train.py --config configs/multi30k.py --workdir runs/multi30k-en-fr --data.target fr
@@ -22,7 +22,7 @@ config = Config(
         max_length=64,
         row_length=40,
     ),
-    tokenizer=TokenizerConfig(kind="bpe", size=6000),
+    tokenizer=TokenizerConfig(kind="bpe", size=6000, normalization="text"),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=500),
     training=TrainingConfig(steps=3200, r_drop=4.0, ema=0.998, valid_every=800, valid_sentences=1014, save_every=100),
 )

@@ -22,7 +22,7 @@ config = Config(
         max_length=128,
         row_length=64,
     ),
-    tokenizer=TokenizerConfig(kind="bpe", size=8000),
+    tokenizer=TokenizerConfig(kind="bpe", size=8000, normalization="text"),
     optimizer=OptimizerConfig(schedule="cosine", factor=1.0, warmup=1000),
     training=TrainingConfig(steps=8000, ema=0.995, valid_every=1000, valid_sentences=300),
 )

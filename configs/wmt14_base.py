@@ -30,7 +30,7 @@ config = Config(
         max_length=256,
         row_length=256,
     ),
-    tokenizer=TokenizerConfig(kind="bpe", vocabulary="joint", size=37_000),
+    tokenizer=TokenizerConfig(kind="bpe", vocabulary="joint", size=37_000, normalization="text"),
     optimizer=OptimizerConfig(schedule="inverse_sqrt", factor=1.0, warmup=4000),
     training=TrainingConfig(steps=100_000, ema=0.9997, log_every=100, valid_every=5000, save_every=1000),
 )

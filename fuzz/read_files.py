@@ -24,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 with atheris.instrument_imports(include=["transformer_jax"]):
     from transformer_jax.commands.streams import decode_lines
     from transformer_jax.config import Config, TokenizerConfig, load_config, save_config
-    from transformer_jax.data import text_files
+    from transformer_jax.data import normalization, text_files
     from transformer_jax.data.encodings import SAMPLE_BYTES, detect_wide_encoding
+    from transformer_jax.data.run_tokenizers import train_tokenizers
     from transformer_jax.data.sources import Pair, open_pairs
-    from transformer_jax.data.tokenizers import Tokenizer, train_tokenizers
+    from transformer_jax.data.tokenizers import Tokenizer
     from transformer_jax.errors import InputError
 
 DIRECTORY = Path(tempfile.mkdtemp(prefix="fuzz"))
@@ -102,12 +103,20 @@ def run_file_target(load: Callable[[Path], object]) -> Callable[[bytes], None]:
     return load_content
 
 
+def read_normalization(content: bytes) -> None:
+    """Read the normalization of a run directory and normalize a text with it."""
+    (DIRECTORY / normalization.FILE_NAME).write_bytes(content)
+    normalizer = normalization.Normalization.load(DIRECTORY).library_normalizer()
+    normalizer.normalize_str("« I don’t – “know” …»")
+
+
 TARGETS: list[Callable[[bytes], None]] = [
     read_text_pair,
     read_input_lines,
     *map(file_target, (".tsv", ".tsv.gz", ".tsv.xz", ".jsonl", ".jsonl.gz", ".parquet")),
     run_file_target(load_config),
     run_file_target(Tokenizer.load),
+    read_normalization,
 ]
 
 
@@ -132,7 +141,8 @@ def write_seeds(directory: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), DIRECTORY / "x.parquet")
     save_config(Config(), DIRECTORY / "x.json")
     words = [text for row in rows for text in row.values()] * 2
-    tokenizers = train_tokenizers(TokenizerConfig("word", size=20), words, words)
+    tokenizers = train_tokenizers(TokenizerConfig("word", size=20), list(map(Pair, words, words)))
+    normalization.Normalization.learn(["I don't “know” - …"]).save(DIRECTORY)
     sides = ["\n".join(row[language] for row in rows).encode() for language in ("en", "de")]
     contents = [
         *(
@@ -148,6 +158,7 @@ def write_seeds(directory: Path) -> None:
             (DIRECTORY / "x.parquet").read_bytes(),
             (DIRECTORY / "x.json").read_bytes(),
             tokenizers.source.to_json().encode(),
+            (DIRECTORY / normalization.FILE_NAME).read_bytes(),
         ),
     ]
     for index, content in enumerate(contents):

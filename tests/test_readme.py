@@ -18,6 +18,7 @@ from transformer_jax.commands.train import parse_train
 from transformer_jax.commands.translate import TranslateCommand
 
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+TRANSLATION_PAGE = (ROOT / "docs" / "translation.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = FENCED.findall(README)
 FOLDERS = ("transformer_jax", "configs", "tests", "docs", "benchmarks", "notebooks", ".ci")
@@ -82,6 +83,22 @@ def test_no_figure_is_left_to_fill_in():
     assert "FILL" not in README
 
 
+def compare_with_documented_translations(run, path):
+    """Write the texts of the table in docs/translation.md to a file, and translate them again.
+
+    Texts without a warning must have the same translation. Others are garbled, which depends on rounding.
+    """
+    table = TRANSLATION_PAGE[TRANSLATION_PAGE.index("| text |") :].splitlines()[2:]
+    rows = [row.removeprefix("| ").removesuffix(" |").split(" | ") for row in table if row.startswith("| ")]
+    texts = [json.loads(f'"{text}"') for text, *_ in rows]
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    records = [json.loads(line) for line in run("translate.py", "--input", path, "--jsonl").split("\n")[:-1]]
+    for (text, _, documented, codes), record in zip(rows, records, strict=True):
+        if not codes.strip():
+            assert (text, record["text"]) == (text, documented)
+        assert bool(record["warnings"]) == bool(codes.strip()), text
+
+
 @pytest.mark.slow
 def test_the_two_commands_train_translate_and_show_attention(tmp_path):
     files = subprocess.run(
@@ -105,6 +122,7 @@ def test_the_two_commands_train_translate_and_show_attention(tmp_path):
     assert results["scores"]["BLEU"]["value"] >= 95
     assert results["wall_seconds"] <= 240
 
+    compare_with_documented_translations(run, tmp_path / "everyday.txt")
     [first, *_] = [arguments for arguments in documented_commands("translate.py", README) if "--attention" in arguments]
     assert run("translate.py", *first).strip()
     with np.load(tmp_path / "out/1.npz") as attention:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from transformer_jax.config import Config, DataConfig, DecodingConfig, ModelConfig, TokenizerConfig, save_config
-from transformer_jax.data.tokenizers import save_tokenizers, train_tokenizers
+from transformer_jax.data.records import Pair
+from transformer_jax.data.run_tokenizers import save_tokenizers, train_tokenizers
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
 from transformer_jax.training.optimizer import make_optimizer
@@ -16,6 +17,7 @@ from transformer_jax.training.state import TrainState
 
 SOURCES = ["Where is the old station?", "The old dog is here.", "Where is the dog?", "Is it 3.5?"] * 3
 TARGETS = ["Wo ist der alte Bahnhof?", "Der alte Hund ist hier.", "Wo ist der Hund?", "Ist es 3,5?"] * 3
+PAIRS = list(map(Pair, SOURCES, TARGETS))
 TINY_CONFIG = Config(
     # All sizes differ, so that swapped axes are detected.
     model=ModelConfig(d_model=14, d_ff=19, heads=2, encoder_layers=1, decoder_layers=2, dropout=0.1),
@@ -29,7 +31,7 @@ def make_run(workdir, config=TINY_CONFIG, seed=0):
     """Write config, tokenizers, one checkpoint and the results that mark a run as finished, and return ``workdir``."""
     workdir.mkdir(parents=True, exist_ok=True)
     save_config(config, workdir / "config.json")
-    tokenizers = train_tokenizers(config.tokenizer, SOURCES, TARGETS)
+    tokenizers = train_tokenizers(config.tokenizer, PAIRS)
     save_tokenizers(tokenizers, workdir)
     model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
     params = random_params(model, seed)

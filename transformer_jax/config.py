@@ -136,6 +136,8 @@ class TokenizerConfig:
     """One vocabulary for both languages (joint), or one per language (separate)."""
     size: int = 8000
     """Maximum vocabulary size, including special tokens."""
+    normalization: Literal["none", "text"] = "none"
+    """Read sources as they are (none), or with plain spaces and the quotes and dashes of the training text (text)."""
 
     def __post_init__(self) -> None:
         if self.size < 5:

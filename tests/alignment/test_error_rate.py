@@ -97,3 +97,13 @@ def test_invalid_gold_is_refused_with_its_line(text, message, tmp_path):
 def test_a_missing_gold_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.align does not exist"):
         read_gold_links(tmp_path / "none.align", WORDS)
+
+
+def test_gold_in_another_encoding_names_the_command_that_converts_it(tmp_path):
+    path = tmp_path / "dev.align"
+    path.write_bytes("0-0\n0-0\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"dev\.align is UTF-16, not UTF-8\. Convert it: iconv -f UTF-16 .*dev\.align"):
+        read_gold_links(path, WORDS)
+    path.write_bytes("0-0 é\n0-0\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"dev\.align:1 is not UTF-8 .* \(iconv -f WINDOWS-1252 .*dev\.align"):
+        read_gold_links(path, WORDS)

@@ -7,17 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from tiny_run import SOURCES, TARGETS, TINY_CONFIG, random_params
+from tiny_run import PAIRS, SOURCES, TINY_CONFIG, random_params
 
 from transformer_jax.attention import capture
 from transformer_jax.attention.capture import LENGTH_MULTIPLE, MAX_ALTERNATIVES, capture_attention
-from transformer_jax.data.tokenizers import train_tokenizers
+from transformer_jax.data.normalization import Normalization
+from transformer_jax.data.run_tokenizers import train_tokenizers
 from transformer_jax.model.transformer import Transformer
 
 
 @pytest.fixture(scope="module")
 def tokenizers():
-    return train_tokenizers(TINY_CONFIG.tokenizer, SOURCES, TARGETS)
+    return train_tokenizers(TINY_CONFIG.tokenizer, PAIRS)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,23 @@ def test_bytes_of_a_character_are_one_row_and_column(ending, case, tokenizers):
     assert_allclose(merged.decoder[..., 1, 1], decoder[..., 2, 1:3].sum(-1), rtol=1e-5)
     # The source tokens are "a", " ", three bytes, two bytes, " " and "b".
     assert_allclose(merged.encoder[..., 3, 0], encoder[..., 5:7, 0].mean(-1), rtol=1e-5)
+
+
+def test_attention_of_a_normalized_text_shows_the_typed_words(case, tokenizers):
+    normalizing = tokenizers._replace(
+        source=tokenizers.source.with_normalization(Normalization.learn([*SOURCES, "It's."]))
+    )
+    typed, plain = "Wh\u00adere\u00a0\u00a0is it’s dog…", "Where is it's dog..."
+    [source], [target] = normalizing.source.encode([typed]), tokenizers.target.encode(["Wo ist es?"])
+    assert source == tokenizers.source.encode([plain])[0] != tokenizers.source.encode([typed])[0]
+    of_typed = capture_attention(*case, normalizing, typed, "Wo ist es?", source, target)
+    of_plain = capture_attention(*case, tokenizers, plain, "Wo ist es?", source, target)
+    assert of_typed.source == typed
+    assert of_typed.source_texts == ("Wh\u00adere", "is", "it’s", "dog…")
+    assert of_typed.source_words == of_plain.source_words
+    assert of_typed.source_tokens == of_plain.source_tokens
+    for name in ("encoder", "decoder", "cross"):
+        assert_allclose(getattr(of_typed, name), getattr(of_plain, name))
 
 
 def test_chosen_byte_is_shown_as_its_character(case, tokenizers):

@@ -15,6 +15,7 @@ from transformer_jax.attention.words import (
     target_words,
     word_axis,
 )
+from transformer_jax.data.normalization import Normalization
 from transformer_jax.data.tokenizers import SPECIAL_TOKENS, Tokenizer
 
 TEXTS = [
@@ -132,6 +133,40 @@ def test_unknown_tokens_have_words_in_the_source_only():
     assert tokenizer.unk_id in ids
     assert source_words(tokenizer, "The cat is here.", ids) == (0, 1, 2, 3, 3, -1)
     assert target_words(tokenizer, "The is here.", ids) == (0, -1, 1, 2, 2, -1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The\u00a0 old\u00a0dog", ("The", "old", "dog")),
+        ("the sta\u00adtion is", ("the", "sta\u00adtion", "is")),
+        ("Where… is it", ("Where…", "is", "it")),
+        ("He said\u2009“yes”—here.", ("He", "said", "“yes”—here.")),
+        ("« yes » is", ("«", "yes", "»", "is")),
+        ("\u200bThe \u200bdog\u200b", ("\u200bThe", "\u200bdog\u200b")),
+        (" The old ", ("The", "old")),
+    ],
+)
+def test_normalized_tokens_have_the_words_of_the_typed_text(text, words, tokenizer):
+    normalizing = tokenizer.with_normalization(Normalization.learn([*TEXTS, "It's - so."]))
+    ids = encoded(normalizing, text)
+    assert ids != encoded(tokenizer, text) or tokenizer.kind in ("word", "wordpiece")
+    numbers = source_words(normalizing, text, ids)
+    displayed = displayed_source_words(normalizing, text, ids)
+    assert displayed == (words, numbers)
+    assert [number for number in numbers if number != -1] == sorted(number for number in numbers if number != -1)
+    assert {*numbers} == {-1, *range(len(words))}
+    for number, word in enumerate(words):
+        pieces = [token_id for token_id, of_word in zip(ids, numbers, strict=True) if of_word == number]
+        [read] = tokenizer.decode([pieces])
+        if tokenizer.unk_id not in pieces:
+            assert read.strip() == normalizing.normalize(word).strip()
+
+
+def test_words_of_removed_characters_have_no_tokens():
+    tokenizer = Tokenizer.train("word", TEXTS, SIZES["word"]).with_normalization(Normalization.learn(TEXTS))
+    text = "The \u00ad dog \u200b"
+    assert displayed_source_words(tokenizer, text, encoded(tokenizer, text)).numbers == (0, 2, -1)
 
 
 def test_ids_of_another_text_raise_an_error(tokenizer):

@@ -177,6 +177,33 @@ def test_field_newer_than_a_run_counts_with_its_default(root, finished):
         main([], root)
 
 
+def test_run_older_than_the_normalization_of_its_recipe_is_marked(root, finished):
+    workdir = finished("phrasebook", "phrasebook")
+    main(["--add", str(workdir)], root)
+    assert "before normalization" not in (root / "README.md").read_text()
+    for path in (workdir / "config.json", workdir / "results.json"):
+        values = json.loads(path.read_text())
+        del values.get("config", values)["tokenizer"]["normalization"]
+        path.write_text(json.dumps(values))
+    main(["--add", str(workdir), str(finished("multi30k_tiny"))], root)
+    overview = (root / "docs/results/README.md").read_text()
+    assert "/phrasebook.json), before normalization | " in overview
+    assert "/multi30k_tiny.json) | " in overview
+    assert "\npython train.py --tokenizer.normalization none\n" in overview
+    assert "\n- before normalization: the recipe did not normalize sources yet\n" in overview
+    assert "/phrasebook.json), before normalization | " in (root / "README.md").read_text()
+
+
+def test_run_without_normalization_is_not_an_older_run(root, finished):
+    workdir = finished("mine", "phrasebook")
+    for path in (workdir / "config.json", workdir / "results.json"):
+        values = json.loads(path.read_text())
+        values.get("config", values)["tokenizer"]["normalization"] = "none"
+        path.write_text(json.dumps(values))
+    main(["--add", str(workdir)], root)
+    assert "mine" not in (root / "README.md").read_text()
+
+
 def test_validations_are_listed(root, finished):
     validations = [{"step": 3, "loss": 2.0, "bleu": 31.26}, {"step": 6, "loss": 1.0, "bleu": 40.01}]
     main(["--add", str(finished("multi30k_tiny", validations=validations))], root)

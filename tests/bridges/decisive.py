@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from tiny_run import SOURCES, TARGETS, TINY_CONFIG, random_params
+from tiny_run import PAIRS, SOURCES, TINY_CONFIG, random_params
 
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
-from transformer_jax.data.tokenizers import train_tokenizers
+from transformer_jax.data.run_tokenizers import train_tokenizers
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.model.transformer import Transformer
 
@@ -51,7 +51,7 @@ def make_decisive(norm, share_embeddings, vocabulary, seed, end_bias, biased_tok
         tokenizer=TokenizerConfig("bpe", vocabulary, 311),
         decoding=TINY_CONFIG.decoding,
     )
-    tokenizers = train_tokenizers(config.tokenizer, SOURCES, TARGETS)
+    tokenizers = train_tokenizers(config.tokenizer, PAIRS)
     model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
     params = jax.tree_util.tree_map_with_path(_spread, random_params(model, seed))
     table = params["projection" if share_embeddings == "none" else "target_embeddings"]["table"]

@@ -15,7 +15,8 @@ from transformer_jax.bridges.marian import import_marian
 from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.import_model import main
 from transformer_jax.config import TokenizerConfig
-from transformer_jax.data.tokenizers import Tokenizer, train_tokenizers
+from transformer_jax.data.run_tokenizers import load_tokenizers, train_tokenizers
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
 from transformer_jax.runtime import memory
@@ -257,7 +258,12 @@ def test_tokenizer_can_be_pickled_and_refuses_surrogates(marian_run):
     with pytest.raises(InputError, match=r"^text 2 contains an unpaired surrogate"):
         tokenizer.encode(["fine", "\ud83d"])
     with pytest.raises(InputError, match="sentencepiece is only available in imported models"):
-        train_tokenizers(TokenizerConfig("sentencepiece"), ["a"], ["b"])
+        train_tokenizers(TokenizerConfig("sentencepiece"), [])
+
+
+def test_an_imported_run_cannot_be_normalized(marian_run):
+    with pytest.raises(InputError, match=r"has a SentencePiece tokenizer, .* Copy the complete run directory again\.$"):
+        load_tokenizers(marian_run, TokenizerConfig("sentencepiece", normalization="text"))
 
 
 def test_missing_path_is_not_downloaded(tmp_path):

@@ -25,7 +25,7 @@ def translate(tiny_run, tmp_path_factory, capfd, monkeypatch):
         piped_text.write_bytes(stdin if isinstance(stdin, bytes) else b"")
         with piped_text.open(encoding="utf-8") as stream:
             monkeypatch.setattr(sys, "stdin", stream if isinstance(stdin, bytes) else stdin)
-            return Result(run_command(main, [*map(str, arguments), *options]), *capfd.readouterr())
+            return Result.of(run_command(main, [*map(str, arguments), *options]), *capfd.readouterr())
 
     yield call
     for handler in list(logging.root.handlers):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,11 +17,13 @@ from transformer_jax import Translator
 from transformer_jax.alignment import aligning_model
 from transformer_jax.alignment.aligning_model import AligningModel
 from transformer_jax.alignment.reading import AlignmentRule, link_source_words, link_target_words
+from transformer_jax.alignment.sentence_pairs import split_pairs
 from transformer_jax.commands import align as align_command
 from transformer_jax.commands.align import AlignCommand, align
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
+from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.data.sources import Pair
-from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 
@@ -58,7 +61,9 @@ def copier():
 def links_of(translator, pair, is_reverse=False):
     """Return the links of a pair by the rule that suits the copying model."""
     rule = AlignmentRule("shifted", ((0, 0),))
-    [weights] = AligningModel(Path("copier"), translator, rule, is_reverse).weights([pair])
+    [weights] = AligningModel(Path("copier"), translator, rule, is_reverse).weights(
+        split_pairs([pair], translator, by_sentences=False)
+    )
     return link_source_words(weights) if is_reverse else link_target_words(weights)
 
 
@@ -105,6 +110,10 @@ def reverse_run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("reverse") / "run", config, seed=1)
 
 
+def whole_pairs(model):
+    return split_pairs([*map(Pair, SOURCES, TARGETS)], model.translator, by_sentences=False)
+
+
 def parse_links(lines):
     return [{tuple(map(int, link.split("-"))) for link in line.split()} for line in lines]
 
@@ -121,14 +130,14 @@ def test_links_do_not_depend_on_the_other_pairs(call, tiny_run, monkeypatch):
     monkeypatch.setattr(align_command, "BLOCK_LINES", 2)
     assert call() == lines
     model = AligningModel(tiny_run, Translator.load(tiny_run), AlignmentRule.default(2, 2), is_reverse=False)
-    single = [link_target_words(*model.weights([Pair(*pair)])) for pair in zip(SOURCES, TARGETS, strict=True)]
+    single = [link_target_words(*model.weights([pair])) for pair in whole_pairs(model)]
     assert parse_links(lines) == single
 
 
 def test_method_layer_and_head_select_the_weights(call, tiny_run):
     def expected(*rule):
         model = AligningModel(tiny_run, Translator.load(tiny_run), AlignmentRule(*rule), is_reverse=False)
-        return list(map(link_target_words, model.weights([*map(Pair, SOURCES, TARGETS)])))
+        return list(map(link_target_words, model.weights(whole_pairs(model))))
 
     assert parse_links(call(method="shifted", layer=0, head=0)) == expected("shifted", ((0, 0),))
     assert parse_links(call(layer=0)) == expected("plain", ((0, 0), (0, 1))) != expected("shifted", ((0, 0), (0, 1)))
@@ -202,6 +211,99 @@ def test_links_with_gold_are_unchanged_and_scored_last(call, files, reverse_run)
     lines = call(reverse=reverse_run, gold=files / "gold", output=files / "links")
     assert lines[-1].split()[-3:] == ["1.000", "1.000", "0.000"]
     assert (files / "links").read_text().splitlines() == printed
+
+
+# Lines of several sentences
+
+LINE_SOURCES = ["Where is it?", "The old dog is here.", "The dog is at the old station."]  # 3, 5 and 7 words.
+LINE_TARGETS = ["Der alte Hund ist nun dort drüben.", "Hier.", "Am Bahnhof ist er."]  # 7, 1 and 4 words.
+OFFSETS = [(0, 0), (3, 7), (8, 8)]
+
+
+@pytest.fixture
+def write(files):
+    """Write the sources and the targets, one per line."""
+
+    def write(sources, targets):
+        for name, lines in (("text.en", sources), ("text.de", targets)):
+            (files / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    return write
+
+
+def join(alignments):
+    """Join the links of the three sentences of a line."""
+    return {
+        (source + source_offset, target + target_offset)
+        for links, (source_offset, target_offset) in zip(alignments, OFFSETS, strict=True)
+        for source, target in links
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "shifted", "layer": 0}])
+def test_a_line_has_the_links_of_its_sentences(options, call, write, reverse_run):
+    for both in ({}, {"reverse": reverse_run}):
+        write(LINE_SOURCES, LINE_TARGETS)
+        sentences = parse_links(call(**options, **both))
+        write([f" {'  '.join(LINE_SOURCES)}", "Is it 3.5?"], [" ".join(LINE_TARGETS), "Ist es 3,5?"])
+        [links, _] = parse_links(call(**options, **both))
+        assert links == join(sentences)
+        assert {target for _, target in links} >= set(range(12)) or both
+
+
+def test_never_takes_the_line_as_a_whole(call, write, tiny_run):
+    write([" ".join(LINE_SOURCES)], [" ".join(LINE_TARGETS)])
+    model = AligningModel(tiny_run, Translator.load(tiny_run), AlignmentRule.default(2, 2), is_reverse=False)
+    pair = Pair(" ".join(LINE_SOURCES), " ".join(LINE_TARGETS))
+    [weights] = model.weights(split_pairs([pair], model.translator, by_sentences=False))
+    assert parse_links(call(split_sentences="never")) == [link_target_words(weights)]
+    assert parse_links(call(split_sentences="always")) == parse_links(call()) != [link_target_words(weights)]
+
+
+def test_single_sentences_give_the_same_weights_as_whole_lines(call, tiny_run):
+    model = AligningModel(tiny_run, Translator.load(tiny_run), AlignmentRule.default(2, 2), is_reverse=False)
+    split = split_pairs([*map(Pair, SOURCES, TARGETS)], model.translator, by_sentences=True)
+    assert list(map(np.ndarray.tobytes, model.weights(split))) == list(
+        map(np.ndarray.tobytes, model.weights(whole_pairs(model)))
+    )
+    assert call() == call(split_sentences="never")
+
+
+def test_different_sentence_counts_are_reported_once(call, write, reverse_run, caplog):
+    write(
+        ["Is it?", "Is it? Where?", "Is it? The dog.", "Where?"], ["Ist es?", "Ist es?", "Ist es? Wo?", "Wo? Da. Nun."]
+    )
+    lines = call(reverse=reverse_run)
+    assert len(lines) == 4
+    [message] = [message for message in caplog.messages if "sentences" in message]
+    assert message.startswith("line 2 and 1 other line: ")
+    assert "different numbers of sentences (2 and 1) and are not split." in message
+    assert call(reverse=reverse_run, split_sentences="never")[1] == lines[1]
+
+
+def test_chinese_without_white_space_is_one_word(call, write, caplog):
+    write(["你好。你在哪里？", "Is it? The dog."], ["Hallo. Wo bist du?", "你好。你在哪里？"])
+    first, second = parse_links(call())
+    assert first == {(0, target) for target in range(4)}
+    assert len(second) == 1
+    assert all(source < 4 and target == 0 for source, target in second)
+    assert not [message for message in caplog.messages if "different numbers" in message]
+
+
+def test_gold_links_of_a_line_are_scored_by_sentence(call, files, write, reverse_run):
+    write([" ".join(LINE_SOURCES)], [" ".join(LINE_TARGETS)])
+    printed = call(reverse=reverse_run)
+    count = len(printed[0].split())
+    (files / "gold").write_text(f"{printed[0]} 0-11\n")  # The last link connects two sentences.
+    lines = call(reverse=reverse_run, gold=files / "gold", output=files / "links")
+    assert (files / "links").read_text().splitlines() == printed
+    precision, recall, error_rate = map(float, lines[-1].split()[-3:])
+    assert precision == 1
+    assert recall == pytest.approx(count / (count + 1), abs=5e-4)
+    assert error_rate == pytest.approx(1 - 2 * count / (2 * count + 1), abs=5e-4)
+
+
+# Wrong use
 
 
 @pytest.mark.parametrize(

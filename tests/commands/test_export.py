@@ -1,11 +1,15 @@
 """The command ``export``: refused input, and the directory that it creates."""
 
 import pytest
+from tiny_run import TINY_CONFIG
+from tokenizers import Tokenizer
 
 from transformer_jax.bridges.export_directory import new_export_directory
 from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.export_model import main
-from transformer_jax.data.tokenizers import load_tokenizers
+from transformer_jax.config import TokenizerConfig
+from transformer_jax.data.records import Pair
+from transformer_jax.data.run_tokenizers import load_tokenizers, train_tokenizers
 from transformer_jax.errors import InputError, RunError
 
 FORMATS = ("ctranslate2", "stablehlo")
@@ -13,7 +17,7 @@ FORMATS = ("ctranslate2", "stablehlo")
 
 @pytest.fixture
 def tokenizers(tiny_run):
-    return load_tokenizers(tiny_run)
+    return load_tokenizers(tiny_run, TINY_CONFIG.tokenizer)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -60,6 +64,19 @@ def test_directory_appears_when_it_is_complete(tokenizers, tmp_path):
     assert [path.name for path in (tmp_path / "parent").iterdir()] == ["new"]
     names = ["model", "tokenizer.source.json", "tokenizer.target.json"]
     assert sorted(path.name for path in (tmp_path / "parent/new").iterdir()) == names
+
+
+def test_exported_tokenizer_normalizes_sources_only(tmp_path):
+    config = TokenizerConfig("bpe", size=311, normalization="text")
+    tokenizers = train_tokenizers(config, [Pair("I don't know...", "Ich weiß nicht.")] * 3)
+    with new_export_directory(tmp_path / "new", tokenizers):
+        pass
+    source, target = (
+        Tokenizer.from_file(str(tmp_path / f"new/tokenizer.{side}.json")) for side in ("source", "target")
+    )
+    phone, plain = "I\u00a0don’t know…", "I don't know..."
+    assert source.encode(phone).ids == source.encode(plain).ids == tokenizers.source.encode([phone])[0]
+    assert target.encode(phone).ids == tokenizers.target.encode([phone])[0] != target.encode(plain).ids
 
 
 @pytest.mark.parametrize(("error", "expected"), [(ValueError("bad"), ValueError), (OSError(28, "No space"), RunError)])

@@ -140,7 +140,17 @@ def test_long_text_gives_one_line_and_a_numbered_warning(translate, monkeypatch,
     long = "the old dog and " * 9
     result = translate("a", "b", "c", long, "d")
     assert result.lines == expected(["a", "b", "c", long, "d"])
-    assert "text 4 has a sentence of more than 16 tokens, translated in 4 parts." in result.err
+    assert "line 4: a sentence is longer than the longest in training and is translated in 4 parts." in result.warnings
+
+
+def test_each_kind_of_warning_is_one_line_per_block(translate, monkeypatch):
+    monkeypatch.setattr(translate_command, "BLOCK_LINES", 4)
+    result = translate("a", "?", "", "!!", "&&", "b", "…", "...")
+    warnings = [line for line in result.warnings if "copied" in line]
+    message = "the text has no letters or digits and is copied unchanged."
+    assert warnings == [f"line 2 and 1 other line: {message}", f"line 5 and 2 other lines: {message}"]
+    records = [json.loads(line) for line in translate("a", "?", "--jsonl").lines]
+    assert records[1]["warnings"] == [{"code": "copied", "message": message}]
 
 
 UNUSUAL_LINES = [

@@ -17,7 +17,7 @@ from transformer_jax.commands.translation_writer import replace_line_breaks
 
 def test_output_is_written_only_to_the_file(translate, expected, tmp_path):
     result = translate(*TEXTS, "--output", tmp_path / "out.txt")
-    assert result == (0, "", "")
+    assert result[:3] == (0, "", "")
     assert (tmp_path / "out.txt").read_text().split("\n") == [*expected(TEXTS), ""]
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
@@ -108,12 +108,13 @@ def test_jsonl_has_raw_text_and_alignment(translate, tiny_run):
     records = [json.loads(line) for line in translate(TEXTS[0], "", LONG, "--jsonl").lines]
     short, blank, long = load(tiny_run).translate([TEXTS[0], "", LONG])
     attention = load(tiny_run).attention(TEXTS[0], short)
-    assert [list(record) for record in records] == [["line", "text", "score", "tokens", "alignment"]] * 3
+    assert [list(record) for record in records] == [["line", "text", "score", "tokens", "alignment", "warnings"]] * 3
     assert records[0]["text"] == short.text
     assert records[0]["score"] == pytest.approx(short.score)
     assert records[0]["tokens"] == list(short.tokens)
     assert records[0]["alignment"] == attention.cross.mean((0, 1)).argmax(-1).tolist()
-    assert records[1] == {"line": 2, "text": blank.text, "score": 0, "tokens": [], "alignment": None}
+    assert records[0]["warnings"] == [warning._asdict() for warning in short.warnings]
+    assert records[1] == {"line": 2, "text": blank.text, "score": 0, "tokens": [], "alignment": None, "warnings": []}
     assert records[2]["text"] == long.text
     parts = [load(tiny_run).attention(part.source, part) for part in long.parts]
     offsets = [0, *itertools.accumulate(len(part.source_tokens) for part in parts)]

@@ -17,13 +17,26 @@ TEXTS = ["Where is the dog?", "The old dog is here.", "Is it 3.5?"]
 LONG = "Where is the old station? The old dog is here. Where is the old dog?"
 """More tokens than the tiny run was trained on."""
 
+WARNING = re.compile(r"line \d+(?: and \d+ other lines?)?: ")
+
 
 class Result(NamedTuple):
-    """The exit status of a call, and the text that it wrote."""
+    """The exit status of a call, and the text that it wrote.
+
+    warnings: the warnings about translations, which ``err`` does not contain: those of random parameters are arbitrary.
+    """
 
     status: int
     out: str
     err: str
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, status, out, err):
+        lines = err.splitlines(keepends=True)
+        about_translations = [line for line in lines if WARNING.match(line)]
+        err = "".join(line for line in lines if line not in about_translations)
+        return cls(status, out, err, [line.rstrip() for line in about_translations])
 
     @property
     def lines(self):

@@ -21,8 +21,9 @@ from transformer_jax.data.batches import (
     plan_buckets,
 )
 from transformer_jax.data.pipeline import Shard, TrainingBatches, evaluation_batches, training_iterator
+from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.data.sources import Pair
-from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
+from transformer_jax.data.tokenizers import Tokenizer
 
 START, END = 2, 3
 

@@ -17,8 +17,9 @@ from transformer_jax.config import DataConfig
 from transformer_jax.data import batches, prepared
 from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.prepared import prepare_pairs
+from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.data.sources import open_pairs
-from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import InputError, RunError
 
 LINES = ["a b\tb c", "c\ta", "a b c a\tb", "b a\tc c"]

@@ -1,42 +1,17 @@
 """Tokenizers of each kind restore what they promise, and keep their ids when saved."""
 
 import copy
-import json
 import pickle
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizer_cases import ENGLISH, GERMAN, KINDS
 
-from transformer_jax.config import TokenizerConfig
-from transformer_jax.data.tokenizers import (
-    SPECIAL_TOKENS,
-    Tokenizer,
-    load_tokenizers,
-    save_tokenizers,
-    train_tokenizers,
-)
+from transformer_jax.data.tokenizers import SPECIAL_TOKENS, Tokenizer
 from transformer_jax.errors import InputError
 
-KINDS = ("word", "bpe", "wordpiece", "unigram")
-# Each sentence occurs twice, because words seen once are not learned.
-ENGLISH = 2 * [
-    "The house is red, isn't it?",
-    "The old man reads a book.",
-    "The book (a red one) is old.",
-    'She said: "Well done!"',
-    "It costs 3.50 euros at 10:30.",
-    "A well-known man is in the house.",
-]
-GERMAN = 2 * [
-    "Das Haus ist rot, nicht wahr?",
-    "Der alte Mann liest ein Buch.",
-    "Das Buch (ein rotes) ist alt.",
-    "Sie sagte: „Gut gemacht!“",
-    "Es kostet 3,50 Euro um 10:30.",
-    "Ein schöner Mann ist im Haus.",
-]
 BYTE_ALPHABET = 256
 
 
@@ -253,95 +228,10 @@ def test_named_minimum_size_is_the_smallest_that_works(kind):
         Tokenizer.train(kind, ENGLISH, min_size - 1)
 
 
-# Two languages.
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_joint_vocabulary_is_one_object_for_both_languages(kind):
-    joint = train_tokenizers(TokenizerConfig(kind, "joint", 500), ENGLISH, iter(GERMAN))
-    assert joint.source is joint.target
-    ids = joint.source.encode(["The house", "Das Haus"])
-    assert all(joint.source.unk_id not in row for row in ids)
-
-
-def test_separate_vocabularies_cover_one_language_each():
-    source, target = train_tokenizers(TokenizerConfig("word", "separate", 500), ENGLISH, GERMAN)
-    assert source.encode(["house Haus"]) != target.encode(["house Haus"])
-    assert source.tokens(source.encode(["house Haus"])[0]) == ["house", "[UNK]"]
-    assert target.tokens(target.encode(["house Haus"])[0]) == ["[UNK]", "Haus"]
-
-
-# Files.
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("vocabulary", ["joint", "separate"])
-def test_saving_and_loading_preserves_the_tokenizers(tmp_path, kind, vocabulary):
-    saved = train_tokenizers(TokenizerConfig(kind, vocabulary, 500), ENGLISH, GERMAN)
-    save_tokenizers(saved, tmp_path)
-    names = {"joint": ["tokenizer.json"], "separate": ["tokenizer.source.json", "tokenizer.target.json"]}[vocabulary]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
-    loaded = load_tokenizers(tmp_path)
-    assert (loaded.source is loaded.target) == (vocabulary == "joint")
-    texts = [*ENGLISH, *GERMAN, "neu 日本 [EOS]"]
-    for before, after in zip(saved, loaded, strict=True):
-        assert after.kind == kind
-        assert len(after) == len(before)
-        assert after.tokens(range(len(after))) == before.tokens(range(len(before)))
-        assert after.encode(texts) == before.encode(texts)
-        assert after.decode(after.encode(texts)) == before.decode(before.encode(texts))
-
-
-def test_saving_removes_files_of_the_other_vocabulary(tmp_path):
-    for vocabulary in ("separate", "joint", "separate"):
-        save_tokenizers(train_tokenizers(TokenizerConfig("word", vocabulary, 500), ENGLISH, GERMAN), tmp_path)
-        source, target = load_tokenizers(tmp_path)
-        assert (source is target) == (vocabulary == "joint")
+# Copies.
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda tokenizer: pickle.loads(pickle.dumps(tokenizer))])
 def test_a_copy_encodes_the_same(trained, duplicate):
     """Worker processes receive copies."""
     assert duplicate(trained["bpe"]).encode(["a [EOS]"]) == trained["bpe"].encode(["a [EOS]"])
-
-
-def damaged(text, change):
-    content = json.loads(text)
-    change(content)
-    return json.dumps(content)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: "",
-        lambda text: text[:-10],
-        lambda text: "[]",
-        lambda text: "{}",
-        lambda text: "\udcff" + text,
-        lambda text: damaged(text, lambda content: content["model"].update(type="Pickle")),
-        lambda text: damaged(text, lambda content: content.pop("model")),
-        lambda text: damaged(text, lambda content: content["model"].pop("vocab")),
-        lambda text: damaged(
-            text, lambda content: content["added_tokens"].clear() or content["model"]["vocab"].clear()
-        ),
-    ],
-)
-@pytest.mark.parametrize("kind", ["bpe", "word"])
-def test_damaged_file_is_reported_in_one_line(tmp_path, kind, damage):
-    path = tmp_path / "tokenizer.json"
-    Tokenizer.train(kind, ENGLISH, 300).save(path)
-    path.write_bytes(damage(path.read_text(encoding="utf-8")).encode("utf-8", "surrogateescape"))
-    with pytest.raises(InputError) as raised:
-        load_tokenizers(tmp_path)
-    assert str(raised.value).startswith(str(path))
-    assert str(raised.value).endswith("Restore the file or train again.")
-    assert "\n" not in str(raised.value)
-
-
-def test_missing_file_is_reported_with_the_remedy(tmp_path):
-    with pytest.raises(InputError, match=r"tokenizer\.json is not readable .*Restore the file or train again\.$"):
-        load_tokenizers(tmp_path)
-    Tokenizer.train("bpe", ENGLISH, 300).save(tmp_path / "tokenizer.source.json")
-    with pytest.raises(InputError, match=r"tokenizer\.target\.json is not readable"):
-        load_tokenizers(tmp_path)

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from tiny_run import TINY_CONFIG, tiny_run  # noqa: F401
 
 from transformer_jax import Translator
+from transformer_jax.data import sentences as sentences_module
+from transformer_jax.data.known_characters import KnownCharacters
 from transformer_jax.data.text_statistics import TextStatistics
+from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.decoding import parts as parts_module
 from transformer_jax.decoding import translator as translator_module
 from transformer_jax.decoding.parts import list_texts, split_into_parts
 from transformer_jax.errors import InputError
@@ -23,16 +27,16 @@ def translator(tiny_run):  # noqa: F811
 
 
 def parts_of(translator, text, max_tokens=16, by_sentences=True):
-    [parts] = split_into_parts([text], translator.tokenizers.source, "en", max_tokens, by_sentences)
+    tokenizer = translator.tokenizers.source
+    [parts] = split_into_parts([text], tokenizer, "en", max_tokens, by_sentences, KnownCharacters(tokenizer))
     return parts
 
 
-texts = st.text(st.sampled_from('ab é1.!?。,;\n\u2028\t"…🙂駅'), max_size=60)
+ordinary = st.text(st.sampled_from('ab é1.!?。,;\n\u2028\t"“…🙂駅'), max_size=60)
+texts = ordinary | st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@given(text=texts, max_tokens=st.integers(1, 9), by_sentences=st.booleans())
-def test_parts_and_blanks_put_together_are_the_text(translator, text, max_tokens, by_sentences):
-    parts = parts_of(translator, text, max_tokens, by_sentences)
+def assert_complete(text, parts, max_tokens):
     assert "".join(part.text + part.blank for part in parts) == text.strip()
     for part in parts:
         assert part.text == part.text.strip() != ""
@@ -41,17 +45,69 @@ def test_parts_and_blanks_put_together_are_the_text(translator, text, max_tokens
         assert len(part.ids) <= max_tokens or len(part.text) == 1
 
 
+@given(text=texts, max_tokens=st.integers(1, 9), by_sentences=st.booleans())
+def test_parts_and_blanks_put_together_are_the_text(translator, text, max_tokens, by_sentences):
+    assert_complete(text, parts_of(translator, text, max_tokens, by_sentences), max_tokens)
+
+
+@pytest.fixture(scope="module", params=["bpe", "word", "wordpiece", "unigram"])
+def tokenizer(request):
+    return Tokenizer.train(request.param, [*SENTENCES, "é 駅はどこですか。", "ab 🙂"] * 3, 300)
+
+
+@given(
+    lines=st.lists(texts, max_size=4),
+    max_tokens=st.integers(1, 9),
+    by_sentences=st.booleans(),
+    window=st.integers(1, 9),
+)
+def test_every_line_is_complete_with_any_tokenizer(tokenizer, lines, max_tokens, by_sentences, window):
+    with pytest.MonkeyPatch.context() as patch:  # Short lines take the paths of long ones.
+        patch.setattr(sentences_module, "SENTENCE_WINDOW", 4 * window)
+        patch.setattr(sentences_module, "TOKEN_WINDOW", window)
+        patch.setattr(parts_module, "LONG_TEXT", window)
+        patch.setattr(parts_module, "ENCODED_AT_ONCE", 2)
+        rows = split_into_parts(lines, tokenizer, "en", max_tokens, by_sentences, KnownCharacters(tokenizer))
+    for line, parts in zip(lines, rows, strict=True):
+        assert_complete(line, parts, max_tokens)
+        for part in parts:
+            assert part.ids in ((), *map(tuple, tokenizer.encode([part.text])))
+
+
+def test_every_line_has_one_translation(translator):
+    lines = ["", " ", ".", "🙂", "a! a!", "\u2028a\u2028b\x85", "\r", "a" * 99, "“" * 99, "\x00", *SENTENCES]
+    translations = translator.translate(lines)
+    assert len(translations) == len(lines)
+    assert not any("\n" in translation.text for translation in translations)
+
+
 def test_long_text_is_split_even_if_sentences_are_not(translator):
     text = " ".join(SENTENCES)
     assert [part.text for part in parts_of(translator, text, 16, False)] == SENTENCES
     assert [part.text for part in parts_of(translator, text, 99, False)] == [text]
 
 
-@pytest.mark.parametrize("text", ["." * 10**6, "a" * 10**5, "a!" * 10**5, "a! " * 10**4, "ab " * 10**4])
+@pytest.mark.parametrize(
+    "text",
+    [".", "a", "a!", "a! ", "ab ", "x, ", "“", "古。", "(", "\u2028a", "a ,,"],
+    ids=lambda text: repr(text[:4]),
+)
 def test_hostile_text_is_split_into_parts(translator, text):
-    parts = parts_of(translator, text)
-    assert "".join(part.text + part.blank for part in parts) == text.strip()
-    assert max(len(part.ids) for part in parts) <= 16
+    text = text * 10**4
+    assert_complete(text, parts_of(translator, text), 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [".", "a", "a!", "a! ", "hello ", "“", "古。"])
+def test_ten_megabytes_are_split_into_parts(translator, text):
+    text = text * (10**7 // len(text.encode()))
+    assert_complete(text, parts_of(translator, text), 16)
+
+
+@pytest.mark.parametrize("middle", [",", " ", "\u2028", "\u200b", "“"])
+def test_long_runs_between_words_are_split(translator, middle):
+    text = f"a{middle * 10**5}b"
+    assert_complete(text, parts_of(translator, text), 16)
 
 
 @pytest.mark.parametrize("blank", [" ", "  ", "\n", "\u2003", " 🙂 "])

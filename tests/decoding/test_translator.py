@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import jax
@@ -76,9 +76,10 @@ def test_a_blank_text_has_a_blank_translation(text, translator):
 
 
 @pytest.mark.parametrize("text", ["🙂👍🏽👨‍👩‍👧", "\x00\x1b\u200b", "�", "?!", "— 🙂"])
-def test_a_text_without_letters_and_digits_is_copied(text, translator, caplog):
-    assert translator.translate([TEXT, f" {text} "])[1] == Translation(text, 0.0, (), (), ())
-    assert caplog.messages == ["text 2 has no letters or digits and is copied unchanged."]
+def test_a_text_without_letters_and_digits_is_copied(text, translator):
+    copied = translator.translate([TEXT, f" {text} "])[1]
+    assert dataclasses.replace(copied, warnings=()) == Translation(text, 0.0, (), (), ())
+    assert [code for code, _ in copied.warnings] == ["copied"]
 
 
 @pytest.mark.parametrize("text", ["\u202eabc", "[EOS] [PAD]", "駅はどこ", "🙂 3"])
@@ -123,10 +124,9 @@ def test_a_draw_depends_on_the_number_of_its_text_only(translator):
     assert draw([TEXT], first=2, n=3)[0][:1] == alone
 
 
-def test_parts_of_a_long_text_are_translated_as_if_alone(translator, caplog):
-    caplog.set_level(logging.WARNING)
+def test_parts_of_a_long_text_are_translated_as_if_alone(translator):
     [_, n_best] = translator.translate_n_best([TEXT, LONG], 2, first=6)
-    assert "text 7 has a sentence of more than 16 tokens, translated in 2 parts." in caplog.text
+    assert "is translated in 2 parts" in dict(n_best[0].warnings)["cut_sentence"]
     assert [part.source for part in n_best[0].parts] == [
         "Where is the old station?",
         "The old dog is here,",
@@ -295,3 +295,10 @@ def test_tokenizers_of_another_run_are_refused(copy, tmp_path):
     other = make_run(tmp_path / "other", dataclasses.replace(TINY_CONFIG, tokenizer=tokenizer))
     shutil.copy(other / "tokenizer.json", copy)
     assert_refused(copy, "parameter target_embeddings/table")
+
+
+def test_threads_share_one_translator(translator):
+    texts = [TEXT, LONG, "The dog.", "Is it 3.5?", "駅はどこ", "a", "!!"] * 3
+    expected = [translator.translate(text) for text in texts]
+    with ThreadPoolExecutor(7) as pool:
+        assert list(pool.map(translator.translate, texts)) == expected

@@ -111,6 +111,15 @@ def test_a_run_directory_of_format_3_is_read(run):
     assert "config.json has format 2, but this version of transformer_jax reads formats 3 and 4." in refusal(run)
 
 
+def test_a_run_without_its_normalization_is_refused(run):
+    change(run / "config.json", "tokenizer", "normalization", to="text")
+    assert "normalization.json is missing, but tokenizer.normalization in config.json is text." in refusal(run)
+    (run / "normalization.json").write_text('{"hyphen": ["(a+)+$"]}')
+    assert "normalization.json is damaged" in refusal(run)
+    (run / "normalization.json").write_text("{}")
+    assert Translator.load(run).tokenizers.source.normalization is not None
+
+
 # Sizes.
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_run import TINY_CONFIG, tiny_run  # noqa: F401
 
-from transformer_jax.data.tokenizers import load_tokenizers
+from transformer_jax.data.run_tokenizers import load_tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.sharding import make_mesh
 from transformer_jax.storage.checkpoints import load_params
@@ -19,7 +19,7 @@ def zero_state(workdir, **changes):
     """A state of zeros before the first update, with a moving average of the parameters."""
     config = dataclasses.replace(TINY_CONFIG, model=dataclasses.replace(TINY_CONFIG.model, **changes))
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, ema=0.9))
-    vocab_size = len(load_tokenizers(workdir).source)
+    vocab_size = len(load_tokenizers(workdir, TINY_CONFIG.tokenizer).source)
     shapes = jit_functions(config, make_mesh(config.mesh), vocab_size, vocab_size).state
     return jax.tree.map(
         lambda leaf: jax.make_array_from_callback(

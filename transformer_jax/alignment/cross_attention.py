@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from transformer_jax.alignment.reading import PairAttention
 from transformer_jax.attention.words import source_words, target_words
-from transformer_jax.data.tokenizers import Tokenizers
+from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.model.transformer import Transformer
 
 LENGTH_MULTIPLE = 16

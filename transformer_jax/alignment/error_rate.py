@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from transformer_jax.data.text_files import decode_line, read_lines, require_file
+from transformer_jax.data.text_files import decode_line, read_lines, require_text_file
 from transformer_jax.errors import InputError
 
 Link = tuple[int, int]
@@ -71,7 +71,7 @@ def read_gold_links(path: Path, word_counts: Sequence[tuple[int, int]]) -> list[
     Raises InputError if a link is malformed or refers to a word that does not exist, if the number of lines is wrong,
     or if no link is sure, because the error rate is then undefined.
     """
-    require_file(path)
+    require_text_file(path)
     lines = list(read_lines(path))
     if len(lines) != len(word_counts):
         raise InputError(
@@ -81,7 +81,7 @@ def read_gold_links(path: Path, word_counts: Sequence[tuple[int, int]]) -> list[
     gold = []
     for index, (line, counts) in enumerate(zip(lines, word_counts, strict=True)):
         location = f"{path}:{index + 1}"
-        gold.append(_parse_line(decode_line(line, index, location), location, *counts))
+        gold.append(_parse_line(decode_line(line, index, location, path=path), location, *counts))
     if not any(links.sure for links in gold):
         raise InputError(
             f"{path} has no sure link, so the error rate is undefined. Add at least one sure link, such as 0-0."

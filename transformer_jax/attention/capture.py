@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from transformer_jax.attention.weights import Attention
 from transformer_jax.attention.words import displayed_source_words, displayed_target_words
-from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
+from transformer_jax.data.run_tokenizers import Tokenizers
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.model.transformer import Transformer
 
 LENGTH_MULTIPLE = 16

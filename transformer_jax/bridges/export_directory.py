@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from transformer_jax.data.tokenizers import Tokenizers
+from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
@@ -29,7 +29,7 @@ def new_export_directory(directory: Path, tokenizers: Tokenizers) -> Iterator[Pa
     """Create the directory of an exported model under a temporary name, and yield its path.
 
     It is renamed to ``directory`` when the block ends, and removed if the block fails. It always contains
-    tokenizer.source.json and tokenizer.target.json, even if they are equal, so all exports are read in the same way.
+    tokenizer.source.json and tokenizer.target.json, even for a joint vocabulary, so all exports are read in one way.
 
     Raises InputError if the directory exists or a tokenizer is a SentencePiece model, RunError if writing fails.
     """
@@ -44,7 +44,8 @@ def new_export_directory(directory: Path, tokenizers: Tokenizers) -> Iterator[Pa
         with atomic.writing(directory, "Free disk space or choose another --output."):
             unfinished.mkdir(parents=True)
             for side, tokenizer in tokenizers._asdict().items():
-                tokenizer.save(unfinished / f"tokenizer.{side}.json")
+                # With the normalization, so that programs without this package apply it too.
+                atomic.write_text(unfinished / f"tokenizer.{side}.json", tokenizer.to_json())
             yield unfinished
             atomic.sync(unfinished)
             unfinished.rename(directory)

@@ -29,7 +29,7 @@ from transformer_jax.bridges.marian_parameters import convert_parameters
 from transformer_jax.bridges.marian_vocabulary import read_tokenizers
 from transformer_jax.bridges.tensors import read_tensors
 from transformer_jax.config import Config, DataConfig, DecodingConfig, ModelConfig, TokenizerConfig, save_config
-from transformer_jax.data.tokenizers import Tokenizers, save_tokenizers
+from transformer_jax.data.run_tokenizers import Tokenizers, save_tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 from transformer_jax.storage.checkpoints import Checkpoints, Progress

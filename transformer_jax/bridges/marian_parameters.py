@@ -12,7 +12,7 @@ import numpy as np
 from transformer_jax.bridges.marian_vocabulary import VectorCounts
 from transformer_jax.bridges.tensors import Tensors
 from transformer_jax.config import ModelConfig
-from transformer_jax.data.tokenizers import Tokenizers
+from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 

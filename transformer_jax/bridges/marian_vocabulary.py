@@ -22,8 +22,9 @@ from transformer_jax.bridges.marian_files import (
     read_optional_json,
     read_small_file,
 )
+from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.data.sentencepieces import AddedToken, SentencePieceTokenizer
-from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import InputError
 
 

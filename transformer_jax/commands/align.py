@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +17,21 @@ from transformer_jax.alignment.error_rate import GoldLinks, Links, format_links,
 from transformer_jax.alignment.layer_selection import most_agreeing_rules
 from transformer_jax.alignment.reading import AlignmentRule, Method, link_target_words
 from transformer_jax.alignment.report import METHODS, report_tables, symmetrize_all, table_row
+from transformer_jax.alignment.sentence_pairs import (
+    SentencePair,
+    join_links,
+    needs_single_sentences,
+    split_gold_links,
+    split_pairs,
+    warn_of_unequal_counts,
+)
 from transformer_jax.alignment.symmetrization import Symmetrization
 from transformer_jax.attention.layer_view import index_range
 from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.newest_run import newest_run
 from transformer_jax.commands.streams import BLOCK_LINES, check_output_path, open_output, split_into_blocks
-from transformer_jax.data.sources import Pair, Pairs
+from transformer_jax.data.sentences import SplitSentences
+from transformer_jax.data.sources import Pairs
 from transformer_jax.data.text_files import open_aligned_files
 from transformer_jax.errors import InputError
 
@@ -65,6 +75,9 @@ class AlignCommand:
     """The attention head, counted from 0. If omitted, the mean over all heads of the layer."""
     symmetrize: Symmetrization | None = None
     """With --reverse: the method that combines the two directions. If omitted, agreement."""
+    split_sentences: SplitSentences = "auto"
+    """Align the sentences of a line one by one, if its translation has the same number: always, never, or if a run was
+    trained on single sentences (auto)."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -90,34 +103,50 @@ def align(command: AlignCommand) -> None:
     # This reads all pairs, so that an invalid line is found before anything is written.
     lengths = [(len(pair.source.split()), len(pair.target.split())) for pair in pairs]
     gold = None if command.gold is None else read_gold_links(command.gold, lengths)
-    models = choose_rules(load_models(command), command, pairs)
+    models = load_models(command)
+    translators = [model.translator for model in models]
+    split = partial(
+        split_pairs,
+        translator=translators[0],
+        by_sentences=needs_single_sentences(command.split_sentences, translators),
+    )
+    if len(models) == 2:
+        models = choose_rules(models, command, split(list(islice(pairs, SAMPLE_PAIRS))))
     if gold is not None:
-        print_error_rates(command, models, list(pairs), gold)
+        sentence_pairs = split(list(pairs))
+        warn_of_unequal_counts(sentence_pairs)
+        print_error_rates(command, models, sentence_pairs, gold)
         return
     with open_output(command.output) as output:
         first = 1
         for block in split_into_blocks(pairs, BLOCK_LINES):
-            links = combine_links([model.weights(block, first) for model in models], command.symmetrize)
-            print(*map(format_links, links), sep="\n", file=output)
+            sentence_pairs = split(block, first=first)
+            warn_of_unequal_counts(sentence_pairs)
+            links = combine_links([model.weights(sentence_pairs) for model in models], command.symmetrize)
+            print(*map(format_links, join_links(sentence_pairs, links)), sep="\n", file=output)
             first += len(block)
 
 
 def print_error_rates(
-    command: AlignCommand, models: Sequence[AligningModel], pairs: Sequence[Pair], gold: Sequence[GoldLinks]
+    command: AlignCommand, models: Sequence[AligningModel], pairs: Sequence[SentencePair], gold: Sequence[GoldLinks]
 ) -> None:
-    """Print the error rates of all rules and of the selected rule, whose links are written to --output if given."""
+    """Print the error rates of all rules and of the selected rule, whose links are written to --output if given.
+
+    gold: the gold links of each pair of lines.
+    """
     from transformer_jax.alignment.aligning_model import collect_attention
 
+    sentence_gold = split_gold_links(pairs, gold)
     sides = [collect_attention(model, pairs) for model in models]
-    for line in report_tables(sides, gold):
+    for line in report_tables(sides, sentence_gold):
         print(line)
     links = combine_links(
         [side.weights(model.rule) for side, model in zip(sides, models, strict=True)], command.symmetrize
     )
-    print(table_row("with these options", [score_alignments(links, gold)]))
+    print(table_row("with these options", [score_alignments(links, sentence_gold)]))
     if command.output is not None:
         with open_output(command.output) as output:
-            print(*map(format_links, links), sep="\n", file=output)
+            print(*map(format_links, join_links(pairs, links)), sep="\n", file=output)
 
 
 def combine_links(
@@ -177,13 +206,12 @@ def candidate_rules(command: AlignCommand, workdir: Path, translator: Translator
     return [AlignmentRule(method, tuple((layer, head) for head in heads)) for method in methods for layer in layers]
 
 
-def choose_rules(models: list[AligningModel], command: AlignCommand, pairs: Iterable[Pair]) -> list[AligningModel]:
-    """Return the two models with the rules that agree most on the first pairs. Return a single model unchanged."""
+def choose_rules(
+    models: list[AligningModel], command: AlignCommand, sample: Sequence[SentencePair]
+) -> list[AligningModel]:
+    """Return the two models with the rules that agree most on a sample."""
     from transformer_jax.alignment.aligning_model import collect_attention
 
-    if len(models) == 1:
-        return models
-    sample = list(islice(pairs, SAMPLE_PAIRS))
     forward, reverse = (collect_attention(model, sample) for model in models)
     candidates = [candidate_rules(command, model.workdir, model.translator) for model in models]
     rules = most_agreeing_rules((forward, reverse), (candidates[0], candidates[1]))

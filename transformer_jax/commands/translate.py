@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -23,12 +23,14 @@ from transformer_jax.commands.streams import (
     decode_lines,
     split_into_blocks,
 )
+from transformer_jax.data.sentences import SplitSentences
 from transformer_jax.data.sources import read_lines
 from transformer_jax.errors import InputError
 from transformer_jax.runtime.keyboard_interrupt import redeliver_interrupts
 
 if TYPE_CHECKING:
     from transformer_jax.decoding.search import Sampling
+    from transformer_jax.decoding.translator import Translation
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,11 @@ class TranslateCommand:
     """With --sample: number of most probable tokens to draw from. If omitted or 0, all tokens."""
     seed: int | None = None
     """With --sample: the random seed. If omitted, 0."""
-    split_sentences: Literal["auto", "always", "never"] = "auto"
+    split_sentences: SplitSentences = "auto"
     """Translate the sentences of a line one by one: always, never unless the line is too long, or if the run was
     trained on single sentences (auto)."""
     jsonl: bool = False
-    """Print one JSON object per translation: line number, text, score, tokens and alignment.
+    """Print one JSON object per translation: line number, text, score, tokens, alignment and warnings.
     The alignment contains, for each token, the index of the source token with the largest attention weight."""
     attention: Path | None = None
     """A directory for the attention weights of each best translation.
@@ -112,12 +114,27 @@ def translate(command: TranslateCommand) -> None:
                 first=number,
                 split_sentences=command.split_sentences,
             )
+            report_warnings(number, [best for best, *_ in n_best_lists])
             writer.write_block(number, block, n_best_lists)
             number += len(block)
             if references is not None:
                 best_texts += [translations[0].text for translations in n_best_lists]
     if references is not None:
         print_scores(best_texts, references, translator.config.data.target)
+
+
+def report_warnings(first: int, translations: Sequence[Translation]) -> None:
+    """Log one line per kind of warning, with the number of the first line that it concerns and its message.
+
+    first: the line number of the first translation.
+    """
+    lines: dict[str, list[tuple[int, str]]] = {}
+    for number, translation in enumerate(translations, start=first):
+        for code, message in translation.warnings:
+            lines.setdefault(code, []).append((number, message))
+    for (number, message), *others in lines.values():
+        more = f" and {len(others)} other line{'s' if len(others) > 1 else ''}" if others else ""
+        logging.warning(f"line {number}{more}: {message}")
 
 
 def check_options(command: TranslateCommand) -> None:

@@ -180,4 +180,5 @@ def _json_record(number: int, translation: Translation, attention: list[Attentio
         "score": translation.score,
         "tokens": translation.tokens,
         "alignment": alignment if attention else None,
+        "warnings": [warning._asdict() for warning in translation.warnings],
     }

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from transformer_jax.data.records import Pair
-from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
+from transformer_jax.data.run_tokenizers import Tokenizers
+from transformer_jax.data.tokenizers import Tokenizer
 
 
 class Batch(NamedTuple):

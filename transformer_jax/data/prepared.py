@@ -20,8 +20,9 @@ import numpy as np
 
 from transformer_jax.config import DataConfig
 from transformer_jax.data.batches import EncodedPairs, Ragged, encode_in_blocks, encode_pairs, id_dtype
+from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.data.sources import Pairs
-from transformer_jax.data.tokenizers import Tokenizer, Tokenizers
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.storage import atomic
 from transformer_jax.storage.lock import locked

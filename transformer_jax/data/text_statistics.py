@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 from transformer_jax.data.batches import EncodedPairs
-from transformer_jax.data.sentences import split_sentences
-from transformer_jax.data.sources import Pair
+from transformer_jax.data.records import Pair
+from transformer_jax.data.sentences import SplitSentences, split_sentences
+from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
@@ -17,18 +22,31 @@ FILE_NAME = "text_statistics.json"
 SINGLE_SENTENCE_SHARE = 0.1
 """A run was trained on single sentences if fewer of its sources than this have several. Multi30k: 0.0001, Tatoeba:
 0.011."""
+RARE_RATIOS = 0.001
+"""Share of the training pairs with a length ratio below the range, and of those above it."""
+RARE_SOURCES = 0.002
+"""Share of the validation sources with more tokens per character than the maximum."""
+MIN_PAIRS = 1000
+"""Number of training pairs from which rare length ratios are estimated."""
 
 
 class TextStatistics(NamedTuple):
-    """Statistics of the training pairs that a run is trained on.
+    """Statistics of the training pairs that a run is trained on. Defaults stand for runs of earlier versions.
 
     longest_source, longest_target: number of tokens of the longest text, without special tokens.
     multi_sentence_share: share of the sources that have more than one sentence.
+    source_characters: all characters of the sources after normalization, sorted; empty if unknown.
+    min_length_ratio, max_length_ratio: range of the target length divided by the source length, both with [EOS].
+    max_tokens_per_character: maximum of ``tokens_per_character`` of the validation sources.
     """
 
     longest_source: int
     longest_target: int
     multi_sentence_share: float
+    source_characters: str = ""
+    min_length_ratio: float = 0.0
+    max_length_ratio: float = math.inf
+    max_tokens_per_character: float = math.inf
 
     @property
     def has_single_sentences(self) -> bool:
@@ -37,7 +55,8 @@ class TextStatistics(NamedTuple):
 
     def save(self, directory: Path) -> None:
         """Write the statistics to a run directory."""
-        atomic.write_text(directory / FILE_NAME, json.dumps(self._asdict(), indent=2) + "\n")
+        text = json.dumps(self._asdict(), indent=2, ensure_ascii=False)
+        atomic.write_text(directory / FILE_NAME, text + "\n")
 
     @staticmethod
     def remove(directory: Path) -> None:
@@ -57,19 +76,64 @@ class TextStatistics(NamedTuple):
             statistics = cls(**json.loads(path.read_text(encoding="utf-8")))
             if min(statistics.longest_source, statistics.longest_target) < 1 or not 0 <= statistics[2] <= 1:
                 raise ValueError("a number is out of range")
+            if not isinstance(statistics.source_characters, str) or not min(statistics[4:]) >= 0:
+                raise ValueError("a value is invalid")
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path} is damaged ({error}). Copy the complete run directory again.") from error
         return statistics
 
 
-def measure_text(pairs: Iterable[Pair], encoded: EncodedPairs, language: str) -> TextStatistics:
+def needs_splitting(option: SplitSentences, statistics: TextStatistics | None) -> bool:
+    """Return whether to split texts into sentences for a run.
+
+    option: always, never, or if the run was trained on single sentences (auto).
+    statistics: statistics of the training text. If they are unknown, ``auto`` splits texts.
+    """
+    return option == "always" or (option == "auto" and (statistics is None or statistics.has_single_sentences))
+
+
+def tokens_per_character(text: str, ids: Sequence[int]) -> float:
+    """Return the number of tokens per character of a text, after deducting two tokens, which any short text may have.
+
+    Text unlike the training text, such as shuffled letters or another language, has few long tokens in common with it.
+    """
+    return max(len(ids) - 2, 0) / max(len(text), 1)
+
+
+def measure_text(
+    pairs: Iterable[Pair], encoded: EncodedPairs, valid: Sequence[Pair], source: Tokenizer, language: str
+) -> TextStatistics:
     """Return the statistics of the training pairs.
 
     encoded: the same pairs, without those that are empty or too long.
+    valid: the validation pairs.
+    source: the tokenizer of the sources.
     language: code of the source language.
     """
-    sentences = [len(split_sentences(pair.source.strip(), language)) for pair in pairs]
+    characters: set[str] = set()
+    count = multiple = 0
+    for pair in pairs:
+        text = source.normalize(pair.source.strip())
+        characters.update(text)
+        count += 1
+        multiple += len(split_sentences(text, language)) > 1
     source_lengths, target_lengths = encoded.lengths()
-    # Each length includes [EOS].
-    longest = int(source_lengths.max()) - 1, int(target_lengths.max()) - 1
-    return TextStatistics(*longest, sum(count > 1 for count in sentences) / max(len(sentences), 1))
+    texts = [source.normalize(pair.source.strip()) for pair in valid]
+    fragmentation = list(map(tokens_per_character, texts, source.encode(texts)))
+    return TextStatistics(
+        # The lengths include [EOS].
+        int(source_lengths.max()) - 1,
+        int(target_lengths.max()) - 1,
+        multiple / max(count, 1),
+        "".join(sorted(characters)),
+        *_length_ratios(source_lengths, target_lengths),
+        float(np.quantile(fragmentation, 1 - RARE_SOURCES)),
+    )
+
+
+def _length_ratios(source_lengths: Int[np.ndarray, "P"], target_lengths: Int[np.ndarray, "P"]) -> tuple[float, float]:
+    """Return the range of length ratios outside which a translation is suspicious."""
+    low, median, high = np.quantile(target_lengths / source_lengths, [RARE_RATIOS, 0.5, 1 - RARE_RATIOS])
+    if len(source_lengths) < MIN_PAIRS:  # Too few to estimate rare ratios.
+        low, high = 0.0, math.inf
+    return float(max(low, 0.4 * median)), float(min(high, 2.5 * median))

@@ -21,15 +21,15 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import tokenizers
 from jaxtyping import Int
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from transformer_jax.config import TokenizerConfig
 from transformer_jax.data.detokenization import join_wordpieces, join_words, readable_character, readable_pieces
+from transformer_jax.data.normalization import Normalization
 from transformer_jax.data.sentencepieces import SentencePieceTokenizer
 from transformer_jax.data.word_boundaries import earlier_word_splitter, space_normalizer, word_joiner, word_splitter
 from transformer_jax.errors import InputError
@@ -113,10 +113,17 @@ KIND_OF_MODEL = {"WordLevel": "word", "BPE": "bpe", "WordPiece": "wordpiece", "U
 class Tokenizer:
     """A tokenizer with one vocabulary. It adds no special tokens, and a special token typed in a text is ordinary text.
 
+    vocabulary: the library's tokenizer, without the normalization. It determines ids and decoding.
+    normalization: normalizes every text before it is encoded; None to encode texts as they are.
     special_ids: ids of padding, unknown, start and end. Some of them are equal in imported vocabularies.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer | SentencePieceTokenizer) -> None:
+    def __init__(
+        self, vocabulary: tokenizers.Tokenizer | SentencePieceTokenizer, normalization: Normalization | None = None
+    ) -> None:
+        self.vocabulary: Any = vocabulary
+        self.normalization = normalization
+        tokenizer = _with_normalization(vocabulary, normalization) if normalization else vocabulary
         self._tokenizer: Any = tokenizer
         if isinstance(tokenizer, SentencePieceTokenizer):
             self.kind: TokenizerKind = "sentencepiece"
@@ -155,13 +162,19 @@ class Tokenizer:
             )
         return cls(tokenizer)
 
+    def with_normalization(self, normalization: Normalization | None) -> Tokenizer:
+        """Return a tokenizer with the same vocabulary that normalizes texts; this one if there is no normalization."""
+        if normalization is None:
+            return self
+        return Tokenizer(self.vocabulary, normalization)
+
     def __len__(self) -> int:
         """Return the vocabulary size, including special tokens."""
         return self._tokenizer.get_vocab_size()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies, such as those in worker processes, must also go through __init__, which completes the settings.
-        return Tokenizer, (self._tokenizer,)
+        return Tokenizer, (self.vocabulary, self.normalization)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, without special tokens.
@@ -175,6 +188,10 @@ class Tokenizer:
             refuse_surrogates(texts)
             raise
         return [encoding.ids for encoding in encodings]
+
+    def normalize(self, text: str) -> str:
+        """Return the text that is encoded in place of ``text``."""
+        return self._tokenizer.normalizer.normalize_str(text) if self.normalization else text
 
     def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the ids of a text, as ``encode`` does, and the half-open character span of each id.
@@ -226,12 +243,12 @@ class Tokenizer:
         return [str(self._tokenizer.id_to_token(int(token_id))) for token_id in ids]
 
     def to_json(self) -> str:
-        """Return the tokenizer (vocabulary and rules) as JSON."""
+        """Return everything that determines the ids of a text (vocabulary, rules and normalization) as JSON."""
         return self._tokenizer.to_str(pretty=True)
 
     def save(self, path: Path) -> None:
-        """Write the tokenizer (vocabulary and rules) to a JSON file."""
-        atomic.write_text(path, self.to_json())
+        """Write the vocabulary and its rules, without the normalization, to a JSON file."""
+        atomic.write_text(path, self.vocabulary.to_str(pretty=True))
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
@@ -266,6 +283,14 @@ class Tokenizer:
         return tokenizer
 
 
+def _with_normalization(vocabulary: Any, normalization: Normalization) -> tokenizers.Tokenizer:
+    """Return a copy of a tokenizer that normalizes texts first. The spans of its ids refer to the original text."""
+    tokenizer = tokenizers.Tokenizer.from_str(vocabulary.to_str())
+    first, second = normalization.library_normalizer(), tokenizer.normalizer
+    tokenizer.normalizer = normalizers.Sequence([first, second]) if second else first
+    return tokenizer
+
+
 def accepted_rules(kind: TokenizerKind) -> list[dict[str, Any]]:
     """Return the settings that a saved tokenizer of this kind may have: the present ones and the earlier ones."""
     present = tokenizer_rules(BUILDERS[kind]())
@@ -293,59 +318,6 @@ def tokenizer_rules(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
     learned = ("vocab", "merges", "unk_id")
     model = {name: value for name, value in settings["model"].items() if name not in learned}
     return {**settings, "model": model, "added_tokens": None}
-
-
-class Tokenizers(NamedTuple):
-    """The tokenizers of the two languages; both are the same object if the vocabulary is joint."""
-
-    source: Tokenizer
-    target: Tokenizer
-
-
-def train_tokenizers(config: TokenizerConfig, sources: Iterable[str], targets: Iterable[str]) -> Tokenizers:
-    """Return tokenizers that have learned one vocabulary from both languages (joint), or one from each (separate).
-
-    sources, targets: sentences of the training split only.
-    Raises InputError if ``config.size`` is too small or the kind is only available in imported models.
-    """
-    if config.kind == "sentencepiece":
-        raise InputError(
-            "tokenizer.kind sentencepiece is only available in imported models. Set --tokenizer.kind bpe, "
-            "or start from an imported run with --training.init RUN."
-        )
-    if config.vocabulary == "joint":
-        joint = Tokenizer.train(config.kind, itertools.chain(sources, targets), config.size)
-        return Tokenizers(joint, joint)
-    return Tokenizers(
-        Tokenizer.train(config.kind, sources, config.size), Tokenizer.train(config.kind, targets, config.size)
-    )
-
-
-def save_tokenizers(tokenizers: Tokenizers, directory: Path) -> None:
-    """Write tokenizer.json, or tokenizer.source.json and tokenizer.target.json if the vocabularies are separate.
-
-    Files of tokenizers saved earlier in the same directory are removed.
-    """
-    remove_tokenizers(directory)
-    if tokenizers.source is tokenizers.target:
-        tokenizers.source.save(directory / "tokenizer.json")
-    else:
-        tokenizers.source.save(directory / "tokenizer.source.json")
-        tokenizers.target.save(directory / "tokenizer.target.json")
-
-
-def remove_tokenizers(directory: Path) -> None:
-    """Remove the files that ``save_tokenizers`` writes, if they exist."""
-    for name in ("tokenizer", "tokenizer.source", "tokenizer.target"):
-        (directory / f"{name}.json").unlink(missing_ok=True)
-
-
-def load_tokenizers(directory: Path) -> Tokenizers:
-    """Read the files written by ``save_tokenizers``. Raises InputError if one is missing or damaged."""
-    if not (directory / "tokenizer.source.json").exists() and not (directory / "tokenizer.target.json").exists():
-        joint = Tokenizer.load(directory / "tokenizer.json")
-        return Tokenizers(joint, joint)
-    return Tokenizers(*(Tokenizer.load(directory / f"tokenizer.{side}.json") for side in Tokenizers._fields))
 
 
 def collect_characters(texts: Iterable[str], characters: set[str]) -> Iterator[str]:

@@ -58,7 +58,7 @@ class _Continuations(NamedTuple):
     ends: Bool[Array, "B N"]
 
 
-def length_penalty(lengths: Int[Array, "*B"], alpha: Float[Array, ""]) -> Float[Array, "*B"]:
+def length_penalty(lengths: Int[Array, "*B"] | int, alpha: Float[Array, ""] | float) -> Float[Array, "*B"] | float:
     """Return ((5 + length) / 6) ** alpha. Lengths include [EOS]. Source: Wu et al. 2016, section 7, equation 14."""
     return ((5 + lengths) / 6) ** alpha
 

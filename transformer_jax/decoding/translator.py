@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import math
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,20 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from transformer_jax.attention.capture import capture_attention
 from transformer_jax.attention.weights import Attention
 from transformer_jax.config import Config, load_config
-from transformer_jax.data.sentences import sentence_blank
-from transformer_jax.data.text_statistics import TextStatistics
-from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers
-from transformer_jax.decoding.parts import Part, SplitSentences, list_texts, split_into_parts
-from transformer_jax.decoding.search import Hypothesis, Sampling, search
+from transformer_jax.data.run_tokenizers import Tokenizers, load_tokenizers
+from transformer_jax.data.sentences import SplitSentences, sentence_blank
+from transformer_jax.data.text_statistics import TextStatistics, needs_splitting
+from transformer_jax.decoding.beam import length_penalty as beam_length_penalty
+from transformer_jax.decoding.confidence import Confidence
+from transformer_jax.decoding.parameters import require_matching_params
+from transformer_jax.decoding.parts import Part, list_texts, split_into_parts
+from transformer_jax.decoding.search import Hypothesis, Sampling, max_target_length, search
 from transformer_jax.decoding.search_inputs import SpecialIds
+from transformer_jax.decoding.warnings import Checks, Evidence, TranslationWarning, join_warnings
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.model.transformer import Transformer
-from transformer_jax.runtime.memory import require_memory
 from transformer_jax.storage import checkpoints
 from transformer_jax.storage.untrusted import require_contained
 
@@ -40,6 +41,8 @@ class Translation:
     target_ids: ids of the target tokens, [EOS] last; empty if the text was copied unchanged.
     parts: the translations of the sentences, or of pieces of long sentences; empty if the text is a single sentence.
     source: the text that was translated; empty if it was copied unchanged.
+    mean_log_probability: mean log-probability per token; None if the text was copied unchanged or translated in parts.
+    warnings: reasons to check the translation.
     """
 
     text: str
@@ -49,6 +52,8 @@ class Translation:
     target_ids: tuple[int, ...]
     parts: tuple[Translation, ...] = ()
     source: str = ""
+    mean_log_probability: float | None = None
+    warnings: tuple[TranslationWarning, ...] = ()
 
     @property
     def has_attention(self) -> bool:
@@ -71,17 +76,24 @@ class Translator:
     tokenizers: the tokenizers of source and target.
     params: the parameters of the model.
     statistics: statistics of the training text; None if they are unknown.
+    checks: the checks that find ``Translation.warnings``.
     step: the training step of the parameters; None unless they were loaded from a run.
     model: the Transformer.
     """
 
     def __init__(
-        self, config: Config, tokenizers: Tokenizers, params: Any, statistics: TextStatistics | None = None
+        self,
+        config: Config,
+        tokenizers: Tokenizers,
+        params: Any,
+        statistics: TextStatistics | None = None,
+        confidence: Confidence | None = None,
     ) -> None:
         self.config = config
         self.tokenizers = tokenizers
         self.params = jax.device_put(params)  # Transferred once here instead of once per batch.
         self.statistics = statistics
+        self.checks = Checks(tokenizers.source, statistics, confidence)
         self.step: int | None = None
         self.model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
 
@@ -99,9 +111,10 @@ class Translator:
             )
         require_contained(workdir)
         # The config first: it contains the format version, on which all other files depend.
-        config, tokenizers = load_config(workdir / "config.json"), load_tokenizers(workdir)
-        translator = cls(config, tokenizers, None, TextStatistics.load(workdir))
-        saved, check = workdir / "checkpoints", partial(translator._check_params, workdir)
+        config = load_config(workdir / "config.json")
+        tokenizers = load_tokenizers(workdir, config.tokenizer)
+        translator = cls(config, tokenizers, None, TextStatistics.load(workdir), Confidence.load(workdir))
+        saved, check = workdir / "checkpoints", partial(require_matching_params, workdir, translator.model)
         translator.step = checkpoints.best_step(saved)
         translator.params = jax.device_put(checkpoints.load_params(saved, translator.step, check))
         return translator
@@ -139,7 +152,7 @@ class Translator:
         beam: beam size; 1 for greedy search. Default: the beam size of the run.
         length_penalty: strength of the length penalty, from 0 to 10. Default: the length penalty of the run.
         sampling: options of random sampling, which replaces the search.
-        first: number of the first text. Warnings contain the number of a text, and random draws depend on it.
+        first: number of the first text, on which random draws depend.
         split_sentences: whether to split texts into sentences: ``always``; ``never``, unless a text is too long; or
             ``auto``, if the run was trained on single sentences.
 
@@ -150,7 +163,7 @@ class Translator:
         alpha = self.config.decoding.length_penalty if length_penalty is None else length_penalty
         _check_options(n, beam, alpha, sampling)
         texts = list_texts(texts)
-        text_parts = self._split(texts, first, split_sentences)
+        text_parts = self._split(texts, split_sentences)
         numbered = {
             (number, index): part
             for number, parts in enumerate(text_parts, start=first)
@@ -160,7 +173,9 @@ class Translator:
         n_best_lists = self._translate_parts(numbered, n, beam, alpha, sampling)
         blank = sentence_blank(self.config.data.target)
         return [
-            _join_parts(text, parts, [n_best_lists.get((number, index)) for index, _ in enumerate(parts)], blank)
+            _join_parts(
+                text, parts, [n_best_lists.get((number, index)) for index, _ in enumerate(parts)], blank, self.checks
+            )
             for number, (text, parts) in enumerate(zip(texts, text_parts, strict=True), start=first)
         ]
 
@@ -194,22 +209,13 @@ class Translator:
         # Not ``source``: the ids belong to this text, from which surrounding spaces may have been removed.
         return capture_attention(self.model, self.params, self.tokenizers, translation.source, translation.text, *ids)
 
-    def _split(self, texts: Sequence[str], first: int, split_sentences: SplitSentences) -> list[list[Part]]:
-        """Return the parts of each text, and log a warning for each text that is copied or cut."""
+    def _split(self, texts: Sequence[str], split_sentences: SplitSentences) -> list[list[Part]]:
+        """Return the parts of each text."""
         learned = self.statistics
         max_tokens = learned.longest_source if learned else self.config.data.max_length - 1
-        by_sentences = split_sentences == "always" or (
-            split_sentences == "auto" and (learned is None or learned.has_single_sentences)
-        )
-        text_parts = split_into_parts(texts, self.tokenizers.source, self.config.data.source, max_tokens, by_sentences)
-        for number, parts in enumerate(text_parts, start=first):
-            if parts and not any(part.ids for part in parts):
-                logging.warning(f"text {number} has no letters or digits and is copied unchanged.")
-            if cut := sum(part.is_cut for part in parts):
-                logging.warning(
-                    f"text {number} has a sentence of more than {max_tokens} tokens, translated in {cut} parts."
-                )
-        return text_parts
+        by_sentences = needs_splitting(split_sentences, learned)
+        source, language = self.tokenizers.source, self.config.data.source
+        return split_into_parts(texts, source, language, max_tokens, by_sentences, self.checks.known)
 
     def _translate_parts(
         self, parts: dict[tuple[int, int], Part], n: int, beam: int, alpha: float, sampling: Sampling | None
@@ -235,54 +241,34 @@ class Translator:
                 "Train again with a lower --optimizer.factor or a larger --optimizer.warmup."
             )
         hypotheses = dict(zip(requests, results, strict=True))
-        return {
-            number: [
-                self._translation(part.text, (*part.ids, eos), hypothesis)
-                for key in keys[number]
-                for hypothesis in hypotheses[key]
-            ]
-            for number, part in parts.items()
-        }
+        penalty_alpha = alpha if sampling is None and beam > 1 else 0.0
+        made: dict[Any, list[Translation]] = {}  # A long line may repeat a sentence millions of times.
+        for number, part in parts.items():
+            key = (part.text, *keys[number])
+            if key not in made:
+                made[key] = [
+                    self._translation(part.text, (*part.ids, eos), hypothesis, penalty_alpha, sampling is None)
+                    for request in keys[number]
+                    for hypothesis in hypotheses[request]
+                ]
+        return {number: made[(part.text, *keys[number])] for number, part in parts.items()}
 
-    def _translation(self, source: str, source_ids: tuple[int, ...], hypothesis: Hypothesis) -> Translation:
+    def _translation(
+        self, source: str, source_ids: tuple[int, ...], hypothesis: Hypothesis, alpha: float, is_probable: bool
+    ) -> Translation:
+        """Return a translation with its warnings.
+
+        alpha: strength of the length penalty in the hypothesis's score.
+        is_probable: whether the hypothesis is the result of a search, so that a low probability is suspicious.
+        """
         ids, score = hypothesis
         [text] = self.tokenizers.target.decode([ids])
-        return Translation(text, score, tuple(self.tokenizers.target.tokens(ids)), source_ids, ids, source=source)
-
-    def _check_params(self, workdir: Path, saved_params: Any) -> None:
-        """Check the shapes of saved parameters before they are read.
-
-        Raises InputError if the shapes differ from those that config and tokenizers need, or if the parameters do not
-        fit in memory.
-        """
-
-        def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-            leaves = jax.tree_util.tree_leaves_with_path(tree)
-            return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
-
-        saved = shapes(saved_params)
-        layers = self.config.model.encoder_layers + self.config.model.decoder_layers
-        if layers > len(saved):  # Tracing a model with millions of layers would take hours.
-            raise InputError(
-                f"{workdir}: config.json specifies more layers ({layers}) than the checkpoint has arrays "
-                f"({len(saved)}). Copy the complete run directory again."
-            )
-        tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-        try:
-            needed = shapes(jax.eval_shape(self.model.init, jax.random.key(0), *[tokens] * 4)["params"])
-        except OverflowError as error:
-            raise InputError(
-                f"{workdir}: the sizes in config.json are invalid ({error}). Copy the complete run directory again."
-            ) from error
-        for name in sorted(needed.keys() | saved.keys()):
-            if needed.get(name) != saved.get(name):
-                raise InputError(
-                    f"{workdir}: parameter {name} does not match (in the checkpoint: {saved.get(name, 'absent')}, "
-                    f"required by config.json and the tokenizers: {needed.get(name, 'absent')}). "
-                    "Copy the complete run directory again."
-                )
-        size = 4 * sum(math.prod(shape) for shape in needed.values())
-        require_memory(size, f"the parameters of {workdir}", "Use a machine with more memory or a smaller model.")
+        log_probability = float(score * beam_length_penalty(len(ids), alpha) / len(ids))
+        evidence = Evidence(
+            source, source_ids, ids, max_target_length(len(source_ids)), log_probability if is_probable else None
+        )
+        tokens = tuple(self.tokenizers.target.tokens(ids))
+        return Translation(text, score, tokens, source_ids, ids, (), source, log_probability, self.checks(evidence))
 
 
 def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None) -> None:
@@ -298,34 +284,46 @@ def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None) -
 
 
 def _join_parts(
-    text: str, parts: Sequence[Part], n_best_lists: Sequence[list[Translation] | None], blank: str
+    text: str, parts: Sequence[Part], n_best_lists: Sequence[list[Translation] | None], blank: str, checks: Checks
 ) -> list[Translation]:
     """Return the joined translations of a text: the best translations of all parts, the second-best, and so on.
 
     n_best_lists: the translations of each part; None for a part that is copied.
-    blank: joins parts between which the text has no white space.
+    blank: joins translations between which the text has no white space.
+    checks: the checks that find warnings about copied parts.
     """
     counts = [len(n_best) for n_best in n_best_lists if n_best is not None]
     if not counts:
-        return [Translation(text.strip(), 0.0, (), (), ())]
+        text = text.strip()
+        copied = TranslationWarning("copied", "the text has no letters or digits and is copied unchanged.")
+        return [Translation(text, 0.0, (), (), (), warnings=checks.about_copy(text) or (copied,) * bool(text))]
     if len(parts) == 1 and n_best_lists[0] is not None:
         return n_best_lists[0]
+    cut = sum(part.is_cut for part in parts)
+    message = f"a sentence is longer than the longest in training and is translated in {cut} parts."
+    cut_warnings = [TranslationWarning("cut_sentence", message)] if cut else []
+    # A symbol that is copied stays next to its sentence.
+    blanks = [
+        before.blank or (blank if before.ids and after.ids else "") for before, after in itertools.pairwise(parts)
+    ]
     joined = []
     for rank in range(min(counts)):
         translations = tuple(
-            Translation(part.text, 0.0, (), (), ()) if n_best is None else n_best[rank]
+            Translation(part.text, 0.0, (), (), (), warnings=checks.about_copy(part.text))
+            if n_best is None
+            else n_best[rank]
             for part, n_best in zip(parts, n_best_lists, strict=True)
         )
-        blanks = [*(part.blank or blank for part in parts[:-1]), ""]
         joined.append(
             Translation(
-                text="".join(best.text + after for best, after in zip(translations, blanks, strict=True)),
+                text="".join(best.text + after for best, after in zip(translations, [*blanks, ""], strict=True)),
                 score=sum(best.score for best in translations),
                 tokens=tuple(token for best in translations for token in best.tokens),
                 source_ids=tuple(token for best in translations for token in best.source_ids),
                 target_ids=tuple(token for best in translations for token in best.target_ids),
                 parts=translations,
                 source=text,
+                warnings=(*cut_warnings, *join_warnings([best.warnings for best in translations])),
             )
         )
     return joined

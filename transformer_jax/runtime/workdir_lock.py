@@ -11,8 +11,8 @@ import numpy as np
 from filelock import Timeout
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
+from transformer_jax.data.run_tokenizers import remove_tokenizers
 from transformer_jax.data.text_statistics import TextStatistics
-from transformer_jax.data.tokenizers import remove_tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.storage.lock import locked
 

@@ -196,7 +196,12 @@ def _line_data(line: str, n_best: Sequence[Translation]) -> dict[str, Any]:
         "text": line,
         "parts": len(n_best[0].parts),
         "translations": [
-            {"text": translation.text, "score": translation.score, "tokens": translation.tokens}
+            {
+                "text": translation.text,
+                "score": translation.score,
+                "tokens": translation.tokens,
+                "warnings": [warning._asdict() for warning in translation.warnings],
+            }
             for translation in n_best
         ],
     }

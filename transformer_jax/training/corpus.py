@@ -15,9 +15,9 @@ from transformer_jax.config import Config, DataConfig
 from transformer_jax.data.batches import EncodedPairs
 from transformer_jax.data.overlap import Overlap, count_overlap
 from transformer_jax.data.prepared import prepare_pairs
+from transformer_jax.data.run_tokenizers import Tokenizers, load_tokenizers, save_tokenizers, train_tokenizers
 from transformer_jax.data.sources import Pair, Pairs, open_pairs
 from transformer_jax.data.text_statistics import TextStatistics, measure_text
-from transformer_jax.data.tokenizers import Tokenizers, load_tokenizers, save_tokenizers, train_tokenizers
 from transformer_jax.errors import InputError
 
 
@@ -54,15 +54,17 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     # Counting reads the complete training text, so bad text is reported before anything is written.
     overlap = None if has_tokenizers else count_overlap(test, text())
     if jax.process_index() == 0 and not has_tokenizers:
-        sources, targets = (pair.source for pair in text()), (pair.target for pair in text())
         init = config.training.init
-        first_tokenizers = load_tokenizers(Path(init)) if init else train_tokenizers(config.tokenizer, sources, targets)
+        if init:
+            first_tokenizers = load_tokenizers(Path(init), config.tokenizer)
+        else:
+            first_tokenizers = train_tokenizers(config.tokenizer, text())
         save_tokenizers(first_tokenizers, workdir)
     sync_global_devices("tokenizers")
-    tokenizers = load_tokenizers(workdir)
+    tokenizers = load_tokenizers(workdir, config.tokenizer)
     encoded, excluded, skipped = prepare_pairs(data, tokenizers, text)
     if jax.process_index() == 0 and not has_tokenizers:
-        measure_text(text(), encoded, data.source).save(workdir)
+        measure_text(text(), encoded, valid, tokenizers.source, data.source).save(workdir)
     sync_global_devices("text statistics")
     logging.info(
         f"{len(encoded) + excluded} training pairs ({excluded} excluded: empty or over {data.max_length} tokens"

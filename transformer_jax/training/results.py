@@ -17,6 +17,7 @@ import numpy as np
 
 from transformer_jax.config import Config, DataConfig
 from transformer_jax.data.sources import Pair, open_pairs
+from transformer_jax.decoding.confidence import Confidence
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.evaluation import Score, score
 from transformer_jax.storage import atomic
@@ -76,6 +77,7 @@ def finish_run(
 ) -> None:
     """Score the test set with the best checkpoint, write results.json, and print scores and five translations.
 
+    The model's confidence on the first validation pairs is also saved, for warnings about translations.
     If the test set is the phrasebook, lines of two of its sentences are also scored.
 
     recipe, translate_command: see ``training.loop.fit``.
@@ -90,6 +92,7 @@ def finish_run(
     overlap = corpus.overlap or recount_overlap(corpus.test, data)
     if jax.process_index():
         return
+    measure_confidence(translator, corpus.valid[: config.training.valid_sentences], step).save(workdir)
     metrics = read_metrics(workdir)
     speeds = [line["tokens_per_second"] for line in metrics if line["phase"] == "train"]
     results = {
@@ -130,6 +133,13 @@ def finish_run(
         print(f"Lines of two sentences: {format_scores(two_sentence_scores)}.")
     print(f"Test set: {format_scores(scores)}. Saved in {workdir}. Try:")
     print(f'{translate_command} "{corpus.test[0].source}" --workdir {workdir} --attention out/')
+
+
+def measure_confidence(translator: Translator, pairs: Sequence[Pair], step: int) -> Confidence:
+    """Translate the sources of the pairs, and return the distribution of the mean log-probabilities per token."""
+    translations = translator.translate([pair.source for pair in pairs])
+    means = [sentence.mean_log_probability for best in translations for sentence in best.sentences]
+    return Confidence.measure(step, [mean for mean in means if mean is not None])
 
 
 def translate_and_score(

@@ -32,10 +32,11 @@ async function requestTranslation(text) {
   return answer;
 }
 
-/** One line of the text with its best translation, and its n-best list with scores. */
+/** One line of the text with its best translation and the warnings about it, and its n-best list with scores. */
 function makeLine({ text, translations }) {
   const line = document.createElement("article");
   line.append(makeElement("p", "note", text), makeElement("p", "translation", translations[0].text));
+  for (const { message } of translations[0].warnings) line.append(makeElement("p", "warning", message));
   if (translations.length > 1) {
     const list = makeElement("ol", "n-best");
     for (const { score, text: hypothesis } of translations) {

@@ -1,0 +1,39 @@
+"""The characters that a model has learned to read: those of its training sources."""
+
+from __future__ import annotations
+
+from transformer_jax.data.tokenizers import Tokenizer
+
+
+class KnownCharacters:
+    """The characters of the training sources. A character that normalization turns into one of them is also known.
+
+    source: the source tokenizer.
+    characters: the characters of the normalized training sources; empty if they are unknown. Then all are known.
+    """
+
+    def __init__(self, source: Tokenizer, characters: str = "") -> None:
+        self._source = source
+        self._known: dict[object, bool] = dict.fromkeys(characters, True)
+        self._all_known = not characters
+
+    def __contains__(self, character: object) -> bool:
+        if self._all_known or not isinstance(character, str):
+            return self._all_known
+        if character not in self._known:
+            # A quote is normalized differently before and after a word.
+            texts = (character, f"{character}a", f"a{character}")
+            self._known[character] = any(
+                all(self._known.get(part, False) for part in self._source.normalize(text)) for text in texts
+            )
+        return self._known[character]
+
+    def unknown_in(self, text: str) -> list[str]:
+        """Return the unknown characters of the text that the model reads in place of ``text``, in order."""
+        if self._all_known or all(character in self for character in set(text)):
+            return []
+        return [character for character in self._source.normalize(text) if not self._known.get(character, False)]
+
+    def can_read(self, text: str) -> bool:
+        """Return whether a text has a known letter or digit, so that the model can translate at least a part of it."""
+        return any(character.isalnum() and character in self for character in text)
