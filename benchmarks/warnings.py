@@ -60,7 +60,8 @@ def codes_of_changed(
         for sentence in translation.sentences:
             ids = (*change(sentence.target_ids[:-1]), sentence.target_ids[-1])
             limit = max_target_length(len(sentence.source_ids))
-            evidence = Evidence(sentence.source, sentence.source_ids, ids, limit, sentence.mean_log_probability)
+            text, mean = sentence.text, sentence.mean_log_probability
+            evidence = Evidence(sentence.source, text, sentence.source_ids, ids, limit, mean)
             found.append({code for code, _ in translator.checks(evidence)})
     return found
 
@@ -121,7 +122,9 @@ def run(command: WarningsBenchmark) -> None:
         one_by_one, together = joined_bleu(translator, pairs, best, count)
         print(f"sacreBLEU of lines joined by {count}: {one_by_one:.2f} one by one, {together:.2f} together")
     began = time.monotonic()
-    split_into_parts(sources, translator.tokenizers.source, data.source, data.max_length, True, translator.checks.known)
+    split_into_parts(
+        sources, translator.tokenizers.source, data.source, data.max_length, True, translator.checks.learned
+    )
     print(f"splitting, normalization and encoding: {(time.monotonic() - began) / seconds:.2%} of {seconds:.1f} s")
 
 

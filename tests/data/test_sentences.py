@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer_jax.data import sentences as sentences_module
-from transformer_jax.data.sentences import sentence_blank, split_long_sentence, split_sentences
+from transformer_jax.data.sentences import is_abbreviation, sentence_blank, split_long_sentence, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -176,3 +176,20 @@ def test_known_symbols_stay_in_their_sentence():
 @given(st.text(st.sampled_from("ab .?!'\"()-:🙂€1\n"), max_size=40))
 def test_no_character_is_lost_next_to_unknown_symbols(text):
     assert "".join(split_sentences(text, "en", LETTERS)) == text
+
+
+def test_words_that_end_training_sources_end_sentences():
+    text = "Give it to me. Tom is ill. So am I. I met Mr. Smith, no. 5. He is ok."
+    assert split_sentences(text, "en")[0] == "Give it to me. Tom is ill. "
+    expected = ["Give it to me. ", "Tom is ill. "]
+    assert split_sentences(text, "en", sentence_ends={"me", "no"})[:2] == expected
+    assert "".join(split_sentences(text, "en", sentence_ends={"me", "no"})) == text
+    assert split_sentences("See no. 5, me. or Me. Tom.", "en", sentence_ends={"me", "no"}) == [
+        "See no. 5, me. or Me. Tom."
+    ]
+
+
+def test_abbreviations_are_those_of_sentencex():
+    assert is_abbreviation("Mr", "en")
+    assert is_abbreviation("me", "en")
+    assert not is_abbreviation("dog", "en")

@@ -194,7 +194,7 @@ def test_wordpiece_builds_new_words_from_pieces(trained):
     assert restored(trained["wordpiece"], "readers hold houses") == "readers hold houses"
 
 
-def test_wordpiece_loses_words_with_unknown_characters(trained):
+def test_wordpiece_loses_words_with_unlearned_text(trained):
     assert restored(trained["wordpiece"], "The house 日本 is red") == "The house is red"
     assert restored(trained["wordpiece"], "The " + "a" * 101 + " house") == "The house"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from transformer_jax.data.known_characters import KnownCharacters
+from transformer_jax.data.learned_text import LearnedText
 from transformer_jax.data.normalization import Normalization
 from transformer_jax.data.sources import open_pairs
 from transformer_jax.data.tokenizers import Tokenizer
@@ -141,7 +141,7 @@ def phrasebook():
     sources = [pair.source for pair in open_pairs("phrasebook", "en", "de", "train")]
     tokenizer = Tokenizer.train("bpe", sources[:500], 400)
     tokenizer = tokenizer.with_normalization(Normalization.learn(sources[::10]))
-    return tokenizer, KnownCharacters(tokenizer, "".join(sorted(set("".join(sources)))))
+    return tokenizer, LearnedText(tokenizer, "".join(sorted(set("".join(sources)))))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tiny_run import TINY_CONFIG, tiny_run  # noqa: F401
 
 from transformer_jax import Translator
 from transformer_jax.data import sentences as sentences_module
-from transformer_jax.data.known_characters import KnownCharacters
+from transformer_jax.data.learned_text import LearnedText
 from transformer_jax.data.text_statistics import TextStatistics
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decoding import parts as parts_module
@@ -28,7 +28,7 @@ def translator(tiny_run):  # noqa: F811
 
 def parts_of(translator, text, max_tokens=16, by_sentences=True):
     tokenizer = translator.tokenizers.source
-    [parts] = split_into_parts([text], tokenizer, "en", max_tokens, by_sentences, KnownCharacters(tokenizer))
+    [parts] = split_into_parts([text], tokenizer, "en", max_tokens, by_sentences, LearnedText(tokenizer))
     return parts
 
 
@@ -67,7 +67,7 @@ def test_every_line_is_complete_with_any_tokenizer(tokenizer, lines, max_tokens,
         patch.setattr(sentences_module, "TOKEN_WINDOW", window)
         patch.setattr(parts_module, "LONG_TEXT", window)
         patch.setattr(parts_module, "ENCODED_AT_ONCE", 2)
-        rows = split_into_parts(lines, tokenizer, "en", max_tokens, by_sentences, KnownCharacters(tokenizer))
+        rows = split_into_parts(lines, tokenizer, "en", max_tokens, by_sentences, LearnedText(tokenizer))
     for line, parts in zip(lines, rows, strict=True):
         assert_complete(line, parts, max_tokens)
         for part in parts:

@@ -23,11 +23,11 @@ STATISTICS = TextStatistics(30, 30, 0.0, "".join(sorted(set("".join(SOURCES)))),
 CONFIDENCE = Confidence(7, tuple(math.log(0.2 + 0.01 * index) for index, _ in enumerate(PERCENTILES)))
 
 
-def warnings_of(text=TEXT, target=None, limit=50, mean=-0.1, tokenizer=BPE, statistics=STATISTICS):
+def warnings_of(text=TEXT, target=None, limit=50, mean=-0.1, tokenizer=BPE, statistics=STATISTICS, translation=""):
     """Return the codes and messages of the warnings about a translation with the given target ids."""
     [ids] = tokenizer.encode([text])
     target = list(range(10, 10 + len(ids))) if target is None else target
-    evidence = Evidence(text, (*ids, EOS), (*target, EOS), limit, mean)
+    evidence = Evidence(text, translation, (*ids, EOS), (*target, EOS), limit, mean)
     return dict(Checks(tokenizer, statistics, CONFIDENCE)(evidence))
 
 
@@ -81,6 +81,25 @@ def test_an_empty_translation_is_reported_even_without_statistics():
 def test_a_translation_at_its_limit_is_reported():
     assert "length_limit" in warnings_of(limit=7)
     assert "length_limit" not in warnings_of(limit=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "translation", "missing"),
+    [
+        ("It costs 1,250.75.", "Es kostet 1.250,75.", ""),
+        ("At 14:30", "um 14.30 Uhr", ""),
+        ("In 2004, 12 dogs", "2004: Hunde", "12"),
+        ("In 2004, 12 dogs", "vier Hunde", "2004, 12"),
+        ("3 dogs", "drei Hunde", ""),
+        ("12 dogs", "112 Hunde", "12"),
+        ("the 1990s", "die 1990er", ""),
+        ("12 34", "12 und 34", ""),
+        ("1234", "12 34", "1234"),
+    ],
+)
+def test_missing_numbers_are_named(text, translation, missing):
+    message = warnings_of(text, translation=translation, statistics=None).get("missing_number", "")
+    assert message == (f"the translation does not contain {missing} in digits." if missing else "")
 
 
 def test_an_unsure_model_is_reported_unless_translations_are_drawn():
@@ -158,5 +177,5 @@ def test_confidence_survives_saving_and_damage_is_refused(tmp_path):
 
 def test_a_run_without_validated_sentences_has_no_minimum(tmp_path):
     Confidence.measure(1, []).save(tmp_path)
-    evidence = Evidence("dog", (5, EOS), (5, EOS), 10, -99.0)
+    evidence = Evidence("dog", "Hund", (5, EOS), (5, EOS), 10, -99.0)
     assert Checks(BPE, None, Confidence.load(tmp_path))(evidence) == ()

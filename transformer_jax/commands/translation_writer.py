@@ -116,7 +116,7 @@ def open_attention_page(directory: Path, workdir: Path, step: int | None) -> Ite
 
 
 def compute_attention(translator: Translator, translation: Translation) -> list[Attention]:
-    """Return the attention weights of each sentence of a translation; none if the text has no letters or digits."""
+    """Return the attention weights of each sentence of a translation; none if the text was copied unchanged."""
     return [translator.attention(sentence.source, sentence) for sentence in translation.sentences]
 
 
@@ -128,7 +128,7 @@ def write_attention(
     The files are called after the line, and after the sentence if the line has several: 3.2.npz.
     """
     if not attention:
-        logging.warning(f"line {number} has no letters or digits, so no attention is written for it.")
+        logging.warning(f"line {number} was copied unchanged, so no attention is written for it.")
         return
     from transformer_jax.attention.heat_maps import save_pictures
 

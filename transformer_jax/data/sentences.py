@@ -10,8 +10,8 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 import sentencex
 
@@ -22,6 +22,8 @@ LINE_BREAK = re.compile(r"(?<=[\n\r\x0b\x0c\x85\u2028\u2029])(?=[^\n])")
 ENUMERATOR = re.compile(r"\s*[(\[]?(?:\d{1,3}|[^\W\d_]|[ivx]{1,5}|[IVX]{1,5})[.)\]]+\s*")
 """The number or letter of a list item, such as "1." or "(b)", which sentencex takes for a sentence."""
 NUMBER_AT_START, NUMBER_AT_END = re.compile(r"\s*(\d{1,3})\.\s"), re.compile(r"(?<=\s)(\d{1,3})\.\s+$")
+LAST_WORD = re.compile(r"(?<!\S)([^\W\d_]+)\.\s+")
+"""A word with a full stop, followed by white space."""
 BULLETS = "-–—*•‣◦▪·"
 BULLET = re.compile(rf"[{BULLETS}]+\s+")
 WORD = re.compile(r"(\S+)\s*")
@@ -40,14 +42,27 @@ Spans = Sequence[tuple[int, int]]
 """The half-open character span of each token of a text."""
 
 
-def split_sentences(text: str, language: str, known: Container[str] | None = None) -> list[str]:
+@runtime_checkable
+class Characters(Container[str], Hashable, Protocol):
+    """A set of characters."""
+
+
+def split_sentences(
+    text: str, language: str, known: Characters | None = None, sentence_ends: Container[str] = ()
+) -> list[str]:
     """Split a text into sentences, in linear time. Each one includes the white space that follows it.
 
     language: code of the text's language, such as ``de``. sentencex falls back to a similar language or to English.
     known: the characters that the model can read, or None for all. Others at the ends of a sentence are split off.
+    sentence_ends: words that end a sentence although sentencex takes them for abbreviations, such as "me" (Maine).
     """
     stripped = text.lstrip()
-    segments = [segment for line in LINE_BREAK.split(stripped) for segment in _segments(line, language)]
+    segments = [
+        piece
+        for line in LINE_BREAK.split(stripped)
+        for segment in _segments(line, language)
+        for piece in (_split_after(sentence_ends, segment) if sentence_ends else [segment])
+    ]
     first, *others = list(_join_enumerators(_join_white_space(segments))) or [""]
     sentences = [text[: len(text) - len(stripped)] + first, *others]
     return [piece for sentence in sentences for piece in _split_off_symbols(sentence, known) if piece]
@@ -70,6 +85,21 @@ def _segments(line: str, language: str) -> list[str]:
         ends += found
         begin = found[-1] if found and begin + len(window) < len(text) else begin + len(window)
     return [line[begin:end] for begin, end in itertools.pairwise([0, *ends, len(line)])]
+
+
+def _split_after(words: Container[str], segment: str) -> list[str]:
+    """Split a segment after each of the words that is followed by a full stop and a capital letter."""
+    ends = [
+        match.end()
+        for match in LAST_WORD.finditer(segment)
+        if match[1] in words and segment[match.end() : match.end() + 1].isupper()
+    ]
+    return [segment[begin:end] for begin, end in itertools.pairwise([0, *ends, len(segment)])]
+
+
+def is_abbreviation(word: str, language: str) -> bool:
+    """Return whether sentencex takes a word with a full stop for an abbreviation, which does not end a sentence."""
+    return len(_segments_of_window(f"x {word}. Xxx xxx.", language)) == 1
 
 
 def _segments_of_window(window: str, language: str) -> list[str]:
@@ -106,7 +136,7 @@ def _join_enumerators(segments: Iterable[str]) -> Iterator[str]:
         yield sentence
 
 
-def _split_off_symbols(sentence: str, known: Container[str] | None) -> tuple[str, str, str]:
+def _split_off_symbols(sentence: str, known: Characters | None) -> tuple[str, str, str]:
     """Return the symbols or the bullet before a sentence, the sentence, and the symbols after it.
 
     A model that has never seen a symbol would lose it, or invent words for it.
@@ -119,7 +149,7 @@ def _split_off_symbols(sentence: str, known: Container[str] | None) -> tuple[str
     return _split_at_edges(sentence, None) if has_unknown else (before, inner, after)
 
 
-def _split_at_edges(sentence: str, known: Container[str] | None) -> tuple[str, str, str]:
+def _split_at_edges(sentence: str, known: Characters | None) -> tuple[str, str, str]:
     text = sentence.strip()
     if not text:
         return sentence, "", ""
@@ -137,7 +167,7 @@ def _split_at_edges(sentence: str, known: Container[str] | None) -> tuple[str, s
     return sentence[:start], sentence[start:end], sentence[end:]
 
 
-def _count_symbols(text: str, known: Container[str] | None) -> int:
+def _count_symbols(text: str, known: Characters | None) -> int:
     """Return the number of characters before the first one that is neither a symbol nor white space.
 
     A word of punctuation marks, such as ``:-)``, is a symbol if the model cannot read it completely. Return 0 if the
@@ -156,7 +186,7 @@ def _count_symbols(text: str, known: Container[str] | None) -> int:
 
 
 @functools.lru_cache(4096)
-def _is_symbol(character: str, known: Container[str] | None) -> bool:
+def _is_symbol(character: str, known: Characters | None) -> bool:
     """Return whether a character is an emoji, or a punctuation mark or symbol that the model cannot read."""
     return (
         unicodedata.category(character) in ("So", "Sk")
@@ -166,7 +196,7 @@ def _is_symbol(character: str, known: Container[str] | None) -> bool:
 
 
 @functools.lru_cache(4096)
-def _is_unknown_punctuation(character: str, known: Container[str]) -> bool:
+def _is_unknown_punctuation(character: str, known: Characters) -> bool:
     return unicodedata.category(character)[0] in "PS" and character not in known
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from jaxtyping import Int
 
 from transformer_jax.data.batches import EncodedPairs
 from transformer_jax.data.records import Pair
-from transformer_jax.data.sentences import SplitSentences, split_sentences
+from transformer_jax.data.sentences import LAST_WORD, SplitSentences, is_abbreviation, split_sentences
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
@@ -26,6 +27,8 @@ RARE_RATIOS = 0.001
 """Share of the training pairs with a length ratio below the range, and of those above it."""
 RARE_SOURCES = 0.002
 """Share of the validation sources with more tokens per character than the maximum."""
+MAX_WORD_LENGTH = 40
+"""Number of characters at the end of a source in which its last word is searched."""
 MIN_PAIRS = 1000
 """Number of training pairs from which rare length ratios are estimated."""
 
@@ -38,6 +41,8 @@ class TextStatistics(NamedTuple):
     source_characters: all characters of the sources after normalization, sorted; empty if unknown.
     min_length_ratio, max_length_ratio: range of the target length divided by the source length, both with [EOS].
     max_tokens_per_character: maximum of ``tokens_per_character`` of the validation sources.
+    sentence_ends: words that end sources more often than they precede a full stop within one, although
+        ``sentences.is_abbreviation`` takes them for abbreviations.
     """
 
     longest_source: int
@@ -47,6 +52,7 @@ class TextStatistics(NamedTuple):
     min_length_ratio: float = 0.0
     max_length_ratio: float = math.inf
     max_tokens_per_character: float = math.inf
+    sentence_ends: Sequence[str] = ()
 
     @property
     def has_single_sentences(self) -> bool:
@@ -76,8 +82,10 @@ class TextStatistics(NamedTuple):
             statistics = cls(**json.loads(path.read_text(encoding="utf-8")))
             if min(statistics.longest_source, statistics.longest_target) < 1 or not 0 <= statistics[2] <= 1:
                 raise ValueError("a number is out of range")
-            if not isinstance(statistics.source_characters, str) or not min(statistics[4:]) >= 0:
+            if not isinstance(statistics.source_characters, str) or not min(statistics[4:7]) >= 0:
                 raise ValueError("a value is invalid")
+            if not all(isinstance(word, str) for word in statistics.sentence_ends):
+                raise ValueError("a word is invalid")
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path} is damaged ({error}). Copy the complete run directory again.") from error
         return statistics
@@ -111,12 +119,17 @@ def measure_text(
     language: code of the source language.
     """
     characters: set[str] = set()
+    last_words: Counter[str] = Counter()
+    inner_words: Counter[str] = Counter()
     count = multiple = 0
     for pair in pairs:
         text = source.normalize(pair.source.strip())
         characters.update(text)
         count += 1
         multiple += len(split_sentences(text, language)) > 1
+        # The last full stop is not followed by white space.
+        inner_words.update(LAST_WORD.findall(text))
+        last_words.update(LAST_WORD.findall(f"{text[-MAX_WORD_LENGTH:]} ")[-1:] if text.endswith(".") else [])
     source_lengths, target_lengths = encoded.lengths()
     texts = [source.normalize(pair.source.strip()) for pair in valid]
     fragmentation = list(map(tokens_per_character, texts, source.encode(texts)))
@@ -128,6 +141,12 @@ def measure_text(
         "".join(sorted(characters)),
         *_length_ratios(source_lengths, target_lengths),
         float(np.quantile(fragmentation, 1 - RARE_SOURCES)),
+        [
+            word
+            for word, ends in sorted(last_words.items())
+            # A single letter may be an initial.
+            if ends > max(1, inner_words[word]) and len(word) > 1 and is_abbreviation(word, language)
+        ],
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from transformer_jax.data.known_characters import KnownCharacters
+from transformer_jax.data.learned_text import LearnedText
 from transformer_jax.data.sentences import split_long_sentence, split_sentences
 from transformer_jax.data.tokenizers import Tokenizer, refuse_surrogates
 from transformer_jax.errors import InputError
@@ -59,22 +59,22 @@ def split_into_parts(
     language: str,
     max_tokens: int,
     by_sentences: bool,
-    known: KnownCharacters,
+    learned: LearnedText,
 ) -> list[list[Part]]:
     """Return the parts of each text. White space at both ends of a text belongs to no part.
 
     language: code of the language of the texts.
     max_tokens: maximum number of tokens of a part.
     by_sentences: whether to split every text after its sentences. Otherwise, only texts that are too long are split.
-    known: the characters that the model can read.
+    learned: what the model has learned of the text of its sources.
     """
+    splitter = _Splitter(tokenizer, language, max_tokens, learned)
     codes = [_language_code(text, tokenizer) for text in texts]
     rests = [text.removeprefix(code).strip() if code else text.strip() for text, code in zip(texts, codes, strict=True)]
     rows = [
-        _texts_and_blanks(code, split_sentences(rest, language, known) if by_sentences else [rest])
+        _texts_and_blanks(code, splitter.sentences(rest) if by_sentences else [rest])
         for rest, code in zip(rests, codes, strict=True)
     ]
-    splitter = _Splitter(tokenizer, language, max_tokens, known)
     encoded = splitter.encode(text for row in rows for text, _ in row)
     return [
         list(splitter.parts(row, encoded, code, False, by_sentences)) for row, code in zip(rows, codes, strict=True)
@@ -113,7 +113,11 @@ class _Splitter(NamedTuple):
     tokenizer: Tokenizer
     language: str
     max_tokens: int
-    known: KnownCharacters
+    learned: LearnedText
+
+    def sentences(self, text: str) -> list[str]:
+        """Return the sentences of a text."""
+        return split_sentences(text, self.language, self.learned, self.learned.sentence_ends)
 
     def encode(self, texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
         """Return the ids of each distinct text, none for a text without letters and digits that the model can read.
@@ -122,7 +126,7 @@ class _Splitter(NamedTuple):
         """
         encoded: dict[str, tuple[int, ...]] = dict.fromkeys(texts, ())
         distinct = [
-            text for text in encoded if self.known.can_read(text.removeprefix(_language_code(text, self.tokenizer)))
+            text for text in encoded if self.learned.can_read(text.removeprefix(_language_code(text, self.tokenizer)))
         ]
         for first in range(0, len(distinct), ENCODED_AT_ONCE):
             batch = distinct[first : first + ENCODED_AT_ONCE]
@@ -159,7 +163,7 @@ class _Splitter(NamedTuple):
         blank: the white space after the text.
         """
         content = text.removeprefix(f"{code.strip()} ") if code else text
-        strings = [content] if by_sentences else split_sentences(content, self.language, self.known)
+        strings = [content] if by_sentences else self.sentences(content)
         if len(strings) == 1:
             strings = split_long_sentence(content, self._find_spans, self.max_tokens - bool(code))
         rows = _texts_and_blanks(code, strings)

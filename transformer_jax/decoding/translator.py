@@ -145,7 +145,7 @@ class Translator:
 
         The sentences of a text are translated one by one, and joined with the white space that was between them. A
         sentence that is longer than the training sentences is cut after clauses, or else between words. Parts without
-        letters and digits, such as an emoji, are copied unchanged.
+        letters and digits that the model has seen in training, such as an emoji, are copied unchanged.
 
         texts: any iterable of strings, or a single string.
         n: number of translations per text.
@@ -203,7 +203,7 @@ class Translator:
                 reason = f"was translated in {len(translation.parts)} parts"
                 remedy = "Pass one of its sentences instead: translation.sentences."
             else:
-                reason, remedy = "has no letters or digits and was copied unchanged", "Pass a text with words."
+                reason, remedy = "was copied unchanged", "Pass a text with words of the source language."
             raise InputError(f"the text {reason}, so it has no attention map. {remedy}")
         ids = translation.source_ids, translation.target_ids
         # Not ``source``: the ids belong to this text, from which surrounding spaces may have been removed.
@@ -215,7 +215,7 @@ class Translator:
         max_tokens = learned.longest_source if learned else self.config.data.max_length - 1
         by_sentences = needs_splitting(split_sentences, learned)
         source, language = self.tokenizers.source, self.config.data.source
-        return split_into_parts(texts, source, language, max_tokens, by_sentences, self.checks.known)
+        return split_into_parts(texts, source, language, max_tokens, by_sentences, self.checks.learned)
 
     def _translate_parts(
         self, parts: dict[tuple[int, int], Part], n: int, beam: int, alpha: float, sampling: Sampling | None
@@ -265,7 +265,7 @@ class Translator:
         [text] = self.tokenizers.target.decode([ids])
         log_probability = float(score * beam_length_penalty(len(ids), alpha) / len(ids))
         evidence = Evidence(
-            source, source_ids, ids, max_target_length(len(source_ids)), log_probability if is_probable else None
+            source, text, source_ids, ids, max_target_length(len(source_ids)), log_probability if is_probable else None
         )
         tokens = tuple(self.tokenizers.target.tokens(ids))
         return Translation(text, score, tokens, source_ids, ids, (), source, log_probability, self.checks(evidence))

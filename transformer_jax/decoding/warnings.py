@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from transformer_jax.data.detokenization import readable_character
-from transformer_jax.data.known_characters import KnownCharacters
+from transformer_jax.data.learned_text import LearnedText
 from transformer_jax.data.text_statistics import TextStatistics, tokens_per_character
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.decoding.confidence import Confidence
 
 MIN_REPETITIONS = 4
 """Number of consecutive copies of the same tokens that count as a repetition."""
+NUMBER = re.compile(r"\d+(?:[.,:]?\d+)+")
+"""A number of two digits or more. Languages differ in the separators."""
 MAX_EXAMPLES = 10
 """Maximum number of characters or words that a message lists."""
 
@@ -35,12 +38,14 @@ class Evidence(NamedTuple):
     """What the checks need to know of one translation.
 
     text: the source text.
+    translation: the translated text.
     source_ids, target_ids: ids of source and target, with [EOS].
     max_target_length: maximum number of target tokens of the search.
     mean_log_probability: mean log-probability per target token; None if the translation is a random draw.
     """
 
     text: str
+    translation: str
     source_ids: Sequence[int]
     target_ids: Sequence[int]
     max_target_length: int
@@ -53,7 +58,7 @@ class Checks:
     source: the source tokenizer.
     statistics: statistics of the training text, or None if they are unknown.
     confidence: the confidence of the model on the validation set, or None if it is unknown.
-    known: the characters that the model has learned to read.
+    learned: what the model has learned of the text of its sources.
     """
 
     def __init__(
@@ -62,7 +67,11 @@ class Checks:
         self._source = source
         self._statistics = statistics
         self._min_log_probability = confidence.minimum if confidence else -math.inf
-        self.known = KnownCharacters(source, statistics.source_characters if statistics else "")
+        self.learned = (
+            LearnedText(source, statistics.source_characters, statistics.sentence_ends)
+            if statistics
+            else LearnedText(source)
+        )
 
     def __call__(self, evidence: Evidence) -> tuple[TranslationWarning, ...]:
         """Return the warnings about one translation, first those about its source."""
@@ -74,6 +83,7 @@ class Checks:
             "length_limit": _length_limit(evidence),
             "empty": "the translation is empty." if len(evidence.target_ids) == 1 else "",
             "length_ratio": self._length_ratio(evidence),
+            "missing_number": _missing_number(evidence),
             "low_probability": self._low_probability(evidence),
         }
         return tuple(TranslationWarning(code, message) for code, message in messages.items() if message)
@@ -90,7 +100,7 @@ class Checks:
 
     def _count_unseen(self, text: str) -> str:
         """Return the beginning of a sentence about the characters that the model has never seen, or no text."""
-        unknown = self.known.unknown_in(text)
+        unknown = self.learned.unknown_in(text)
         if not unknown:
             return ""
         examples = _examples(map(readable_character, unknown), "")
@@ -128,6 +138,17 @@ class Checks:
             return ""
         probability, usual = math.exp(value), math.exp(self._min_log_probability)
         return f"the model is unsure: its mean probability per token is {probability:.2f}, usually above {usual:.2f}."
+
+
+def _missing_number(evidence: Evidence) -> str:
+    translated = _numbers(evidence.translation)
+    missing = [number for number in NUMBER.findall(evidence.text) if not _numbers(number) <= translated]
+    return f"the translation does not contain {_examples(missing, ', ')} in digits." if missing else ""
+
+
+def _numbers(text: str) -> set[str]:
+    """Return the digits of each number in a text, without separators."""
+    return set(re.findall(r"\d+", re.sub(r"(?<=\d)[.,:\u00a0\u202f](?=\d)", "", text)))
 
 
 def _repetition(evidence: Evidence) -> str:

@@ -1,18 +1,22 @@
-"""The characters that a model has learned to read: those of its training sources."""
+"""What a model has learned of the text of its training sources: its characters, and words that end sentences."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from transformer_jax.data.tokenizers import Tokenizer
 
 
-class KnownCharacters:
-    """The characters of the training sources. A character that normalization turns into one of them is also known.
+class LearnedText:
+    """A container of the characters that a model can read: those that normalization turns into characters it has seen.
 
     source: the source tokenizer.
-    characters: the characters of the normalized training sources; empty if they are unknown. Then all are known.
+    characters: the characters of the normalized training sources; empty if they are unknown. Then all can be read.
+    sentence_ends: see ``TextStatistics``.
     """
 
-    def __init__(self, source: Tokenizer, characters: str = "") -> None:
+    def __init__(self, source: Tokenizer, characters: str = "", sentence_ends: Iterable[str] = ()) -> None:
+        self.sentence_ends = frozenset(sentence_ends)
         self._source = source
         self._known: dict[object, bool] = dict.fromkeys(characters, True)
         self._all_known = not characters

@@ -2,11 +2,11 @@
 
 import pytest
 
-from transformer_jax.data.known_characters import KnownCharacters
+from transformer_jax.data.learned_text import LearnedText
 from transformer_jax.data.normalization import Normalization
 from transformer_jax.data.tokenizers import Tokenizer
 
-TEXTS = ["It's \"so\", he said.", "Is it a café?", 'A "dog"?'] * 5
+TEXTS = ['It\'s "so", he said.', "Is it a café?", 'A "dog"?'] * 5
 PLAIN = Tokenizer.train("bpe", TEXTS, 300)
 NORMALIZING = PLAIN.with_normalization(Normalization.learn(TEXTS))
 CHARACTERS = "".join(sorted(set("".join(TEXTS))))
@@ -14,12 +14,12 @@ CHARACTERS = "".join(sorted(set("".join(TEXTS))))
 
 @pytest.mark.parametrize("text", ["It’s a café", "“so”", "cafe\u0301", "a\u00a0dog", "s\u00ado", "„so“"])
 def test_characters_that_are_normalized_are_known(text):
-    assert KnownCharacters(NORMALIZING, CHARACTERS).unknown_in(text) == []
-    assert KnownCharacters(PLAIN, CHARACTERS).unknown_in(text) != []
+    assert LearnedText(NORMALIZING, CHARACTERS).unknown_in(text) == []
+    assert LearnedText(PLAIN, CHARACTERS).unknown_in(text) != []
 
 
-def test_unknown_characters_are_listed_in_order():
-    known = KnownCharacters(NORMALIZING, CHARACTERS)
+def test_unlearned_text_are_listed_in_order():
+    known = LearnedText(NORMALIZING, CHARACTERS)
     assert known.unknown_in("駅 so 駅 🙂?") == ["駅", "駅", "🙂"]
     assert "駅" not in known
     assert "s" in known
@@ -28,11 +28,11 @@ def test_unknown_characters_are_listed_in_order():
 
 @pytest.mark.parametrize(("text", "expected"), [("駅はどこ", False), ("駅 so", True), ("?!", False), ("12", False)])
 def test_a_text_needs_a_known_letter_or_digit_to_be_read(text, expected):
-    assert KnownCharacters(NORMALIZING, CHARACTERS).can_read(text) is expected
+    assert LearnedText(NORMALIZING, CHARACTERS).can_read(text) is expected
 
 
 def test_without_statistics_every_character_is_known():
-    known = KnownCharacters(PLAIN)
+    known = LearnedText(PLAIN)
     assert known.unknown_in("駅🙂") == []
     assert known.can_read("駅")
     assert not known.can_read("🙂")
