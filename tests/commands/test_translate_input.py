@@ -140,7 +140,9 @@ def test_long_text_gives_one_line_and_a_numbered_warning(translate, monkeypatch,
     long = "the old dog and " * 9
     result = translate("a", "b", "c", long, "d")
     assert result.lines == expected(["a", "b", "c", long, "d"])
-    assert "line 4: a sentence is longer than the longest in training and is translated in 4 parts." in result.warnings
+    assert (
+        "line 4: text that is longer than the longest sentence in training is translated in 4 parts." in result.warnings
+    )
 
 
 def test_each_kind_of_warning_is_one_line_per_block(translate, monkeypatch):

@@ -26,6 +26,12 @@ def test_unlearned_text_are_listed_in_order():
     assert None not in known
 
 
+def test_an_unknown_accent_is_unknown_however_it_is_encoded():
+    known = LearnedText(NORMALIZING, CHARACTERS)
+    assert known.unknown_in("caf\u00e8") == known.unknown_in("cafe\u0300") == ["\u00e8"]
+    assert known.unknown_in("d\u0301") == ["\u0301"]
+
+
 @pytest.mark.parametrize(("text", "expected"), [("駅はどこ", False), ("駅 so", True), ("?!", False), ("12", False)])
 def test_a_text_needs_a_known_letter_or_digit_to_be_read(text, expected):
     assert LearnedText(NORMALIZING, CHARACTERS).can_read(text) is expected

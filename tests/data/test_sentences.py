@@ -91,7 +91,7 @@ def test_time_of_sentencex_is_linear(monkeypatch, text):
 
 
 def test_a_long_line_has_the_sentences_of_short_lines():
-    sentences = ["Good morning, Mr. Smith. ", "“Where is it? Here?” ", "I paid 3.50 for 2 tickets. ", "Bye! "] * 999
+    sentences = ["Good morning, Mr. Smith. ", "“Where is it? ", "Here?” ", "I paid 3.50 for 2 tickets. ", "Bye! "] * 999
     assert split_sentences("".join(sentences), "en") == sentences
 
 
@@ -193,3 +193,25 @@ def test_abbreviations_are_those_of_sentencex():
     assert is_abbreviation("Mr", "en")
     assert is_abbreviation("me", "en")
     assert not is_abbreviation("dog", "en")
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["„Tom is here. ", "Mary is there.“"],
+        ["Tom said: “I am here. ", "Mary is there. ", "We are happy.”"],
+        ["(Tom is here. ", "Mary is there.)"],
+        ["[Tom is here.] ", "Yes."],
+        ["「我来了。", "你呢？」"],
+        ['"Go!" he said.'],
+        ['He said "Stop." and left.'],
+        ["I met (e.g. in Rome) Mr. Smith."],
+    ],
+)
+def test_sentences_inside_quotes_are_split(sentences):
+    assert split_sentences("".join(sentences), "en") == sentences
+
+
+@pytest.mark.parametrize("text", ["Where is Tom 🙂?", "Go 🙂!"])
+def test_a_known_final_mark_stays_with_its_sentence(text):
+    assert split_sentences(text, "en", LETTERS) == [text]

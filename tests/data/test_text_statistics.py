@@ -88,6 +88,10 @@ def test_statistics_of_earlier_versions_are_read(tmp_path):
     [
         {"longest_source": 0},
         {"longest_source": "7"},
+        {"longest_source": 3.5},
+        {"longest_source": True},
+        {"longest_source": math.nan},
+        {"longest_source": 10**30},
         {"multi_sentence_share": 1.5},
         {"source_characters": 3},
         {"max_length_ratio": "2"},
@@ -95,6 +99,9 @@ def test_statistics_of_earlier_versions_are_read(tmp_path):
         {"max_tokens_per_character": None},
         {"sentence_ends": [1]},
         {"sentence_ends": 1},
+        {"sentence_ends": "abc"},
+        {"max_length_ratio": math.nan},
+        {"source_characters": "\ud800"},
         {"other": 1},
     ],
 )

@@ -174,3 +174,10 @@ def test_one_string_and_any_iterable_are_accepted(translator):
 def test_anything_but_text_is_refused(texts):
     with pytest.raises(InputError, match=re.escape("Pass a string or a list of strings.")):
         list_texts(texts)
+
+
+def test_pieces_of_a_word_are_joined_without_a_blank(translator):
+    learned = Translator(translator.config, translator.tokenizers, translator.params, TextStatistics(5, 5, 0.0))
+    [translation] = learned.translate("dog" * 20)
+    assert len(translation.parts) > 2
+    assert translation.text == "".join(part.text for part in translation.parts)

@@ -38,20 +38,20 @@ def test_an_ordinary_translation_has_no_warning():
 @pytest.mark.parametrize(
     ("text", "counts", "examples"),
     [
-        ("Where is the 🚂?", "1 of 15 ", "(🚂)"),
-        ("駅はどこ?", "4 of 5 ", "(駅はどこ)"),
-        ("the dog�", "1 of 8 ", "(�)"),
-        ("the\x01dog", "1 of 7 ", r"(\x01)"),
+        ("Where is the 🚂?", "1 of 15", "🚂"),
+        ("駅はどこ?", "4 of 5", "駅 は ど こ"),
+        ("the dog�", "1 of 8", "�"),
+        ("the\x01dog", "1 of 7", r"\x01"),
     ],
 )
 def test_unseen_characters_are_counted_and_shown(text, counts, examples):
     message = warnings_of(text)["unseen_characters"]
-    assert message.startswith(f"{counts}characters {examples} do not occur")
+    assert message == f"the training text has no {examples} ({counts} characters)."
 
 
 def test_many_unseen_characters_are_abridged():
     message = warnings_of("абвгдежзийклмн")["unseen_characters"]
-    assert "(абвгдежзий...)" in message
+    assert "no а б в г д е ж з и й... (14 of 14 characters)" in message
 
 
 def test_unknown_words_are_named():
@@ -95,6 +95,13 @@ def test_a_translation_at_its_limit_is_reported():
         ("the 1990s", "die 1990er", ""),
         ("12 34", "12 und 34", ""),
         ("1234", "12 34", "1234"),
+        ("1.80 m", "180 m", "1.80"),
+        ("2.5 km", "25 km", "2.5"),
+        ("2.5 km", "2,5 km", ""),
+        ("300 000", "300.000", ""),
+        ("300\u00a0000", "300000", ""),
+        ("At 10:30", "um 10 Uhr 30", ""),
+        ("101,102", "101 und 102", ""),
     ],
 )
 def test_missing_numbers_are_named(text, translation, missing):
@@ -133,8 +140,10 @@ def test_repetitions_are_those_found_by_comparing_all_slices(ids):
 def test_joined_warnings_keep_the_first_of_each_kind():
     first = [TranslationWarning("a", "is 1."), TranslationWarning("b", "is 2.")]
     second = [TranslationWarning("c", "is 3."), TranslationWarning("a", "is 4.")]
-    expected = [("a", "sentence 2: is 1."), ("b", "sentence 2: is 2."), ("c", "sentence 3: is 3.")]
-    assert join_warnings([(), first, second]) == tuple(TranslationWarning(*warning) for warning in expected)
+    copied = [TranslationWarning("d", "is 5.")]
+    expected = [("a", "sentence 2: is 1."), ("b", "sentence 2: is 2."), ("d", "is 5."), ("c", "sentence 3: is 3.")]
+    parts = [(True, ()), (False, ()), (True, first), (False, copied), (True, second)]
+    assert join_warnings(parts) == tuple(TranslationWarning(*warning) for warning in expected)
 
 
 def test_translations_of_a_run_have_warnings(tiny_run):  # noqa: F811
@@ -143,8 +152,10 @@ def test_translations_of_a_run_have_warnings(tiny_run):  # noqa: F811
     copied, joined, symbols, garbled = learned.translate(["駅はどこ", "Where is it? 駅", "?!", TEXT])
     assert copied.text == "駅はどこ"
     assert [code for code, _ in copied.warnings] == ["unseen_characters"]
-    assert "are copied unchanged" in copied.warnings[0].message
-    assert dict(joined.warnings)["unseen_characters"].startswith("sentence 2: 1 of 1 ")
+    assert copied.warnings[0].message.startswith(
+        "text is copied, because the training text has no 駅 は ど こ (4 of 4 "
+    )
+    assert dict(joined.warnings)["unseen_characters"].startswith("text is copied, because the training text has no 駅 ")
     assert joined.text.endswith(" 駅")
     assert [code for code, _ in symbols.warnings] == ["copied"]
     assert "low_probability" in dict(garbled.warnings)  # Its parameters are random.
@@ -169,7 +180,15 @@ def test_confidence_survives_saving_and_damage_is_refused(tmp_path):
     assert loaded.step == 7
     assert loaded.minimum == pytest.approx(-20 + 0.002 * 19.9)
     path = tmp_path / "confidence.json"
-    for damage in ("", "[]", "{}", json.dumps({"step": 7, "percentiles": {"50": -1}}), '{"step": 1e999}'):
+    above_0 = {str(percentile): 0.5 for percentile in PERCENTILES}
+    for damage in (
+        "",
+        "[]",
+        "{}",
+        json.dumps({"step": 7, "percentiles": above_0}),
+        json.dumps({"step": 7, "percentiles": {"50": -1}}),
+        '{"step": 1e999}',
+    ):
         path.write_text(damage)
         with pytest.raises(InputError, match="is damaged"):
             Confidence.load(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 from transformer_jax.data.tokenizers import Tokenizer
@@ -25,8 +26,9 @@ class LearnedText:
         if self._all_known or not isinstance(character, str):
             return self._all_known
         if character not in self._known:
-            # A quote is normalized differently before and after a word.
-            texts = (character, f"{character}a", f"a{character}")
+            texts = [character]
+            if unicodedata.category(character)[0] in "PS":  # A quote is normalized differently before and after a word.
+                texts += [f"{character}a", f"a{character}"]
             self._known[character] = any(
                 all(self._known.get(part, False) for part in self._source.normalize(text)) for text in texts
             )

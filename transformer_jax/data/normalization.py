@@ -86,6 +86,8 @@ MARKS = {
     "hyphen": Mark(HYPHENS, f"(?!{BETWEEN_SPACES})"),
     "long_dash": Mark(LONG_DASHES, f"(?!{BETWEEN_SPACES})"),
     "dash_between_spaces": Mark(HYPHENS + LONG_DASHES, BETWEEN_SPACES),
+    "question_mark": Mark("?？؟", ""),
+    "exclamation_mark": Mark("!！", ""),
 }
 QUOTATIONS = {
     SINGLE_QUOTES: ("opening_single_quote", "closing_single_quote"),
@@ -116,7 +118,7 @@ class Normalization:
         clean, attach = (normalizers.Sequence(steps).normalize_str for steps in (_cleaning(), _attaching()))
         patterns = {name: re.compile(f"{mark.position}[{re.escape(mark.forms)}]") for name, mark in MARKS.items()}
         spaced_guillemet = re.compile(SPACE_AFTER_OPENING)
-        any_mark = re.compile(f"[{_QUOTES}{_DASHES}.…]")
+        any_mark = re.compile(f"[{_QUOTES}{_DASHES}.…?？؟!！]")
         counts: dict[str, Counter[str]] = {name: Counter() for name in TABLE_FORMS}
         for text in texts:
             if any_mark.search(text):

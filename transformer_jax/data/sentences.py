@@ -22,6 +22,10 @@ LINE_BREAK = re.compile(r"(?<=[\n\r\x0b\x0c\x85\u2028\u2029])(?=[^\n])")
 ENUMERATOR = re.compile(r"\s*[(\[]?(?:\d{1,3}|[^\W\d_]|[ivx]{1,5}|[IVX]{1,5})[.)\]]+\s*")
 """The number or letter of a list item, such as "1." or "(b)", which sentencex takes for a sentence."""
 NUMBER_AT_START, NUMBER_AT_END = re.compile(r"\s*(\d{1,3})\.\s"), re.compile(r"(?<=\s)(\d{1,3})\.\s+$")
+QUOTE = re.compile(r"[\"“”„‟«»‹›「」『』()\[\]{}]")
+SENTENCE_MARKS = tuple(".!?…。！？؟")
+QUOTED_SENTENCE = re.compile(r"[\"“„‟«»‹›「『(\[{][^\n]*[.!?…。！？؟][)\]}]*(?:\s|(?<=[。！？])\S)")
+"""The beginning of a quotation, and a sentence that ends in it or after it."""
 LAST_WORD = re.compile(r"(?<!\S)([^\W\d_]+)\.\s+")
 """A word with a full stop, followed by white space."""
 BULLETS = "-–—*•‣◦▪·"
@@ -61,7 +65,8 @@ def split_sentences(
         piece
         for line in LINE_BREAK.split(stripped)
         for segment in _segments(line, language)
-        for piece in (_split_after(sentence_ends, segment) if sentence_ends else [segment])
+        for quoted in _split_inside_quotes(segment, language)
+        for piece in (_split_after(sentence_ends, quoted) if sentence_ends else [quoted])
     ]
     first, *others = list(_join_enumerators(_join_white_space(segments))) or [""]
     sentences = [text[: len(text) - len(stripped)] + first, *others]
@@ -85,6 +90,26 @@ def _segments(line: str, language: str) -> list[str]:
         ends += found
         begin = found[-1] if found and begin + len(window) < len(text) else begin + len(window)
     return [line[begin:end] for begin, end in itertools.pairwise([0, *ends, len(line)])]
+
+
+def _split_inside_quotes(segment: str, language: str) -> list[str]:
+    """Split a segment after the sentences inside a quotation or brackets, which sentencex keeps together."""
+    if len(segment) > SENTENCE_WINDOW or not QUOTED_SENTENCE.search(segment):
+        return [segment]
+
+    def starts_sentence(rest: str) -> bool:
+        first = QUOTE.sub("", rest).lstrip()[:1]
+        return first != "" and not first.islower()
+
+    lengths = map(len, _segments_of_window(QUOTE.sub(" ", segment).rstrip(), language))
+    ends = [
+        end
+        for end in itertools.accumulate(lengths)
+        # '"What?" Tom asked.' is one sentence, but "(What?) Tom asked." is two.
+        if segment[:end].rstrip().rstrip(")]}")[-1:] in SENTENCE_MARKS and starts_sentence(segment[end:])
+    ]
+    cuts = [0, *ends, len(segment)]
+    return [segment[begin:end] for begin, end in itertools.pairwise(cuts)]
 
 
 def _split_after(words: Container[str], segment: str) -> list[str]:
@@ -178,7 +203,9 @@ def _count_symbols(text: str, known: Characters | None) -> int:
         word = match[1]
         symbols = next((index for index, mark in enumerate(word) if not _is_symbol(mark, known)), len(word))
         if symbols < len(word) and known is not None and not any(map(str.isalnum, word)):
-            symbols = symbols if all(mark in known for mark in word) else len(word)
+            # Without its question mark, a question would become a statement.
+            is_readable = all(mark in known for mark in word) or any(mark in known for mark in word if mark in ".?!")
+            symbols = symbols if is_readable else len(word)
         count = match.end() if symbols == len(word) else match.start(1) + symbols if symbols else count
         if symbols < len(word):
             break

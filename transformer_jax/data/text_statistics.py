@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from transformer_jax.data.batches import EncodedPairs
-from transformer_jax.data.records import Pair
+from transformer_jax.data.records import SURROGATE, Pair
 from transformer_jax.data.sentences import LAST_WORD, SplitSentences, is_abbreviation, split_sentences
 from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.errors import InputError
@@ -59,6 +59,22 @@ class TextStatistics(NamedTuple):
         """Whether the run was trained on single sentences, so that it cannot translate several at once."""
         return self.multi_sentence_share < SINGLE_SENTENCE_SHARE
 
+    def validate(self) -> None:
+        """Raise ValueError if a value has the wrong type or is out of range."""
+        for length in self[:2]:
+            if type(length) is not int or not 0 < length < 2**31:
+                raise ValueError(f"the length {length!r} is invalid")
+        for number in (self.multi_sentence_share, *self[4:7]):
+            if type(number) not in (int, float) or not number >= 0:  # False for NaN.
+                raise ValueError(f"the number {number!r} is invalid")
+        if self.multi_sentence_share > 1:
+            raise ValueError("multi_sentence_share is above 1")
+        if not isinstance(self.sentence_ends, (list, tuple)):
+            raise ValueError("sentence_ends is not a list")
+        for text in (self.source_characters, *self.sentence_ends):
+            if not isinstance(text, str) or SURROGATE.search(text):
+                raise ValueError(f"the text {text!r} is invalid")
+
     def save(self, directory: Path) -> None:
         """Write the statistics to a run directory."""
         text = json.dumps(self._asdict(), indent=2, ensure_ascii=False)
@@ -80,12 +96,7 @@ class TextStatistics(NamedTuple):
             return None
         try:
             statistics = cls(**json.loads(path.read_text(encoding="utf-8")))
-            if min(statistics.longest_source, statistics.longest_target) < 1 or not 0 <= statistics[2] <= 1:
-                raise ValueError("a number is out of range")
-            if not isinstance(statistics.source_characters, str) or not min(statistics[4:7]) >= 0:
-                raise ValueError("a value is invalid")
-            if not all(isinstance(word, str) for word in statistics.sentence_ends):
-                raise ValueError("a word is invalid")
+            statistics.validate()
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{path} is damaged ({error}). Copy the complete run directory again.") from error
         return statistics

@@ -54,6 +54,9 @@ class Confidence(NamedTuple):
             return None
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(int(values["step"]), tuple(float(values["percentiles"][str(at)]) for at in PERCENTILES))
+            percentiles = tuple(float(values["percentiles"][str(at)]) for at in PERCENTILES)
+            if any(value > 0 for value in percentiles):
+                raise ValueError("a log-probability is above 0")
+            return cls(int(values["step"]), percentiles)
         except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             raise InputError(f"{path} is damaged ({error!r}). Copy the complete run directory again.") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 
@@ -162,6 +162,8 @@ class Translator:
         beam = self.config.decoding.beam if beam is None else beam
         alpha = self.config.decoding.length_penalty if length_penalty is None else length_penalty
         _check_options(n, beam, alpha, sampling)
+        if split_sentences not in get_args(SplitSentences):
+            raise InputError(f"split_sentences is {split_sentences!r}. Set it to auto, always or never.")
         texts = list_texts(texts)
         text_parts = self._split(texts, split_sentences)
         numbered = {
@@ -300,11 +302,12 @@ def _join_parts(
     if len(parts) == 1 and n_best_lists[0] is not None:
         return n_best_lists[0]
     cut = sum(part.is_cut for part in parts)
-    message = f"a sentence is longer than the longest in training and is translated in {cut} parts."
+    message = f"text that is longer than the longest sentence in training is translated in {cut} parts."
     cut_warnings = [TranslationWarning("cut_sentence", message)] if cut else []
-    # A symbol that is copied stays next to its sentence.
+    # A symbol that is copied stays next to its sentence, and the pieces of a word stay together.
     blanks = [
-        before.blank or (blank if before.ids and after.ids else "") for before, after in itertools.pairwise(parts)
+        before.blank or (blank if before.ids and after.ids and not (before.is_cut and after.is_cut) else "")
+        for before, after in itertools.pairwise(parts)
     ]
     joined = []
     for rank in range(min(counts)):
@@ -323,7 +326,10 @@ def _join_parts(
                 target_ids=tuple(token for best in translations for token in best.target_ids),
                 parts=translations,
                 source=text,
-                warnings=(*cut_warnings, *join_warnings([best.warnings for best in translations])),
+                warnings=(
+                    *cut_warnings,
+                    *join_warnings((bool(best.source_ids), best.warnings) for best in translations),
+                ),
             )
         )
     return joined

@@ -17,7 +17,7 @@ from transformer_jax.decoding.confidence import Confidence
 
 MIN_REPETITIONS = 4
 """Number of consecutive copies of the same tokens that count as a repetition."""
-NUMBER = re.compile(r"\d+(?:[.,:]?\d+)+")
+NUMBER = re.compile(r"\d+(?:[.,:]?\d+|[ \u00a0\u202f]\d{3}(?!\d))+")
 """A number of two digits or more. Languages differ in the separators."""
 MAX_EXAMPLES = 10
 """Maximum number of characters or words that a message lists."""
@@ -92,19 +92,20 @@ class Checks:
         """Return the warning about a text that is copied because the model can read none of its letters and digits."""
         if not any(map(str.isalnum, text)):
             return ()
-        return (TranslationWarning("unseen_characters", f"{self._count_unseen(text)} and are copied unchanged."),)
+        unseen = self._unseen(text)
+        return (TranslationWarning("unseen_characters", f"text is copied, because the training text has no {unseen}."),)
 
     def _unseen_characters(self, evidence: Evidence) -> str:
-        count = self._count_unseen(evidence.text)
-        return count and f"{count}."
+        unseen = self._unseen(evidence.text)
+        return unseen and f"the training text has no {unseen}."
 
-    def _count_unseen(self, text: str) -> str:
-        """Return the beginning of a sentence about the characters that the model has never seen, or no text."""
+    def _unseen(self, text: str) -> str:
+        """Return the characters that the model has never seen, and their number; no text if it has seen all."""
         unknown = self.learned.unknown_in(text)
         if not unknown:
             return ""
-        examples = _examples(map(readable_character, unknown), "")
-        return f"{len(unknown)} of {len(text)} characters ({examples}) do not occur in the training text"
+        examples = _examples(map(readable_character, unknown), " ")
+        return f"{examples} ({len(unknown)} of {len(self._source.normalize(text))} characters)"
 
     def _unknown_words(self, evidence: Evidence) -> str:
         unk_id = self._source.unk_id
@@ -141,14 +142,20 @@ class Checks:
 
 
 def _missing_number(evidence: Evidence) -> str:
-    translated = _numbers(evidence.translation)
-    missing = [number for number in NUMBER.findall(evidence.text) if not _numbers(number) <= translated]
+    numbers, groups = _numbers(evidence.translation), set(re.findall(r"\d+", evidence.translation))
+    missing = [
+        number
+        for number in NUMBER.findall(evidence.text)
+        # "10:30" may be "10 Uhr 30".
+        if not (_numbers(number) <= numbers or set(re.findall(r"\d+", number)) <= groups)
+    ]
     return f"the translation does not contain {_examples(missing, ', ')} in digits." if missing else ""
 
 
 def _numbers(text: str) -> set[str]:
-    """Return the digits of each number in a text, without separators."""
-    return set(re.findall(r"\d+", re.sub(r"(?<=\d)[.,:\u00a0\u202f](?=\d)", "", text)))
+    """Return the numbers in a text, without separators of thousands and with a point for all other separators."""
+    without_thousands = re.sub(r"(?<=\d)[., \u00a0\u202f'’](?=\d{3}(?!\d))", "", text)
+    return set(re.findall(r"\d+(?:\.\d+)*", re.sub(r"(?<=\d)[,:](?=\d)", ".", without_thousands)))
 
 
 def _repetition(evidence: Evidence) -> str:
@@ -174,12 +181,18 @@ def has_repetition(ids: Sequence[int]) -> bool:
     return False
 
 
-def join_warnings(parts: Iterable[Sequence[TranslationWarning]]) -> tuple[TranslationWarning, ...]:
-    """Return the warnings about a text of several parts: for each kind the first one, with the number of its part."""
+def join_warnings(parts: Iterable[tuple[bool, Sequence[TranslationWarning]]]) -> tuple[TranslationWarning, ...]:
+    """Return the warnings about a text of several parts: for each kind the first one, with the number of its sentence.
+
+    parts: whether each part is translated, and its warnings. A part that is copied has no number.
+    """
     first: dict[str, TranslationWarning] = {}
-    for number, warnings in enumerate(parts, start=1):
+    number = 0
+    for is_translated, warnings in parts:
+        number += is_translated
         for code, message in warnings:
-            first.setdefault(code, TranslationWarning(code, f"sentence {number}: {message}"))
+            place = f"sentence {number}: " if is_translated else ""
+            first.setdefault(code, TranslationWarning(code, f"{place}{message}"))
     return tuple(first.values())
 
 
