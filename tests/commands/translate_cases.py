@@ -33,10 +33,8 @@ class Result(NamedTuple):
 
     @classmethod
     def of(cls, status, out, err):
-        lines = err.splitlines(keepends=True)
-        about_translations = [line for line in lines if WARNING.match(line)]
-        err = "".join(line for line in lines if line not in about_translations)
-        return cls(status, out, err, [line.rstrip() for line in about_translations])
+        about_translations = [line for line in err.splitlines() if WARNING.match(line)]
+        return cls(status, out, without_warnings(err), about_translations)
 
     @property
     def lines(self):
@@ -53,6 +51,11 @@ class Result(NamedTuple):
         for fragment in fragments:
             assert str(fragment) in self.err
         return True
+
+
+def without_warnings(err):
+    """Return the text of standard error without the warnings about translations."""
+    return "".join(line for line in err.splitlines(keepends=True) if not WARNING.match(line))
 
 
 def page_index(page):

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from transformer_jax.attention.head_importance import HeadImportance, ScoreChanges
 from transformer_jax.attention.weights import AttentionKind
+from transformer_jax.commands.translation_writer import report_warnings
 from transformer_jax.config import ModelConfig
 from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.pipeline import evaluation_batches
@@ -105,8 +106,11 @@ def make_scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Cal
         if not math.isfinite(loss):
             raise RunError(f"the loss is {loss}: training diverged. Train again with a lower --optimizer.factor.")
         masked_translator = Translator(translator.config, translator.tokenizers, params, translator.statistics)
-        translations = [translation.text for translation in masked_translator.translate(sources, beam)]
-        bleu = score(translations, references, translator.config.data.target)["BLEU"]
+        translations = masked_translator.translate(sources, beam)
+        report_warnings(1, translations)
+        bleu = score([translation.text for translation in translations], references, translator.config.data.target)[
+            "BLEU"
+        ]
         return ModelScores(loss, bleu.value, bleu.signature)
 
     return score_model

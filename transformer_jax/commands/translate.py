@@ -30,7 +30,6 @@ from transformer_jax.runtime.keyboard_interrupt import redeliver_interrupts
 
 if TYPE_CHECKING:
     from transformer_jax.decoding.search import Sampling
-    from transformer_jax.decoding.translator import Translation
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def translate(command: TranslateCommand) -> None:
         check_references(command.reference, references, all_texts)
         texts = iter(all_texts)
 
-    from transformer_jax.commands.translation_writer import open_writer, print_scores
+    from transformer_jax.commands.translation_writer import open_writer, print_scores, report_warnings
     from transformer_jax.decoding.translator import Translator
 
     workdir = command.workdir or newest_run()
@@ -121,20 +120,6 @@ def translate(command: TranslateCommand) -> None:
                 best_texts += [translations[0].text for translations in n_best_lists]
     if references is not None:
         print_scores(best_texts, references, translator.config.data.target)
-
-
-def report_warnings(first: int, translations: Sequence[Translation]) -> None:
-    """Log one line per kind of warning, with the number of the first line that it concerns and its message.
-
-    first: the line number of the first translation.
-    """
-    lines: dict[str, list[tuple[int, str]]] = {}
-    for number, translation in enumerate(translations, start=first):
-        for code, message in translation.warnings:
-            lines.setdefault(code, []).append((number, message))
-    for (number, message), *others in lines.values():
-        more = f" and {len(others)} other line{'s' if len(others) > 1 else ''}" if others else ""
-        logging.warning(f"line {number}{more}: {message}")
 
 
 def check_options(command: TranslateCommand) -> None:

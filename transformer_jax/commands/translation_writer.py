@@ -152,6 +152,20 @@ def write_alignments(
         print(format_links(links), file=output)
 
 
+def report_warnings(first: int, translations: Sequence[Translation]) -> None:
+    """Log one line per kind of warning, with the number of the first line that it concerns and its message.
+
+    first: the line number of the first translation.
+    """
+    lines: dict[str, list[tuple[int, str]]] = {}
+    for number, translation in enumerate(translations, start=first):
+        for code, message in translation.warnings:
+            lines.setdefault(code, []).append((number, message))
+    for (number, message), *others in lines.values():
+        more = f" and {len(others)} other line{'s' if len(others) > 1 else ''}" if others else ""
+        logging.warning(f"line {number}{more}: {message}")
+
+
 def print_scores(translations: Sequence[str], references: Sequence[str], language: str) -> None:
     """Print sacreBLEU and chrF of the translations, with their signatures, to standard error."""
     from transformer_jax.evaluation import score
