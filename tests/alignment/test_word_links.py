@@ -41,19 +41,21 @@ def test_links_come_from_the_attention_of_the_translation(translator):
 def test_links_of_parts_are_moved_to_their_positions(text, translator):
     [links], [translation] = links_of(translator, text)
     assert len(translation.parts) > 1
-    source_offset, target_offset, expected, end = 0, 0, set(), 0
+    expected, end, target_end = set(), 0, 0
     for part in translation.parts:
         start = text.index(part.source, end)
         before = text[:start]
         starts_within_a_word = not before[-1:].isspace() and bool(before)
         source_offset = len(before.split()) - starts_within_a_word
         [alone] = word_links(translator, [part.source], [dataclasses.replace(part, parts=())])
+        target_start = translation.text.index(part.text, target_end)
+        before = translation.text[:target_start]
+        starts_within_a_word = bool(before) and not (before[-1:].isspace() or part.text[:1].isspace())
+        target_offset = len(before.split()) - starts_within_a_word
         expected |= {(source_offset + source, target_offset + target) for source, target in alone}
-        target_offset += len(part.text.split())
-        end = start + len(part.source)
+        end, target_end = start + len(part.source), target_start + len(part.text)
     assert links == expected
-    assert target_offset == len(translation.text.split())
-    assert max(target for _, target in links) == target_offset - 1
+    assert max(target for _, target in links) == len(translation.text.split()) - 1
     assert max(source for source, _ in links) < len(text.split())
 
 
