@@ -163,7 +163,7 @@ def _has_words(text: str) -> bool:
 
 
 def _join_within_words(sources: Sequence[str], targets: Sequence[str]) -> Iterator[Pair]:
-    """Yield the sentence pairs, joined where there is no white space between two sentences on one side."""
+    """Yield the sentence pairs. Join two pairs if no white space separates their sources or their targets."""
     joined = Pair(sources[0], targets[0])
     for following in map(Pair, sources[1:], targets[1:]):
         if all(before[-1:].isspace() or after[:1].isspace() for before, after in zip(joined, following, strict=True)):

@@ -108,9 +108,8 @@ def make_scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Cal
         masked_translator = Translator(translator.config, translator.tokenizers, params, translator.statistics)
         translations = masked_translator.translate(sources, beam)
         report_warnings(1, translations)
-        bleu = score([translation.text for translation in translations], references, translator.config.data.target)[
-            "BLEU"
-        ]
+        texts = [translation.text for translation in translations]
+        bleu = score(texts, references, translator.config.data.target)["BLEU"]
         return ModelScores(loss, bleu.value, bleu.signature)
 
     return score_model

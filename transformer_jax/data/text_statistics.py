@@ -34,7 +34,7 @@ MIN_PAIRS = 1000
 
 
 class TextStatistics(NamedTuple):
-    """Statistics of the training pairs that a run is trained on. Defaults stand for runs of earlier versions.
+    """Statistics of the training pairs of a run. Runs of earlier versions have the default values.
 
     longest_source, longest_target: number of tokens of the longest text, without special tokens.
     multi_sentence_share: share of the sources that have more than one sentence.

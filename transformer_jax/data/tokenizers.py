@@ -162,10 +162,8 @@ class Tokenizer:
             )
         return cls(tokenizer)
 
-    def with_normalization(self, normalization: Normalization | None) -> Tokenizer:
-        """Return a tokenizer with the same vocabulary that normalizes texts; this one if there is no normalization."""
-        if normalization is None:
-            return self
+    def with_normalization(self, normalization: Normalization) -> Tokenizer:
+        """Return a tokenizer with the same vocabulary that normalizes each text before it is encoded."""
         return Tokenizer(self.vocabulary, normalization)
 
     def __len__(self) -> int:
