@@ -2,8 +2,8 @@
 
 Data, model size and training budget follow Wu et al. 2021 (docs/results/multi30k.md): 4 + 4 layers, width 128,
 feed-forward width 256, 4 heads, 2.6 M parameters, a joint BPE vocabulary of 10,000, at most 8,000 updates of 8,192
-positions, beam 5. There are two differences: each update has half as many positions but processes them twice (R-Drop),
-and the model is pre-norm.
+positions, beam 5. The same page lists the differences: for example, each update has half as many positions but
+processes them twice (R-Drop), and the model is pre-norm.
 
 Data: the official files: lower-cased, with normalized punctuation, and tokenized with the Moses script. Put ``train``,
 ``val`` and ``test_2016_flickr`` (``.lc.norm.tok.en`` and ``.lc.norm.tok.de``) from data/task1/tok of
