@@ -15,6 +15,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 import sentencex
 
+from transformer_jax.data.languages import find_language
+
 SplitSentences = Literal["auto", "always", "never"]
 """Whether to split texts into sentences: see ``text_statistics.needs_splitting``."""
 LINE_BREAK = re.compile(r"(?<=[\n\r\x0b\x0c\x85\u2028\u2029])(?=[^\n])")
@@ -35,8 +37,11 @@ JOINERS = "\u200d\ufe0f"
 """Characters that join or style emoji."""
 # Without the lookbehind, a run of commas would be searched again from each of them.
 CLAUSE_END = re.compile(r"(?<![,;:–—])[,;:–—]+[\"'”’»)\]]*(?=\s)|[，、；：،؛]+[」』）”]*")
-LANGUAGES_WITHOUT_BLANKS = ("bo", "dz", "ja", "km", "lo", "my", "th", "wuu", "yue", "zh")
-"""Languages that write no blank between sentences."""
+SCRIPTS_WITHOUT_BLANKS = (
+    *("Bopo", "Hani", "Hans", "Hant", "Hira", "Hrkt", "Jpan", "Kana"),
+    *("Khmr", "Laoo", "Mymr", "Thai", "Tibt"),
+)
+"""ISO 15924 codes of the scripts that write no blank between sentences."""
 SENTENCE_WINDOW = 4096
 """Number of characters that sentencex splits at once. Its time is quadratic, for example for unclosed quotes."""
 TOKEN_WINDOW = 16384
@@ -56,7 +61,7 @@ def split_sentences(
 ) -> list[str]:
     """Split a text into sentences, in linear time. Each one includes the white space that follows it.
 
-    language: code of the text's language, such as ``de``. sentencex falls back to a similar language or to English.
+    language: the text's language, see ``languages.py``. sentencex falls back to a similar language or to English.
     known: the characters that the model can read, or None for all. Others at the ends of a sentence are split off.
     sentence_ends: words that end a sentence although sentencex takes them for abbreviations, such as "me" (Maine).
     """
@@ -128,7 +133,7 @@ def is_abbreviation(word: str, language: str) -> bool:
 
 
 def _segments_of_window(window: str, language: str) -> list[str]:
-    segments = list(sentencex.segment(language, window)) if window else []
+    segments = list(sentencex.segment(find_language(language).code, window)) if window else []
     # No text may be lost, whatever the library does.
     return segments if segments and "".join(segments) == window else [window]
 
@@ -277,4 +282,4 @@ def _last_between(positions: Sequence[int], low: int, high: int) -> int | None:
 
 def sentence_blank(language: str) -> str:
     """Return the white space between two sentences of a language: a blank, or nothing."""
-    return "" if re.split("[-_]", language.lower())[0] in LANGUAGES_WITHOUT_BLANKS else " "
+    return "" if find_language(language).script in SCRIPTS_WITHOUT_BLANKS else " "
