@@ -74,7 +74,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
         translations = [
             translation.text for translation in translator.translate(sources, **dataclasses.asdict(setting))
         ]
-        scores = score(translations, references, data.target)
+        scores = score(translations, references, data.target, translator.config.evaluation.tokenize)
         bleu = scores.get("BLEU-tokenized", scores["BLEU"])
         rows.append({**dataclasses.asdict(setting), "BLEU": bleu.value, "signature": bleu.signature})
     checksum_file = command.run / "checkpoints" / str(translator.step) / checksums.CHECKSUMS_FILE

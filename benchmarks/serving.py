@@ -91,7 +91,8 @@ def measure(benchmark: ServingBenchmark) -> list[dict[str, Any]]:
     )
 
     def bleu(translations: Sequence[str]) -> float:
-        return score(translations, references, translator.config.data.target)["BLEU"].value
+        config = translator.config
+        return score(translations, references, config.data.target, config.evaluation.tokenize)["BLEU"].value
 
     our_translations = {
         settings: [translation.text for translation in translator.translate(texts, settings.beam, settings.penalty)]

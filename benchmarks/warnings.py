@@ -91,8 +91,8 @@ def joined_bleu(
     sources, references = join([pair.source for pair in pairs]), join([pair.target for pair in pairs])
     one_by_one = join([translation.text for translation in best])
     together = [translation.text for translation in translator.translate(sources)]
-    language = translator.config.data.target
-    bleu = [score(texts, references, language)["BLEU"].value for texts in (one_by_one, together)]
+    options = translator.config.data.target, translator.config.evaluation.tokenize
+    bleu = [score(texts, references, *options)["BLEU"].value for texts in (one_by_one, together)]
     return bleu[0], bleu[1]
 
 

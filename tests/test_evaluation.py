@@ -5,8 +5,9 @@ import math
 import pytest
 from sacrebleu.metrics import BLEU
 
+from transformer_jax.config import Config, DataConfig, EvaluationConfig
 from transformer_jax.errors import InputError
-from transformer_jax.evaluation import detokenize, is_tokenized, score
+from transformer_jax.evaluation import check_evaluation, detokenize, is_tokenized, score
 
 TOKENS = ["der hund ist hier .", "wo ist er ?", "er sagt , er sei &quot; hier &quot; ."]
 TEXT = ["Der Hund ist hier.", "Wo ist er?", "Er sagt, er sei „hier“."]
@@ -31,6 +32,9 @@ def test_tokenized_text_is_scored_as_tokens_and_as_text():
     ("language", "translation", "reference", "tokenizer"),
     [
         ("zh", "我今天去了学校。", "我昨天去了学校。", "zh"),
+        ("zho_Hans", "我今天去了学校。", "我昨天去了学校。", "zh"),
+        ("jpn", "私は今日学校に行きました。", "私は昨日学校に行きました。", "char"),
+        ("Lao", "ຂ້ອຍໄປໂຮງຮຽນມື້ນີ້.", "ຂ້ອຍໄປໂຮງຮຽນມື້ວານນີ້.", "char"),
         ("ja", "私は今日学校に行きました。", "私は昨日学校に行きました。", "char"),
         ("de", "Ich ging heute in die Schule.", "Ich ging gestern in die Schule.", "13a"),
     ],
@@ -39,6 +43,31 @@ def test_the_language_selects_the_sacrebleu_tokenizer(language, translation, ref
     near, far = (score([line] * 5, [reference] * 5, language)["BLEU"] for line in (translation, "? !"))
     assert f"tok:{tokenizer}" in near.signature
     assert near.value > 20 > far.value
+
+
+def test_tokenizer_can_be_chosen():
+    assert "tok:intl" in score(TEXT, TEXT, "jpn", tokenize="intl")["BLEU"].signature
+    assert "tok:13a" in score(TEXT, TEXT, "jpn", "13a")["BLEU"].signature
+
+
+@pytest.mark.parametrize("language", ["ja", "ko"])
+def test_tokenizer_without_its_package_names_the_command(language, monkeypatch):
+    monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{language}_mecab.MeCab", None)
+    config = Config(evaluation=EvaluationConfig(f"{language}-mecab"))
+    with pytest.raises(InputError) as refused:
+        check_evaluation(config)
+    assert str(refused.value) == (
+        f"evaluation.tokenize {language}-mecab needs a package that is not installed. "
+        f'Run: pip install "sacrebleu[{language}]"'
+    )
+
+
+def test_unknown_languages_of_a_run_are_reported_before_it_starts(caplog):
+    config = Config(data=DataConfig(source="src1", target="de"))
+    check_evaluation(config)
+    check_evaluation(config)
+    [message] = caplog.messages
+    assert message.startswith("the language 'src1' is unknown")
 
 
 def test_sacrebleu_does_not_warn_about_detokenized_text(caplog):
@@ -74,6 +103,10 @@ def test_a_few_tokenized_lines_do_not_count_as_tokenized_text():
 def test_detokenization_follows_the_language():
     assert detokenize(["the dog &apos;s tail"], "en") == ["the dog's tail"]
     assert detokenize(["l&apos; homme"], "fr") == ["l'homme"]
+    text = ["l&apos; homme est là ."]
+    for language in ("fr", "fra", "fre", "FR", "French", "fra_Latn"):
+        # The reference is detokenized to "l'homme est là.", like the hypothesis.
+        assert score(["l'homme est là ."], text, language)["BLEU"].value == pytest.approx(100)
 
 
 def test_case_is_ignored_only_for_lower_cased_references():

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
+from transformer_jax.config_checks import require_at_least, require_below_one, require_positive, require_types
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
-RUN_FORMAT = 4
+RUN_FORMAT = 5
 """Format version of run directories. Increase it when older versions of this package cannot read new run directories,
 or when this version cannot read old run directories.
 """
-READABLE_FORMATS = (3, RUN_FORMAT)
-"""Format versions that this package can read. Format 3 lacks the fields added for imported Marian models; the defaults
-of these fields are correct for format 3.
+READABLE_FORMATS = (3, 4, RUN_FORMAT)
+"""Format versions that this package can read. Format 3 lacks the fields added for imported Marian models, and formats 3
+and 4 lack the section ``evaluation``; the defaults are correct for them.
 """
+ADDED_SECTIONS = {"evaluation": 5}
+"""Section -> the first format that has it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class ModelConfig:
     """Constant added to the variance in layer normalization."""
 
     def __post_init__(self) -> None:
-        _require_at_least(self, "model", 1, "d_model", "d_ff", "heads", "encoder_layers", "decoder_layers")
+        require_at_least(self, "model", 1, "d_model", "d_ff", "heads", "encoder_layers", "decoder_layers")
         if self.d_model % self.heads:
             raise InputError(
                 f"model.heads {self.heads} does not divide model.d_model {self.d_model}. "
@@ -76,8 +78,8 @@ class ModelConfig:
                 f"model.d_model {self.d_model} is odd, but sinusoids come in pairs. "
                 "Set --model.d-model to an even number."
             )
-        _require_below_one(self, "model", "dropout")
-        _require_positive(self, "model", "norm_epsilon")
+        require_below_one(self, "model", "dropout")
+        require_positive(self, "model", "norm_epsilon")
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ class DataConfig:
     """Number of row lengths for bucketed batching. The training step is compiled once per length."""
 
     def __post_init__(self) -> None:
-        _require_at_least(self, "data", 2, "max_length", "row_length")
-        _require_at_least(self, "data", 1, "batch_tokens", "buckets")
+        require_at_least(self, "data", 2, "max_length", "row_length")
+        require_at_least(self, "data", 1, "batch_tokens", "buckets")
         if self.batch_tokens < self.max_length:
             raise InputError(
                 f"data.batch_tokens {self.batch_tokens} is less than data.max_length {self.max_length}, so the longest "
@@ -169,10 +171,10 @@ class OptimizerConfig:
     """Maximum global norm of the gradients; larger gradients are scaled down to it. 0 disables clipping."""
 
     def __post_init__(self) -> None:
-        _require_at_least(self, "optimizer", 1, "warmup")
-        _require_positive(self, "optimizer", "factor", "epsilon")
-        _require_below_one(self, "optimizer", "beta1", "beta2")
-        _require_at_least(self, "optimizer", 0, "clip_norm")
+        require_at_least(self, "optimizer", 1, "warmup")
+        require_positive(self, "optimizer", "factor", "epsilon")
+        require_below_one(self, "optimizer", "beta1", "beta2")
+        require_at_least(self, "optimizer", 0, "clip_norm")
 
 
 @dataclass(frozen=True)
@@ -213,13 +215,13 @@ class TrainingConfig:
     """
 
     def __post_init__(self) -> None:
-        _require_at_least(
+        require_at_least(
             self, "training", 1, "steps", "accumulate", "log_every", "valid_every", "valid_sentences", "max_skipped"
         )
         if not 0 <= self.seed < 2**32:  # jax.random.key would use only the last 32 bits of a larger seed.
             raise InputError(f"training.seed is {self.seed}. Set --training.seed to an integer from 0 to {2**32 - 1}.")
-        _require_at_least(self, "training", 0, "save_every", "patience", "r_drop")
-        _require_below_one(self, "training", "label_smoothing", "ema")
+        require_at_least(self, "training", 0, "save_every", "patience", "r_drop")
+        require_below_one(self, "training", "label_smoothing", "ema")
 
 
 @dataclass(frozen=True)
@@ -247,12 +249,22 @@ class DecodingConfig:
     """Length penalty alpha: scores are divided by ((5 + length) / 6) ** alpha (Wu et al. 2016, equation 14)."""
 
     def __post_init__(self) -> None:
-        _require_at_least(self, "decoding", 1, "beam")
+        require_at_least(self, "decoding", 1, "beam")
         if not 0 <= self.length_penalty <= 10:
             raise InputError(
                 f"decoding.length_penalty is {self.length_penalty}. "
                 "Set --decoding.length-penalty to a number from 0 to 10."
             )
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Scores of translations."""
+
+    tokenize: Literal["auto", "13a", "intl", "zh", "char", "ja-mecab", "ko-mecab", "none"] = "auto"
+    """sacreBLEU tokenizer. auto follows data.target: zh for Chinese, char for Japanese, Korean, Thai, Lao, Khmer and
+    Burmese, 13a for all others. ja-mecab and ko-mecab need an additional package.
+    """
 
 
 @dataclass(frozen=True)
@@ -266,6 +278,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
         if self.model.share_embeddings == "all" and self.tokenizer.vocabulary == "separate":
@@ -297,59 +310,24 @@ def load_config(path: Path) -> Config:
     except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{path} is not the config of a run ({error!r}). Restore the file or train again.") from error
     if version not in READABLE_FORMATS:
+        *others, newest = READABLE_FORMATS
         raise InputError(
             f"{path} has format {version}, but this version of transformer_jax reads formats "
-            f"{' and '.join(map(str, READABLE_FORMATS))}. Use the version that wrote the file."
+            f"{', '.join(map(str, others))} and {newest}. Use the version that wrote the file."
         )
     sections: dict[str, Any] = {}
     for section in dataclasses.fields(Config):
         if section.name not in values:
+            if version < ADDED_SECTIONS.get(section.name, 0):
+                continue
             raise InputError(f"{path} has no section {section.name}. Restore the file or train again.")
         section_class: Any = section.default_factory
         try:
             section_values = values.pop(section.name)
-            _require_types(section_class, section_values)
+            require_types(section_class, section_values)
             sections[section.name] = section_class(**section_values)
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}, section {section.name}: {error}. Restore the file or train again.") from error
     if values:
         raise InputError(f"{path} has an unknown section, {min(values)}. Use the version that wrote the file.")
     return Config(**sections)
-
-
-def _require_types(section_class: type, values: dict[str, Any]) -> None:
-    """Raise TypeError if a value has the wrong type for its field. The command line checks types while parsing."""
-    types = get_type_hints(section_class)
-    for name, value in values.items():
-        expected = types.get(name, object)
-        if get_origin(expected) is Literal:
-            is_valid = value in get_args(expected)
-        elif expected is float:
-            is_valid = isinstance(value, (float, int)) and abs(value) < math.inf
-        else:
-            is_valid = isinstance(value, expected)
-        if not is_valid:
-            raise TypeError(f"{name} has the invalid value {value!r}")
-
-
-def _require_at_least(config: Any, section: str, minimum: int, *names: str) -> None:
-    for name in names:
-        if not minimum <= getattr(config, name) < math.inf:
-            raise _out_of_range(config, section, name, f"a number of at least {minimum}")
-
-
-def _require_positive(config: Any, section: str, *names: str) -> None:
-    for name in names:
-        if not 0 < getattr(config, name) < math.inf:
-            raise _out_of_range(config, section, name, "a finite number above 0")
-
-
-def _require_below_one(config: Any, section: str, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise _out_of_range(config, section, name, "a number of at least 0 and less than 1")
-
-
-def _out_of_range(config: Any, section: str, name: str, valid: str) -> InputError:
-    option = f"--{section}.{name.replace('_', '-')}"
-    return InputError(f"{section}.{name} is {getattr(config, name)}. Set {option} to {valid}.")

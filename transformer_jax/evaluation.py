@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 from sacrebleu.metrics import BLEU, CHRF
 
+from transformer_jax.config import Config
+from transformer_jax.data.languages import bleu_tokenizer, find_language
 from transformer_jax.errors import InputError
-
-SACREBLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}
-"""Language -> sacreBLEU tokenizer, for languages that do not separate words with spaces. All others use 13a."""
 
 
 class Score(NamedTuple):
@@ -29,35 +28,80 @@ class Score(NamedTuple):
     signature: str
 
 
-def score(hypotheses: Sequence[str], references: Sequence[str], language: str = "en") -> dict[str, Score]:
+class Metric(NamedTuple):
+    """A metric of sacreBLEU, and the text that it is computed on.
+
+    language: whose rules of detokenization are applied to the text first; None for the text as it is.
+    """
+
+    metric: BLEU | CHRF
+    language: str | None
+
+    def text(self, lines: Sequence[str]) -> list[str]:
+        """Return the lines as the metric reads them."""
+        return list(lines) if self.language is None else detokenize(lines, self.language)
+
+
+def score(
+    hypotheses: Sequence[str], references: Sequence[str], language: str = "en", tokenize: str = "auto"
+) -> dict[str, Score]:
     """Return corpus BLEU and chrF of sacreBLEU (Post 2018; Popović 2015).
 
     If the references are tokenized, the result also contains "BLEU-tokenized", which equals the score of Moses'
     multi-bleu.perl. If they are also lower-cased, case is ignored. The signatures state both.
 
-    language: target language, which selects sacreBLEU's tokenizer and the rules of detokenization.
+    language: target language, which selects sacreBLEU's tokenizer and the rules of detokenization. See
+        ``data/languages.py`` for its notations.
+    tokenize: sacreBLEU's tokenizer, see ``EvaluationConfig.tokenize``.
 
-    Raises InputError if the numbers of lines differ or are 0, or if every reference is blank. Logs a warning if a
-    reference is blank and its hypothesis is not.
+    Raises InputError if the numbers of lines differ or are 0, if every reference is blank, or if the tokenizer needs a
+    package that is not installed. Logs a warning if a reference is blank and its hypothesis is not.
     """
     _require_references(hypotheses, references)
-    tokenized = is_tokenized(references)
-    lowercase = tokenized and "".join(references).islower()
-    text = hypotheses, references
-    if tokenized:
+    metrics = make_metrics(references, language, tokenize)
+    if any(metric.language for metric in metrics.values()):
         logging.info(
             "the references are tokenized: BLEU and chrF are computed after detokenization by the rules of Moses"
         )
-        text = detokenize(hypotheses, language), detokenize(references, language)
-    scores = {
-        "BLEU": _corpus_score(BLEU(lowercase=lowercase, tokenize=SACREBLEU_TOKENIZERS.get(language[:2])), *text),
-        "chrF": _corpus_score(CHRF(lowercase=lowercase), *text),
+    return {
+        name: _corpus_score(metric.metric, metric.text(hypotheses), metric.text(references))
+        for name, metric in metrics.items()
+    }
+
+
+def make_metrics(references: Sequence[str], language: str, tokenize: str = "auto") -> dict[str, Metric]:
+    """Return the metrics that ``score`` computes, by name."""
+    tokenized = is_tokenized(references)
+    lowercase = tokenized and "".join(references).islower()
+    rules = find_language(language).code if tokenized else None
+    tokenizer = bleu_tokenizer(language) if tokenize == "auto" else tokenize
+    metrics = {
+        "BLEU": Metric(_make_bleu(tokenizer, lowercase), rules),
+        "chrF": Metric(CHRF(lowercase=lowercase), rules),
     }
     if tokenized:
         # force=True suppresses sacreBLEU's warning about tokenized text, which is intended here.
-        token_bleu = BLEU(lowercase=lowercase, tokenize="none", force=True)
-        scores["BLEU-tokenized"] = _corpus_score(token_bleu, hypotheses, references)
-    return scores
+        metrics["BLEU-tokenized"] = Metric(BLEU(lowercase=lowercase, tokenize="none", force=True), None)
+    return metrics
+
+
+def check_evaluation(config: Config) -> None:
+    """Raise InputError if a run cannot compute its scores, and warn if one of its languages is unknown."""
+    for language in (config.data.source, config.data.target):
+        find_language(language)
+    if config.evaluation.tokenize != "auto":
+        _make_bleu(config.evaluation.tokenize, lowercase=False)
+
+
+def _make_bleu(tokenize: str, lowercase: bool) -> BLEU:
+    """Return the metric. Raises InputError if its tokenizer needs a package that is not installed."""
+    try:
+        return BLEU(lowercase=lowercase, tokenize=tokenize)
+    except (RuntimeError, AssertionError) as error:  # The latter for another dictionary than that of the package.
+        extra = tokenize.partition("-")[0]
+        raise InputError(
+            f'evaluation.tokenize {tokenize} needs a package that is not installed. Run: pip install "sacrebleu[{extra}]"'
+        ) from error
 
 
 def is_tokenized(lines: Sequence[str]) -> bool:

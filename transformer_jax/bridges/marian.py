@@ -136,11 +136,11 @@ def make_model_config(marian_config: dict[str, Any], path: Path) -> ModelConfig:
 
 
 def make_data_config(directory: Path, marian_config: dict[str, Any]) -> DataConfig:
-    """Return a data config with the model's maximum sentence length and, if the files name them, its languages."""
+    """Return a data config with the model's maximum sentence length and its languages, ``und`` if the files do not name them."""
     positions = marian_config.get("max_position_embeddings")
     max_length = positions if type(positions) is int and positions >= 2 else 512
     tokenizer_config = read_optional_json(directory / TOKENIZER_CONFIG)
-    source, target = (str(tokenizer_config.get(f"{side}_lang") or side) for side in Tokenizers._fields)
+    source, target = (str(tokenizer_config.get(f"{side}_lang") or "und") for side in Tokenizers._fields)
     return DataConfig(source=source, target=target, max_length=max_length, batch_tokens=max(4096, max_length))
 
 

@@ -30,6 +30,7 @@ from transformer_jax.attention.layer_view import index_range
 from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.newest_run import newest_run
 from transformer_jax.commands.streams import BLOCK_LINES, check_output_path, open_output, split_into_blocks
+from transformer_jax.data.languages import find_language
 from transformer_jax.data.sentences import SplitSentences
 from transformer_jax.data.sources import Pairs
 from transformer_jax.data.text_files import open_aligned_files
@@ -178,7 +179,8 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
         rule = candidate_rules(command, workdir, translator)[-1]
         models.append(AligningModel(workdir, translator, rule, is_reverse=bool(models)))
     languages = [(model.translator.config.data.source, model.translator.config.data.target) for model in models]
-    if languages[-1][::-1] != languages[0] and len(models) == 2:
+    codes = [tuple(find_language(language).code for language in direction) for direction in languages]
+    if codes[-1][::-1] != codes[0] and len(models) == 2:
         (source, target), (reverse_source, reverse_target) = languages
         raise InputError(
             f"--reverse {models[1].workdir} translates from {reverse_source} to {reverse_target}, but must translate "

@@ -29,7 +29,7 @@ from transformer_jax.data.pipeline import evaluation_batches
 from transformer_jax.data.sources import Pair
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import RunError
-from transformer_jax.evaluation import score
+from transformer_jax.evaluation import check_evaluation, score
 from transformer_jax.training.step import loss_sums
 
 ATTENTION_SUBLAYERS: dict[AttentionKind, tuple[str, str]] = {
@@ -95,6 +95,7 @@ def make_scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Cal
     The loss is computed on complete pairs. For BLEU, a source of more than data.max_length tokens is split, as in
     translate.py.
     """
+    check_evaluation(translator.config)
     encoded, _ = encode_pairs(pairs, translator.tokenizers, max_length=None)
     batches = [jax.device_put(batch) for batch in evaluation_batches(encoded, LOSS_BATCH_TOKENS, batch_multiple=1)]
     sources, references = zip(*pairs, strict=True)
@@ -109,7 +110,8 @@ def make_scorer(translator: Translator, pairs: Sequence[Pair], beam: int) -> Cal
         translations = masked_translator.translate(sources, beam)
         report_warnings(1, translations)
         texts = [translation.text for translation in translations]
-        bleu = score(texts, references, translator.config.data.target)["BLEU"]
+        config = translator.config
+        bleu = score(texts, references, config.data.target, config.evaluation.tokenize)["BLEU"]
         return ModelScores(loss, bleu.value, bleu.signature)
 
     return score_model

@@ -96,9 +96,12 @@ def translate(command: TranslateCommand) -> None:
 
     from transformer_jax.commands.translation_writer import open_writer, print_scores, report_warnings
     from transformer_jax.decoding.translator import Translator
+    from transformer_jax.evaluation import check_evaluation
 
     workdir = command.workdir or newest_run()
     translator = Translator.load(workdir)
+    if references is not None:
+        check_evaluation(translator.config)  # Before a translation that may take hours.
     sampling = sampling_options(command)
     best_texts: list[str] = []
     number = 1
@@ -119,7 +122,7 @@ def translate(command: TranslateCommand) -> None:
             if references is not None:
                 best_texts += [translations[0].text for translations in n_best_lists]
     if references is not None:
-        print_scores(best_texts, references, translator.config.data.target)
+        print_scores(best_texts, references, translator.config)
 
 
 def check_options(command: TranslateCommand) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from transformer_jax.commands.streams import open_output, output_errors
 
 if TYPE_CHECKING:
+    from transformer_jax.config import Config
     from transformer_jax.attention.explorer import PageWriter
     from transformer_jax.attention.weights import Attention
     from transformer_jax.commands.translate import TranslateCommand
@@ -166,11 +167,12 @@ def report_warnings(first: int, translations: Sequence[Translation]) -> None:
         logging.warning(f"line {number}{more}: {message}")
 
 
-def print_scores(translations: Sequence[str], references: Sequence[str], language: str) -> None:
-    """Print sacreBLEU and chrF of the translations, with their signatures, to standard error."""
+def print_scores(translations: Sequence[str], references: Sequence[str], config: Config) -> None:
+    """Print sacreBLEU and chrF of the translations of a run, with their signatures, to standard error."""
     from transformer_jax.evaluation import score
 
-    for name, result in score(translations, references, language).items():
+    scores = score(translations, references, config.data.target, config.evaluation.tokenize)
+    for name, result in scores.items():
         print(f"{name} {result.value:.2f}  {result.signature}", file=sys.stderr)
 
 

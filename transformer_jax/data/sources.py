@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from transformer_jax.data.languages import find_language
 from transformer_jax.data.library_datasets import open_hf, open_parquet, open_tfds
 from transformer_jax.data.records import Pair, Records, Split
 from transformer_jax.data.text_files import open_jsonl, open_language_files, open_tsv, read_lines
@@ -118,12 +119,13 @@ def open_phrasebook(locator: str, source: str, target: str, split: Split) -> Rec
     """Open the built-in phrasebook or its lines of two sentences, English to German or German to English."""
     if locator not in ("phrasebook", "phrasebook:two"):
         raise InputError(f"{locator!r} is not a part of the phrasebook. Use phrasebook or phrasebook:two.")
-    if {source, target} != {"en", "de"}:
+    codes = [find_language(language).code for language in (source, target)]
+    if sorted(codes) != ["de", "en"]:
         raise InputError(
             f"the phrasebook contains only en and de, but the run translates {source} to {target}. "
             "Set --data.source en --data.target de."
         )
-    order = 1 if source == "en" else -1
+    order = 1 if codes == ["en", "de"] else -1
 
     def read() -> Sequence[tuple[str, str]]:
         return phrasebook_splits()[split] if locator == "phrasebook" else phrasebook_two_sentences()

@@ -29,6 +29,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from transformer_jax.attention.explorer import Html, render_page
+from transformer_jax.data.languages import find_language
 from transformer_jax.decoding.translator import Translation, Translator
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.serve.batching import Batcher, shutdown_error
@@ -91,7 +92,7 @@ class Site:
         data = self._translator.config.data
         page = (PAGE_DIRECTORY / "page.html").read_text(encoding="utf-8")
         for name, value in (("source", data.source), ("target", data.target)):
-            page = page.replace("{{" + name + "}}", html.escape(value))
+            page = page.replace("{{" + name + "}}", html.escape(find_language(value).tag))
         return HTMLResponse(page)
 
     async def _translate(self, request: Request) -> Response:

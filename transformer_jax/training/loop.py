@@ -22,7 +22,7 @@ from transformer_jax.data.pipeline import Shard, TrainingBatches, evaluation_bat
 from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, StoppedBySignal
-from transformer_jax.evaluation import score
+from transformer_jax.evaluation import check_evaluation, score
 from transformer_jax.runtime.failures import as_run_errors
 from transformer_jax.runtime.memory import require_state_memory
 from transformer_jax.runtime.preemption import PreemptionHandler
@@ -71,6 +71,7 @@ def fit(
     Raises StoppedBySignal after SIGTERM or SIGINT.
     """
     began = time.monotonic()
+    check_evaluation(config)
     with as_run_errors(workdir), exclusive_workdir(workdir):
         require_contained(workdir)
         require_same_config(config, workdir)
@@ -320,5 +321,6 @@ def score_validation_set(
         sources = [pair.source for pair in pairs[start : start + block_size]]
         n_best_lists = translator.translate_n_best(sources, 1, beam=1, first=start + 1)
         translations += [best.text for [best] in n_best_lists]
-    scores = score(translations, [pair.target for pair in pairs], config.data.target)
+    references = [pair.target for pair in pairs]
+    scores = score(translations, references, config.data.target, config.evaluation.tokenize)
     return {**per_token_means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}

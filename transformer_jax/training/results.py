@@ -150,7 +150,8 @@ def translate_and_score(
     language: see ``evaluation.score``.
     """
     translations = [best.text for best in translator.translate([pair.source for pair in pairs])]
-    return translations, score(translations, [pair.target for pair in pairs], language)
+    references, tokenize = [pair.target for pair in pairs], translator.config.evaluation.tokenize
+    return translations, score(translations, references, language, tokenize)
 
 
 def score_two_sentences(translator: Translator, data: DataConfig) -> dict[str, Score] | None:
