@@ -14,6 +14,7 @@ from transformer_jax.runtime.malloc import restart_with_tuned_malloc
 COMMANDS = {
     "train": ("train", "Train a model, or resume its training, and score it on the test set."),
     "translate": ("translate", "Translate text from arguments, a file, a pipe or the terminal."),
+    "compare": ("compare", "Compare finished runs: settings, scores with p-values, and translations."),
     "align": ("align", "Align the words of sentence pairs with a model's cross-attention."),
     "ablate": ("ablate", "Measure how much each attention head contributes."),
     "plot": ("plot", "Draw the attention heads of one layer as a figure for a paper."),

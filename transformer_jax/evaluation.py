@@ -100,7 +100,8 @@ def _make_bleu(tokenize: str, lowercase: bool) -> BLEU:
     except (RuntimeError, AssertionError) as error:  # The latter for another dictionary than that of the package.
         extra = tokenize.partition("-")[0]
         raise InputError(
-            f'evaluation.tokenize {tokenize} needs a package that is not installed. Run: pip install "sacrebleu[{extra}]"'
+            f"evaluation.tokenize {tokenize} needs a package that is not installed. "
+            f'Run: pip install "sacrebleu[{extra}]"'
         ) from error
 
 

@@ -136,7 +136,7 @@ def make_model_config(marian_config: dict[str, Any], path: Path) -> ModelConfig:
 
 
 def make_data_config(directory: Path, marian_config: dict[str, Any]) -> DataConfig:
-    """Return a data config with the model's maximum sentence length and its languages, ``und`` if the files do not name them."""
+    """Return a data config with the model's maximum sentence length and its languages (default: ``und``)."""
     positions = marian_config.get("max_position_embeddings")
     max_length = positions if type(positions) is int and positions >= 2 else 512
     tokenizer_config = read_optional_json(directory / TOKENIZER_CONFIG)

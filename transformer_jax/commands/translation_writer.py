@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from transformer_jax.commands.streams import open_output, output_errors
 
 if TYPE_CHECKING:
-    from transformer_jax.config import Config
     from transformer_jax.attention.explorer import PageWriter
     from transformer_jax.attention.weights import Attention
     from transformer_jax.commands.translate import TranslateCommand
+    from transformer_jax.config import Config
     from transformer_jax.decoding.translator import Translation, Translator
 
 LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")

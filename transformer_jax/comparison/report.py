@@ -1,0 +1,109 @@
+"""A comparison of runs as text, Markdown or JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from transformer_jax.comparison.differences import Comparison
+from transformer_jax.comparison.significance import SEED
+
+LINE_ENDING_CATEGORIES = ("Cc", "Zl", "Zp")
+"""Unicode categories of characters that break a line or control a terminal."""
+Escape = Callable[[str], str]
+"""A function that replaces the characters with a meaning in the output format."""
+MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def as_json(comparison: Comparison) -> str:
+    """Return the comparison as a JSON object. Runs are in the order of its field ``runs``."""
+    values = {
+        **comparison._asdict(),
+        "scores": {name: [score._asdict() for score in scores] for name, scores in comparison.scores.items()},
+        "lines": [line._asdict() for line in comparison.lines],
+        "seed": SEED,
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def as_text(comparison: Comparison) -> str:
+    """Return the comparison as tables of aligned columns, with the lines below each other."""
+    runs = [_escape_controls(run) for run in comparison.runs]
+    width = max(map(len, ("reference", *runs)))
+    blocks = []
+    for line in comparison.lines:
+        texts = [("source", line.source), ("reference", line.reference), *zip(runs, line.hypotheses, strict=True)]
+        rows = [f"{label:{width}}  {_escape_controls(text)}" for label, text in texts]
+        blocks.append("\n".join([f"line {line.number}, chrF {', '.join(f'{chrf:.1f}' for chrf in line.chrf)}", *rows]))
+    return "\n\n".join([*_summary(comparison, "simple", _escape_controls), *blocks])
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Return the comparison as Markdown tables."""
+    header = ["line", *(f"chrF of {run}" for run in comparison.runs), "source", "reference", *comparison.runs]
+    rows = [
+        [line.number, *(f"{chrf:.1f}" for chrf in line.chrf), line.source, line.reference, *line.hypotheses]
+        for line in comparison.lines
+    ]
+    table = [_table(header, rows, "github", _escape_markdown)] if rows else []
+    return "\n\n".join([*_summary(comparison, "github", _escape_markdown), *table])
+
+
+def _summary(comparison: Comparison, style: str, escape: Escape) -> Iterator[str]:
+    """Yield settings and scores as tables, and the sentences between them."""
+    if comparison.settings:
+        yield "Settings that differ:"
+        rows = [[field, *map(_setting, values)] for field, values in comparison.settings.items()]
+        yield _table(["setting", *comparison.runs], rows, style, escape)
+    else:
+        yield "All settings are equal."
+    yield (
+        f"Scores on the same test set of {comparison.sentences} lines. The p-values are those of the difference from "
+        f"{escape(comparison.runs[0])} (paired tests of sacreBLEU, seed {SEED}):"
+    )
+    rows, notes = [], []
+    for metric, scores in comparison.scores.items():
+        for run, score in zip(comparison.runs, scores, strict=True):
+            row = [metric, run, f"{score.value:.2f}"]
+            rows.append(row)
+            if score.bootstrap is not None and score.randomization is not None:
+                row += [f"{score.value - scores[0].value:+.2f}", f"{score.bootstrap:.4f}", f"{score.randomization:.4f}"]
+                if score.randomization < score.least_p_value:
+                    notes.append(
+                        f"{metric}, {escape(run)}: the number of lines that differ is {score.differing_lines}. With so "
+                        f"few, no p-value (randomization) below {score.least_p_value:.4f} is significant."
+                    )
+    header = ["metric", "run", "score", "difference", "p (bootstrap)", "p (randomization)"]
+    yield _table(header, rows, style, escape)
+    yield from notes
+    yield "\n".join(f"- {metric} `{scores[0].signature}`" for metric, scores in comparison.scores.items())
+    yield "The lines that differ most:" if comparison.lines else "All translations are equal."
+
+
+def _setting(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], style: str, escape: Escape) -> str:
+    cells = [[escape(str(cell)) for cell in row] for row in (header, *rows)]
+    return tabulate(cells[1:], cells[0], tablefmt=style, disable_numparse=True)
+
+
+def _escape_controls(text: str) -> str:
+    """Return the text with escapes in place of characters that break a line or control a terminal."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in LINE_ENDING_CATEGORIES
+        else character
+        for character in text
+    )
+
+
+def _escape_markdown(text: str) -> str:
+    """Return Markdown that is displayed as the text."""
+    return MARKDOWN_CHARACTERS.sub(r"\\\1", _escape_controls(text))
