@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.record import describe_hardware, read_record, with_defaults
+from benchmarks.significance import COLUMN, NOT_TESTED, describe_significance, record_translations
 from transformer_jax.commands.cli import parse_arguments, run_command
 from transformer_jax.commands.recipe import load_recipe
 from transformer_jax.commands.train import parse_train
@@ -138,6 +139,7 @@ def train_variant(variant: str, seed: int, record: Path, root: Path) -> None:
     results = json.loads((root / workdir / "results.json").read_text(encoding="utf-8"))
     values = {"variant": variant, "options": VARIANTS[variant], "budget": budget, **results}
     record.parent.mkdir(parents=True, exist_ok=True)
+    values |= record_translations(root / workdir, record, record.with_name(f"{BASE}.{seed}.json"))
     atomic.write_text(record, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
     # Check the hardware after every run, so that mixed records are reported before the remaining runs are trained.
     _machine_notes([read_run(path) for path in record.parent.glob("*.json")])
@@ -161,6 +163,7 @@ class AblationRun(NamedTuple):
     score: tokenized BLEU on the validation set.
     budget: training options that fix the number of steps.
     minutes: wall time.
+    significance: p-values of the difference from the recipe with the same seed and machine.
     """
 
     machine: str
@@ -170,6 +173,7 @@ class AblationRun(NamedTuple):
     budget: str
     hardware: str
     minutes: float
+    significance: str
 
 
 def read_run(path: Path) -> AblationRun:
@@ -182,7 +186,8 @@ def read_run(path: Path) -> AblationRun:
         score, hardware = record["scores"]["BLEU-tokenized"]["value"], describe_hardware(record["hardware"])
         minutes = record["wall_seconds"] / 60
         variant, seed, budget = record["variant"], record["seed"], record["budget"]
-        return AblationRun(path.parent.name, variant, seed, score, budget, hardware, minutes)
+        significance = describe_significance(record, path.parent, "BLEU-tokenized")
+        return AblationRun(path.parent.name, variant, seed, score, budget, hardware, minutes, significance)
 
     return read_record(path, extract)
 
@@ -191,7 +196,7 @@ def ablation_table(root: Path) -> str:
     """Return a table of all recorded runs, sorted by their gain over the recipe.
 
     The table has one row per variant and one BLEU column per machine and seed. The gain is the mean difference in BLEU
-    from the recipe trained with the same seed on the same machine.
+    from the recipe trained with the same seed on the same machine. The p-values are those of each difference.
     """
     runs = [read_run(path) for path in sorted((root / RECORDS).glob("*/*.json"))]
     if not runs:
@@ -205,7 +210,8 @@ def ablation_table(root: Path) -> str:
     }
     gains = {variant: statistics.fmean(values) if values else -math.inf for variant, values in differences.items()}
     columns = sorted({column for row in scores.values() for column in row})
-    header = ["variant", "options", *(f"{machine}, seed {seed}" for machine, seed in columns), "gain over the recipe"]
+    names = [f"{machine}, seed {seed}" for machine, seed in columns]
+    header = ["variant", "options", *names, "gain over the recipe", COLUMN]
     rows = [header, ["---"] * len(header)]
     for variant in sorted(scores, key=lambda variant: -gains[variant]):
         rows.append(
@@ -214,11 +220,18 @@ def ablation_table(root: Path) -> str:
                 "a removed option" if variant not in VARIANTS else VARIANTS[variant] and f"`{VARIANTS[variant]}`",
                 *(f"{scores[variant][column]:.2f}" if column in scores[variant] else "" for column in columns),
                 f"{gains[variant]:+.2f}" if variant != BASE and differences[variant] else "",
+                _p_values([run for run in runs if run.variant == variant]) if variant != BASE else "",
             ]
         )
     lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     budgets = ", ".join(f"`{budget}`" for budget in sorted({run.budget for run in runs}))
     return f"{lines}\nBudget: {budgets}.\n\n{_machine_notes(runs)}"
+
+
+def _p_values(runs: Sequence[AblationRun]) -> str:
+    """Return the p-values of a variant's runs, each with its machine and seed."""
+    tested = sorted(run for run in runs if run.significance != NOT_TESTED)
+    return "; ".join(f"{run.significance} ({run.machine}, seed {run.seed})" for run in tested) or NOT_TESTED
 
 
 def _machine_notes(runs: Sequence[AblationRun]) -> str:

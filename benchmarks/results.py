@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import ablation, search_settings
 from benchmarks.record import describe_hardware, with_defaults
+from benchmarks.significance import COLUMN, describe_significance, record_translations
 from transformer_jax.commands.cli import parse_arguments, run_command
 from transformer_jax.commands.recipe import load_recipe
 from transformer_jax.config import Config
@@ -42,7 +43,8 @@ class ResultsCommand:
     """Rebuild the result tables from the recorded runs."""
 
     add: tuple[Path, ...] = ()
-    """Directories of finished runs to record before the tables are rebuilt."""
+    """Directories of finished runs to record before the tables are rebuilt. A run is tested against the recorded run
+    with the name of its recipe, so add that one first."""
     check: bool = False
     """Do not write files. Exit with an error if a table is out of date."""
     debug: bool = False
@@ -54,11 +56,13 @@ class RecordedRun(NamedTuple):
 
     values: the content of results.json.
     changes: option -> value, for every option in which the run differs from the current recipe.
+    significance: p-values of the difference in sacreBLEU from the run that is named like the recipe.
     """
 
     name: str
     values: dict[str, Any]
     changes: dict[str, str]
+    significance: str
 
     @property
     def recipe(self) -> str:
@@ -119,6 +123,8 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
 def record_run(workdir: Path, root: Path) -> None:
     """Copy a run's results.json to the recorded runs.
 
+    Its translations are also kept, and tested against the recorded run that is named like its recipe.
+
     Raises InputError if the run is not finished.
     """
     results = workdir / "results.json"
@@ -129,8 +135,10 @@ def record_run(workdir: Path, root: Path) -> None:
     config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     if {name: section for name, section in config.items() if name != "format"} != run.values["config"]:
         raise InputError(f"{results} does not match config.json in the same directory. {finish}")
-    (root / RECORDS).mkdir(parents=True, exist_ok=True)
-    atomic.write_text(root / RECORDS / f"{workdir.resolve().name}.json", results.read_text(encoding="utf-8"))
+    record = root / RECORDS / f"{workdir.resolve().name}.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    values = run.values | record_translations(workdir, record, record.with_name(f"{run.recipe}.json"))
+    atomic.write_text(record, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_run(path: Path, root: Path) -> RecordedRun:
@@ -145,7 +153,8 @@ def read_run(path: Path, root: Path) -> RecordedRun:
         recipe = root / "configs" / f"{values['recipe']}.py"
         if not recipe.is_file():
             raise InputError(f"{path} needs configs/{recipe.name}, which is missing. Restore the recipe.")
-        run = RecordedRun(path.stem, values, changed_options(values["config"], load_recipe(recipe)))
+        significance = describe_significance(values, path.parent, "BLEU") if path.stem != recipe.stem else ""
+        run = RecordedRun(path.stem, values, changed_options(values["config"], load_recipe(recipe)), significance)
         for column in (*SUMMARY.values(), *DETAILS.values(), signatures):
             column(run)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -323,6 +332,7 @@ DETAILS: dict[str, Callable[[RecordedRun], str]] = {
     "sacreBLEU on validation (greedy)": lambda run: ", ".join(
         f"{validation['bleu']:.1f}" for validation in run.values.get("validations", [])
     ),
+    COLUMN: lambda run: run.significance,
     "target tokens/s": _speed,
     "seed": lambda run: str(run.values["config"]["training"]["seed"]),
     "beam size": lambda run: "{beam}, length penalty {length_penalty}".format(**run.values["config"]["decoding"]),

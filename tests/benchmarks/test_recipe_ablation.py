@@ -1,6 +1,7 @@
 """Variants of a recipe are trained, recorded once and shown in a table."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -99,17 +100,34 @@ def test_table_compares_same_seeds_of_a_machine_best_first(root):
     assert page.endswith(
         f"before\n{ablation.BEGIN_MARKER}\n"
         "| variant | options | cpu, seed 0 | cpu, seed 2 | cpu, seed 10 | gpu, seed 0 | gpu, seed 1 "
-        "| gain over the recipe |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        "| post-norm | `--model.norm post` |  | 35.00 | 43.00 |  | 90.00 | +3.50 |\n"
-        "| recipe |  | 31.00 | 32.00 | 39.00 | 50.00 |  |  |\n"
-        "| gone | a removed option |  |  |  | 49.00 |  | -1.00 |\n"
-        "| dropout 0.3 | `--model.dropout 0.3` |  |  |  |  | 99.00 |  |\n"
+        "| gain over the recipe | p (bootstrap, randomization) |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| post-norm | `--model.norm post` |  | 35.00 | 43.00 |  | 90.00 | +3.50 | not tested |\n"
+        "| recipe |  | 31.00 | 32.00 | 39.00 | 50.00 |  |  |  |\n"
+        "| gone | a removed option |  |  |  | 49.00 |  | -1.00 | not tested |\n"
+        "| dropout 0.3 | `--model.dropout 0.3` |  |  |  |  | 99.00 |  | not tested |\n"
         "\nBudget: `--steps 2`.\n\n"
         "- cpu: 2 cores, A chip; 5 runs of 11.0 to 11.0 min\n"
         "- gpu: 1 x gpu; 4 runs of 11.0 to 12.0 min\n"
         f"{ablation.END_MARKER}\nafter\n"
     )
+
+
+def test_table_shows_p_values_of_the_seeds_that_were_tested(root):
+    record(root, "cpu", "recipe", 0, 31.0)
+    translations = root / ablation.RECORDS / "cpu/recipe.0.hyp.txt.gz"
+    translations.write_bytes(b"13 lines")
+    checksum = hashlib.sha256(b"13 lines").hexdigest()
+    p_values = {"BLEU-tokenized": {"bootstrap": 0.0123, "randomization": 0.5}}
+    significance = {"against": "recipe.0", "translations": checksum, **p_values}
+    record(root, "cpu", "post-norm", 0, 35.0, significance=significance)
+    record(root, "cpu", "post-norm", 1, 36.0)
+    results.main([], root)
+    page = root / "docs/results/multi30k.md"
+    assert "| 35.00 | 36.00 | +4.00 | 0.0123, 0.5000 (cpu, seed 0) |\n" in page.read_text()
+    translations.write_bytes(b"another recipe")
+    results.main([], root)
+    assert "| 35.00 | 36.00 | +4.00 | not tested |\n" in page.read_text()
 
 
 def test_mixed_hardware_and_damaged_records_are_refused(root):

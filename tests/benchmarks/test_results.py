@@ -1,11 +1,16 @@
 """Result tables are built from recorded runs alone."""
 
 import dataclasses
+import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from sacrebleu.metrics import BLEU
+from sacrebleu.significance import PairedTest
+from scored_run import BAD, GOOD, REFERENCES, SOURCES
 
 from benchmarks.results import BEGIN_MARKER, END_MARKER, ROOT, main
 from transformer_jax.commands.recipe import load_recipe
@@ -226,6 +231,57 @@ def test_run_is_shown_on_the_page_with_the_longest_name(root, finished):
     assert "No run is recorded yet." in (root / "docs/results/multi30k.md").read_text()
 
 
+@pytest.fixture
+def translated(finished, monkeypatch):
+    """Return a function that makes a finished run with the translations of its test set."""
+    monkeypatch.setattr(PairedTest, "_DEFAULT_SAMPLES", {"ar": 211, "bs": 101})
+
+    def make(name, hypotheses, references=REFERENCES):
+        workdir = finished(name)
+        for kind, lines in (("src", SOURCES), ("hyp", hypotheses), ("ref", references)):
+            (workdir / f"test.{kind}.txt").write_text("".join(f"{line}\n" for line in lines))
+        return workdir
+
+    return make
+
+
+def test_translations_are_kept_and_tested_against_the_recipe(root, translated):
+    base, other = translated("multi30k_tiny", GOOD), translated("other", BAD)
+    main(["--add", str(base), str(other)], root)
+    kept = root / RECORDS / "other.hyp.txt.gz"
+    assert gzip.decompress(kept.read_bytes()).decode().split("\n") == [*BAD, ""]
+    assert sorted(path.name for path in (root / RECORDS).iterdir()) == [
+        *("multi30k_tiny.hyp.txt.gz", "multi30k_tiny.json", "other.hyp.txt.gz", "other.json")
+    ]
+    tested = PairedTest([("a", GOOD), ("b", BAD)], {"BLEU": BLEU()}, [REFERENCES], "bs")()[1]["BLEU"][1].p_value
+    [row] = re.findall("other.json.*", (root / "docs/results/multi30k.md").read_text())[1:]
+    assert f"| {tested:.4f}, 0." in row
+    [row] = re.findall("multi30k_tiny.json.*", (root / "docs/results/multi30k.md").read_text())[1:]
+    assert "not tested" not in row
+    before = {path: path.read_bytes() for path in (root / RECORDS).iterdir()}
+    main(["--add", str(base), str(other)], root)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_runs_without_comparable_translations_are_not_tested(root, translated, finished, caplog):
+    main(["--add", str(finished("older")), str(translated("first", BAD))], root)
+    assert "runs/older has no test.hyp.txt, so it is not tested. Run its train command again." in caplog.text
+    base = translated("multi30k_tiny", GOOD)
+    main(["--add", str(base), str(translated("other", BAD, BAD)), str(translated("tested", BAD))], root)
+    page = root / "docs/results/multi30k.md"
+    assert page.read_text().count("| not tested |") == 3
+    (base / "test.hyp.txt").write_text("".join(f"{line}\n" for line in BAD))
+    main(["--add", str(base)], root)
+    assert page.read_text().count("| not tested |") == 4
+
+
+def test_damaged_translations_are_refused_and_not_recorded(root, translated):
+    workdir = translated("multi30k_tiny", GOOD[:-1])
+    with pytest.raises(InputError, match="multi30k_tiny is damaged: its files must have equal numbers of lines"):
+        main(["--add", str(workdir)], root)
+    assert not list(root.glob(f"{RECORDS}/*"))
+
+
 def test_deleted_record_has_no_row(root, finished):
     main(["--add", str(finished("multi30k_tiny"))], root)
     (root / RECORDS / "multi30k_tiny.json").unlink()
@@ -252,7 +308,7 @@ def test_unknown_values_are_shown_as_unknown(root, finished):
     main(["--add", str(finished("multi30k_tiny", overlap=None, target_tokens_per_second=None))], root)
     document = (root / "docs/results/multi30k.md").read_text()
     assert "| test_2016_flickr.lc.norm.tok, en-de, lower-cased |" in document
-    assert "| 28,999 | unknown | 8,000 | 1,201 |  |  | 0 |" in document
+    assert "| 28,999 | unknown | 8,000 | 1,201 |  |  |  | 0 |" in document
 
 
 def test_accelerators_are_named(root, finished):
