@@ -105,8 +105,9 @@ def call(tiny_run, files, capsys):
 
 @pytest.fixture(scope="module")
 def reverse_run(tmp_path_factory):
-    """A run for the opposite direction."""
-    config = dataclasses.replace(TINY_CONFIG, data=dataclasses.replace(TINY_CONFIG.data, source="de", target="en"))
+    """A run for the opposite direction, with other names of the languages."""
+    data = dataclasses.replace(TINY_CONFIG.data, source="deu_Latn", target="English")
+    config = dataclasses.replace(TINY_CONFIG, data=data)
     return make_run(tmp_path_factory.mktemp("reverse") / "run", config, seed=1)
 
 

@@ -1,9 +1,11 @@
 """The output of the command ``translate``: files, pipes, n-best lists, samples, JSON lines and scores."""
 
+import dataclasses
 import itertools
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 
@@ -13,6 +15,7 @@ from translate_cases import LONG, TEXTS, load
 from transformer_jax import Translator
 from transformer_jax.commands import translate as translate_command
 from transformer_jax.commands.translation_writer import replace_line_breaks
+from transformer_jax.config import EvaluationConfig, load_config, save_config
 
 
 def test_output_is_written_only_to_the_file(translate, expected, tmp_path):
@@ -146,6 +149,15 @@ def test_piped_text_is_scored(translate, file):
     content = "\n".join(TEXTS).encode()
     reference = file(translate(stdin=content).out, "same.txt")
     assert "chrF 100.00" in translate("--reference", reference, stdin=content).err
+
+
+def test_missing_tokenizer_package_is_reported_first(translate, tiny_run, file, tmp_path, monkeypatch):
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ko_mecab.MeCab", None)
+    workdir = shutil.copytree(tiny_run, tmp_path / "run")
+    config = load_config(workdir / "config.json")
+    save_config(dataclasses.replace(config, evaluation=EvaluationConfig("ko-mecab")), workdir / "config.json")
+    result = translate(*TEXTS, "--reference", file("x\ny\nz\n", "reference.txt"), workdir=workdir)
+    assert result.is_refusal("evaluation.tokenize ko-mecab needs a package", 'pip install "sacrebleu[ko]"')
 
 
 def test_reference_count_mismatch_is_refused_before_writing(translate, file, tmp_path):

@@ -1,5 +1,6 @@
 """The HTTP interface: translations, attention and errors."""
 
+import dataclasses
 import itertools
 import json
 import logging
@@ -168,3 +169,10 @@ def test_only_files_of_the_page_are_served(server):
         assert server.get(path).status == 404
     assert server.get("/none").json == {"error": "Not Found"}
     assert server.get("/translate").status == 405
+
+
+def test_page_names_languages_by_the_codes_that_browsers_know(server, monkeypatch):
+    config = server.translator.config
+    data = dataclasses.replace(config.data, source="English", target="jpn_Jpan")
+    monkeypatch.setattr(server.translator, "config", dataclasses.replace(config, data=data))
+    assert "<title>Translate en to ja-Jpan</title>" in server.get("/").text

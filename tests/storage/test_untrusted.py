@@ -13,6 +13,7 @@ from simulated_devices import simulate_devices
 from tiny_run import tiny_run  # noqa: F401
 
 from transformer_jax import Translator
+from transformer_jax.config import load_config
 from transformer_jax.errors import InputError
 from transformer_jax.runtime import memory
 from transformer_jax.storage import checkpoints, untrusted
@@ -109,6 +110,16 @@ def test_a_run_directory_of_format_3_is_read(run):
     assert Translator.load(run).config.model.activation == "relu"
     change(run / "config.json", "format", to=2)
     assert "config.json has format 2, but this version of transformer_jax reads formats 3, 4 and 5." in refusal(run)
+
+
+def test_only_formats_before_5_may_lack_the_evaluation(run):
+    content = json.loads((run / "config.json").read_text())
+    del content["evaluation"]
+    for version in (3, 4):
+        (run / "config.json").write_text(json.dumps(content | {"format": version}))
+        assert load_config(run / "config.json").evaluation.tokenize == "auto"
+    change(run / "config.json", "format", to=5)
+    assert "config.json has no section evaluation. Restore the file" in refusal(run)
 
 
 def test_a_run_without_its_normalization_is_refused(run):

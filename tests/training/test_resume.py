@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from number_words import assert_same_run, metrics_lines, write_corpus
 
-from transformer_jax.config import DataConfig, OptimizerConfig, TokenizerConfig, save_config
+from transformer_jax.config import DataConfig, EvaluationConfig, OptimizerConfig, TokenizerConfig, save_config
 from transformer_jax.errors import InputError, StoppedBySignal
 from transformer_jax.storage.checkpoints import Checkpoints
 from transformer_jax.training import corpus, loop
@@ -133,8 +133,20 @@ def test_only_changeable_fields_may_differ_when_resuming(make_config, finished_r
     other = dataclasses.replace(make_config(), optimizer=OptimizerConfig(warmup=11, factor=2.0))
     with pytest.raises(InputError, match=r"optimizer\.warmup 10 -> 11.*another --workdir"):
         loop.fit(other, workdir)
+    # It decides which checkpoint is the best.
+    other = dataclasses.replace(make_config(), evaluation=EvaluationConfig("char"))
+    with pytest.raises(InputError, match=r"evaluation\.tokenize auto -> char.*another --workdir"):
+        loop.fit(other, workdir)
     loop.fit(make_config(steps=16), workdir)
     assert metrics_lines(workdir)[-1]["step"] == 16
+
+
+def test_a_missing_tokenizer_package_is_reported_before_training(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+    config = dataclasses.replace(make_config(), evaluation=EvaluationConfig("ja-mecab"))
+    with pytest.raises(InputError, match=r'Run: pip install "sacrebleu\[ja\]"$'):
+        loop.fit(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_fewer_steps_than_completed_only_score_the_run(make_config, finished_run, tmp_path):
