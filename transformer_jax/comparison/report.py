@@ -55,10 +55,13 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def _summary(comparison: Comparison, style: str, escape: Escape) -> Iterator[str]:
-    """Yield settings and scores as tables, and the sentences between them."""
+    """Yield settings and scores as tables, and the text between them."""
     if comparison.settings:
         yield "Settings that differ:"
-        rows = [[field, *map(_setting, values)] for field, values in comparison.settings.items()]
+        rows = [
+            [field, *("" if value is None else value for value in values)]
+            for field, values in comparison.settings.items()
+        ]
         yield _table(["setting", *comparison.runs], rows, style, escape)
     else:
         yield "All settings are equal."
@@ -66,27 +69,27 @@ def _summary(comparison: Comparison, style: str, escape: Escape) -> Iterator[str
         f"Scores on the same test set of {comparison.sentences} lines. The p-values are those of the difference from "
         f"{escape(comparison.runs[0])} (paired tests of sacreBLEU, seed {SEED}):"
     )
-    rows, notes = [], []
+    header = ["metric", "run", "score", "difference", "p (bootstrap)", "p (randomization)"]
+    yield _table(header, list(_score_rows(comparison)), style, escape)
     for metric, scores in comparison.scores.items():
         for run, score in zip(comparison.runs, scores, strict=True):
-            row = [metric, run, f"{score.value:.2f}"]
-            rows.append(row)
-            if score.bootstrap is not None and score.randomization is not None:
-                row += [f"{score.value - scores[0].value:+.2f}", f"{score.bootstrap:.4f}", f"{score.randomization:.4f}"]
-                if score.randomization < score.least_p_value:
-                    notes.append(
-                        f"{metric}, {escape(run)}: the number of lines that differ is {score.differing_lines}. With so "
-                        f"few, no p-value (randomization) below {score.least_p_value:.4f} is significant."
-                    )
-    header = ["metric", "run", "score", "difference", "p (bootstrap)", "p (randomization)"]
-    yield _table(header, rows, style, escape)
-    yield from notes
+            if score.randomization is not None and score.randomization < score.least_p_value:
+                yield (
+                    f"{metric}, {escape(run)}: the number of lines that differ is {score.differing_lines}. With so "
+                    f"few, no p-value (randomization) below {score.least_p_value:.4f} is significant."
+                )
     yield "\n".join(f"- {metric} `{scores[0].signature}`" for metric, scores in comparison.scores.items())
     yield "The lines that differ most:" if comparison.lines else "All translations are equal."
 
 
-def _setting(value: Any) -> str:
-    return "" if value is None else str(value)
+def _score_rows(comparison: Comparison) -> Iterator[list[str]]:
+    """Yield one row per metric and run. The first run has no difference and no p-values."""
+    for metric, scores in comparison.scores.items():
+        for run, score in zip(comparison.runs, scores, strict=True):
+            row = [metric, run, f"{score.value:.2f}"]
+            if score.bootstrap is not None and score.randomization is not None:
+                row += [f"{score.value - scores[0].value:+.2f}", f"{score.bootstrap:.4f}", f"{score.randomization:.4f}"]
+            yield row
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], style: str, escape: Escape) -> str:

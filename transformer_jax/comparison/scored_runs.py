@@ -60,7 +60,6 @@ def read_scored_run(path: Path, train_command: str) -> ScoredRun:
     if not path.is_dir():
         problem = "is not a directory" if path.exists() else "does not exist"
         raise InputError(f"{path} {problem}. Name the directory of a finished run.")
-    require_contained(path)
     results = _read_results(path, train_command)
     recipe = results.get("recipe")
     again = shlex.join(["--config", recipe if isinstance(recipe, str) else "RECIPE", "--workdir", str(path)])
@@ -117,6 +116,7 @@ def _read_results(path: Path, train_command: str) -> dict[str, Any]:
             f"{path} has no results.json, because its training has not ended. Resume it: {train_command} --workdir "
             f"{shlex.quote(str(path))}"
         )
+    require_contained(path)
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
         saved = results["config"]
