@@ -63,10 +63,11 @@ def score(
         logging.info(
             "the references are tokenized: BLEU and chrF are computed after detokenization by the rules of Moses"
         )
-    return {
-        name: _corpus_score(metric.metric, metric.text(hypotheses), metric.text(references))
-        for name, metric in metrics.items()
-    }
+    texts: dict[str | None, tuple[list[str], list[str]]] = {}
+    for metric in metrics.values():
+        if metric.language not in texts:  # Detokenization takes longer than scoring.
+            texts[metric.language] = metric.text(hypotheses), metric.text(references)
+    return {name: _corpus_score(metric.metric, *texts[metric.language]) for name, metric in metrics.items()}
 
 
 def make_metrics(references: Sequence[str], language: str, tokenize: str = "auto") -> dict[str, Metric]:
