@@ -51,7 +51,7 @@ def test_variants_use_no_test_text_and_are_recorded_once(root, monkeypatch):
     monkeypatch.setattr(ablation, "STEPS", 2)
     (root / "test.en").unlink()
     ablation.main(["--only", "recipe", "post-norm", "--seeds", "3"], root)
-    records = {path.name: json.loads(path.read_text()) for path in (root / ablation.RECORDS / "cpu").iterdir()}
+    records = {path.name: json.loads(path.read_text()) for path in (root / ablation.RECORDS / "cpu").glob("*.json")}
     assert records.keys() == {"recipe.3.json", "post-norm.3.json"}
     assert [record["config"]["model"]["norm"] for _, record in sorted(records.items())] == ["post", "pre"]
     assert {record["test"] for record in records.values()} == {"valid.{lang}"}
