@@ -31,6 +31,7 @@ from transformer_jax.commands.recipe import load_recipe
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.storage import atomic
+from transformer_jax.terminal import quote_command
 
 ROOT = Path(__file__).parent.parent
 RECORDS = Path("benchmarks/results/runs")
@@ -128,7 +129,7 @@ def record_run(workdir: Path, root: Path) -> None:
     Raises InputError if the run is not finished.
     """
     results = workdir / "results.json"
-    finish = f"Finish the run: python train.py --config RECIPE --workdir {workdir}"
+    finish = f"Finish the run: python train.py --config RECIPE {quote_command('--workdir', workdir)}"
     if not results.is_file():
         raise InputError(f"{workdir} has no results.json. {finish}")
     run = read_run(results, root)

@@ -25,6 +25,7 @@ from transformer_jax.data.sources import open_pairs
 from transformer_jax.errors import InputError
 from transformer_jax.evaluation import score
 from transformer_jax.storage import atomic, checksums
+from transformer_jax.terminal import quote
 
 ROOT = Path(__file__).parent.parent
 RECORDS = Path("benchmarks/results/search")
@@ -63,7 +64,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     if not settings:
         raise InputError(
             "no beam size or length penalty given. "
-            f"Run: python -m benchmarks.search_settings {command.run} --beams 1 5 --penalties 0.6"
+            f"Run: python -m benchmarks.search_settings {quote(command.run)} --beams 1 5 --penalties 0.6"
         )
     translator = Translator.load(command.run)
     data = translator.config.data

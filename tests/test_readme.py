@@ -117,7 +117,7 @@ def test_the_two_commands_train_translate_and_show_attention(tmp_path):
         ).stdout
 
     trained = run("train.py")
-    assert 'python translate.py "' in trained.rstrip("\n").split("\n")[-1]
+    assert "python translate.py '" in trained.rstrip("\n").split("\n")[-1]
     results = json.loads((tmp_path / "runs/phrasebook/results.json").read_text())
     assert results["scores"]["BLEU"]["value"] >= 95
     assert results["wall_seconds"] <= 240

@@ -10,12 +10,14 @@ import sys
 import threading
 
 import pytest
+from pseudo_terminal import pseudo_terminal
 from translate_cases import LONG, TEXTS, load
 
 from transformer_jax import Translator
 from transformer_jax.commands import translate as translate_command
 from transformer_jax.commands.translation_writer import replace_line_breaks
 from transformer_jax.config import EvaluationConfig, load_config, save_config
+from transformer_jax.decoding.translator import Translation
 
 
 def test_output_is_written_only_to_the_file(translate, expected, tmp_path):
@@ -23,6 +25,16 @@ def test_output_is_written_only_to_the_file(translate, expected, tmp_path):
     assert result[:3] == (0, "", "")
     assert (tmp_path / "out.txt").read_text().split("\n") == [*expected(TEXTS), ""]
     assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+@pytest.mark.parametrize("options", [(), ("--jsonl",), ("--n-best", "2")])
+def test_translation_cannot_control_the_terminal(options, translate, monkeypatch):
+    hostile = Translation("\x1b]0;title\x07 \u202ea\x9b2J", 0.0, (), (), ())
+    monkeypatch.setattr(Translator, "translate_n_best", lambda self, texts, n, *_, **__: [[hostile] * n for _ in texts])
+    with pseudo_terminal() as (stream, received), monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert translate(TEXTS[0], *options).status == 0
+        assert "\\u001b]0;title\\u0007 \\u202ea\\u009b2J" in received()
 
 
 def test_input_file_can_be_overwritten_by_its_translation(translate, expected, file):

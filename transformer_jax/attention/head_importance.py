@@ -17,6 +17,7 @@ from jaxtyping import Float
 from transformer_jax.attention.weights import AttentionKind
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
+from transformer_jax.terminal import quote_command
 
 HEAD_IMPORTANCE_FORMAT = 2
 """Version of the file format; increase it with every incompatible change."""
@@ -114,7 +115,8 @@ class HeadImportance:
         Raises InputError if the file does not exist, is damaged, has another format version or was not written by
         `save`.
         """
-        remedy = f"Run: python -m transformer_jax ablate --workdir {path.parent} --input FILE --reference FILE"
+        workdir = quote_command("--workdir", path.parent)
+        remedy = f"Run: python -m transformer_jax ablate {workdir} --input FILE --reference FILE"
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if stored["format"] != HEAD_IMPORTANCE_FORMAT:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from transformer_jax.errors import InputError, RunError, StoppedBySignal
+from transformer_jax.terminal import EscapingFormatter, quote, show
 
 Command = TypeVar("Command")
 
@@ -40,6 +41,8 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str] | None =
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.stdout = sys.stdout or io.StringIO()  # None if the shell closed it.
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.INFO, force=True)
+    if sys.stderr is not None and sys.stderr.isatty():
+        logging.root.handlers[0].setFormatter(EscapingFormatter("%(message)s"))
     for library in NOISY_LIBRARIES:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     if "--debug" not in arguments:
@@ -52,7 +55,7 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str] | None =
         # The reader, for example `head`, has closed the pipe. This is not an error.
         _redirect_stdout_to_null()
     except StoppedBySignal as stopped:
-        print(stopped, file=sys.stderr)
+        show(str(stopped), sys.stderr)
         return stopped.status
     except (Exception, KeyboardInterrupt) as error:
         status = _report_error(error, arguments)
@@ -89,12 +92,13 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
     """Print the error that ended the command, and return the exit status."""
     is_expected = isinstance(error, (InputError, RunError, OSError, KeyboardInterrupt))
     if "--debug" in arguments or not is_expected:
-        traceback.print_exception(error)
+        show("".join(traceback.format_exception(error)), sys.stderr, end="")
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130
     if is_expected:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        message = str(error).replace("\n", "\\n")  # A file name may contain a line feed.
+        show(f"error: {message}", sys.stderr)
     return 2 if isinstance(error, InputError) else 1
 
 
@@ -114,7 +118,7 @@ def command_prefix(command: str) -> str:
         return f"transformer-jax {command}"
     sibling = script.with_name(f"{command}.py")
     if script.name in ("train.py", "translate.py") and sibling.exists():
-        return f"python {sibling}"
+        return f"python {quote(sibling)}"
     return f"python -m transformer_jax {command}"
 
 

@@ -11,6 +11,7 @@ import tyro
 from transformer_jax.bridges.export_directory import Quantization, require_unused_path
 from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.errors import InputError
+from transformer_jax.terminal import show
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def export(command: ExportCommand) -> None:
 
         export_stablehlo(translator, command.output)
         description, page = f"StableHLO programs for {', '.join(PLATFORMS)}", "docs/stablehlo.md"
-    print(f"{command.output}: {description}. {page} shows how to run it.")
+    show(f"{command.output}: {description}. {page} shows how to run it.")
 
 
 def main(arguments: list[str]) -> None:

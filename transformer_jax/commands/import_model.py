@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import tyro
 
 from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.errors import InputError
+from transformer_jax.terminal import quote_command, show
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,5 @@ def main(arguments: list[str]) -> None:
     from transformer_jax.bridges.marian import import_marian
 
     workdir = command.workdir or Path("runs") / Path(command.model).resolve().name
-    print(*import_marian(command.model, workdir), sep="\n")
-    print(f'Saved in {workdir}. Try:\n{command_prefix("translate")} "..." --workdir {shlex.quote(str(workdir))}')
+    show("\n".join(import_marian(command.model, workdir)))
+    show(f'Saved in {workdir}. Try:\n{command_prefix("translate")} "..." {quote_command("--workdir", workdir)}')

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from transformer_jax.commands.cli import command_prefix
 from transformer_jax.commands.streams import open_output, output_errors
+from transformer_jax.terminal import quote_command, show
 
 if TYPE_CHECKING:
     from transformer_jax.attention.explorer import PageWriter
@@ -72,7 +74,7 @@ class TranslationWriter(NamedTuple):
                 line = f"{number}\t{translation.score:.4f}\t{replace_line_breaks(translation.text)}"
             else:
                 line = replace_line_breaks(translation.text)
-            print(line, file=self.output)
+            show(line, self.output)
 
 
 @contextlib.contextmanager
@@ -100,10 +102,10 @@ def open_attention_page(directory: Path, workdir: Path, step: int | None) -> Ite
     importance_path, page_path = workdir / head_importance.HEAD_IMPORTANCE_FILE, directory / "index.html"
     importance = head_importance.HeadImportance.load(importance_path) if importance_path.exists() else None
     if importance is not None and importance.step != step:
+        update = f"{command_prefix('ablate')} {quote_command('--workdir', workdir)} --input FILE --reference FILE"
         logging.warning(
             f"{importance_path} is from step {importance.step}, but the model is from step {step}. Head importance is "
-            f"not shown. To update it, run: python -m transformer_jax ablate --workdir {workdir} --input FILE "
-            "--reference FILE"
+            f"not shown. To update it, run: {update}"
         )
         importance = None
     with open_page(page_path, importance) as page:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import codecs
 import re
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from transformer_jax.terminal import quote
 
 SAMPLE_BYTES = 2**16
 """Number of bytes at the start of a file that are examined. It bounds time and memory."""
@@ -128,5 +129,5 @@ def conversion_command(encoding: str, path: str | Path | None) -> str:
     if path is None:
         return iconv
     decompress = {".gz": "gzip -dc", ".xz": "xz -dc"}.get(Path(path).suffix)
-    name = shlex.quote(str(path))
+    name = quote(Path(path))
     return f"{decompress} {name} | {iconv} > NEW" if decompress else f"{iconv} {name} > NEW"

@@ -22,6 +22,7 @@ from transformer_jax.data.records import (
 )
 from transformer_jax.data.text_files import require_file
 from transformer_jax.errors import InputError
+from transformer_jax.terminal import quote
 
 ROWS_PER_READ = 1000
 """Number of rows fetched per read."""
@@ -89,7 +90,7 @@ def open_hf(name: str, source: str, target: str, split: Split) -> Records:
     except ConnectionError as error:
         raise InputError(
             f"{location} is not reachable ({summarize_error(error)}). On a machine with network access, run: "
-            f"hf download --repo-type dataset {name} --local-dir DIR; then copy DIR here and use hf:///path/to/DIR."
+            f"hf download --repo-type dataset {quote(name)} --local-dir DIR; then copy DIR here and use hf:///path/to/DIR."
         ) from error
     except Exception as error:  # The library raises many types for wrong names, configs, splits and files.
         problem = f"{location}?split={split_name}: {summarize_error(error)}."

@@ -22,6 +22,7 @@ from transformer_jax.decoding.translator import Translator
 from transformer_jax.evaluation import Score, score
 from transformer_jax.storage import atomic
 from transformer_jax.storage.checkpoints import Progress, best_step, load_params
+from transformer_jax.terminal import command_with_text, show
 from transformer_jax.training.corpus import Corpus, recount_overlap
 from transformer_jax.training.journal import read_metrics
 
@@ -123,7 +124,7 @@ def finish_run(
     }
     atomic.write_text(workdir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     for pair, translation in list(zip(corpus.test, translations, strict=True))[:5]:
-        print(f"\nsource       {pair.source}\nreference    {pair.target}\ntranslation  {translation}")
+        show(f"\nsource       {pair.source}\nreference    {pair.target}\ntranslation  {translation}")
     for metric in scores.values():
         print(f"\n{metric.value:.2f}  {metric.signature}", end="")
     if overlap and overlap.sources:
@@ -131,8 +132,8 @@ def finish_run(
     print("\n")
     if two_sentence_scores:
         print(f"Lines of two sentences: {format_scores(two_sentence_scores)}.")
-    print(f"Test set: {format_scores(scores)}. Saved in {workdir}. Try:")
-    print(f'{translate_command} "{corpus.test[0].source}" --workdir {workdir} --attention out/')
+    show(f"Test set: {format_scores(scores)}. Saved in {workdir}. Try:")
+    print(command_with_text(translate_command, corpus.test[0].source, "--workdir", workdir, "--attention", "out/"))
 
 
 def measure_confidence(translator: Translator, pairs: Sequence[Pair], step: int) -> Confidence:
