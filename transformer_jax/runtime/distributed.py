@@ -19,7 +19,9 @@ from typing import Any
 import jax
 from jax._src import distributed  # JAX has no public API for its coordination service.
 
-from transformer_jax.errors import RunError
+from transformer_jax.errors import InputError, RunError
+from transformer_jax.runtime.roll_call import JOIN_SECONDS, call_roll, identify_process, report_failure
+from transformer_jax.terminal import show
 
 FAILURE_KEY = "transformer_jax/failed/"
 """Key prefix for the error message of a failed process, followed by its process ID."""
@@ -33,7 +35,7 @@ GRACE_SECONDS = 2.0
 def distributed_run() -> Iterator[None]:
     """Join the other processes, and end this process if another process fails.
 
-    Raises RunError if the processes cannot connect.
+    Raises InputError and RunError like ``join_processes``.
     """
     join_processes()
     finished = threading.Event()
@@ -52,19 +54,27 @@ def join_processes() -> None:
 
     JAX detects the processes on TPU pods and under Slurm. Elsewhere it needs the environment variables
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
-    Raises RunError if the processes cannot connect.
+    Raises InputError if the variables are invalid, or if the processes disagree on them.
+    Raises RunError if a process is missing or the processes cannot connect.
     """
-    num_processes, process_id = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+    member = identify_process()
+    call_roll(member)
     try:
-        jax.distributed.initialize(
-            num_processes=None if num_processes is None else int(num_processes),
-            process_id=None if process_id is None else int(process_id),
-        )
+        jax.distributed.initialize(*member, initialization_timeout=int(JOIN_SECONDS))
     except (ValueError, RuntimeError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
-        raise RunError(
-            f"--distributed: {reason}. Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
-        ) from error
+        raise RunError(f"--distributed: {reason}. Start all processes again.") from error
+
+
+@contextmanager
+def failed_start_is_reported() -> Iterator[None]:
+    """Tell the other processes, which may wait for this one, if the block fails before this process has joined them."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(InputError):
+            report_failure(identify_process(), str(error).partition("\n")[0])
+        raise
 
 
 def exit_after_failure(status: int, reason: str) -> None:
@@ -92,7 +102,7 @@ def _watch_for_failures(finished: threading.Event) -> None:
             continue  # If the service does not come back, JAX ends this process.
         if failures and not finished.wait(GRACE_SECONDS):
             key, reason = failures[0]
-            print(f"\nerror: process {key.removeprefix(FAILURE_KEY)} of the run failed: {reason}", file=sys.stderr)
+            show(f"\nerror: process {key.removeprefix(FAILURE_KEY)} of the run failed: {reason}", sys.stderr)
             _exit_without_waiting(1)
 
 
