@@ -14,10 +14,12 @@ import pytest
 from tiny_run import TINY_CONFIG
 
 from transformer_jax.commands.recipe import RECIPE_DIRECTORY, find_recipe, load_recipe
-from transformer_jax.commands.train import parse_train
+from transformer_jax.commands.run_facts import code_version, run_facts
+from transformer_jax.commands.train import main, parse_train
 from transformer_jax.config import Config, load_config, save_config
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
+from transformer_jax.runtime import distributed
 from transformer_jax.training.optimizer import make_optimizer
 from transformer_jax.training.state import initial_state
 
@@ -250,3 +252,37 @@ def test_training_init_refuses_options_of_another_model(tiny_run, tmp_path, monk
         parse_train(["--training.init", str(tiny_run), "--model.d-model", "16"])
     with pytest.raises(InputError, match="is not a run directory"):
         parse_train([f"--training.init={tmp_path}"])
+
+
+# Several processes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--training.steps", "0"], "training.steps is 0"), (["--dry-run"], "Remove --distributed")],
+)
+def test_invalid_arguments_are_reported_to_the_other_processes(options, message, monkeypatch, tmp_path):
+    for name, value in (("COORDINATOR_ADDRESS", "host:1"), ("NUM_PROCESSES", "2"), ("PROCESS_ID", "1")):
+        monkeypatch.setenv(f"JAX_{name}", value)
+    reports = []
+    monkeypatch.setattr(distributed, "report_failure", lambda *report: reports.append(report))
+    with pytest.raises(InputError, match=message):
+        main(["--distributed", "--workdir", str(tmp_path), *options])
+    [(member, reason)] = reports
+    assert member == ("host:1", 2, 1)
+    assert message in reason
+
+
+def test_paths_and_locators_may_differ_between_processes():
+    config = Config()
+    data = dataclasses.replace(config.data, train="a.tsv", valid="b.tsv", test="c.tsv")
+    training = dataclasses.replace(config.training, init="runs/a")
+    assert run_facts(config, False) == run_facts(dataclasses.replace(config, data=data, training=training), False)
+
+
+def test_code_version_covers_the_sources(monkeypatch, tmp_path):
+    package = shutil.copytree(ROOT / "transformer_jax" / "storage", tmp_path / "package")
+    monkeypatch.setattr("transformer_jax.__file__", str(package / "__init__.py"))
+    before = code_version()
+    (package / "lock.py").write_text("# changed")
+    assert before != code_version()

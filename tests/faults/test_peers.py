@@ -22,10 +22,11 @@ def two_environments():
 
 
 @contextmanager
-def distributed_training(recipe, workdir, options=((), ()), wrappers=((), ())):
+def distributed_training(recipe, workdir, options=((), ()), wrappers=((), ()), variables=({}, {})):
     """Start a training of two processes with one device each.
 
     options, wrappers: arguments of ``training`` for each process.
+    variables: other environment variables of each process.
     """
     with ExitStack() as stack:
         yield [
@@ -36,10 +37,10 @@ def distributed_training(recipe, workdir, options=((), ()), wrappers=((), ())):
                     "--distributed",
                     *options[number],
                     wrapper=wrappers[number],
-                    env=simulate_devices(1) | variables,
+                    env=simulate_devices(1) | environment | variables[number],
                 )
             )
-            for number, variables in enumerate(two_environments())
+            for number, environment in enumerate(two_environments())
         ]
 
 
@@ -82,6 +83,39 @@ def test_bad_input_in_one_process_ends_both(wrong, recipe, tmp_path):
     assert [process.returncode for process in processes] == [2 if number == wrong else 1 for number in range(2)]
     assert f"error: {tmp_path}/missing.tsv does not exist" in outputs[wrong]
     assert f"error: process {wrong} of the run failed: {tmp_path}/missing.tsv" in outputs[1 - wrong]
+
+
+def end_by_differences(recipe, tmp_path, options=(), **variables):
+    """Train with two processes, assert that both end with status 2, and return the error, which must be the same.
+
+    options, variables: options and environment variables of process 1.
+    """
+    with distributed_training(recipe, tmp_path / "run", ((), options), variables=({}, variables)) as processes:
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], outputs
+    errors = [line for output in outputs for line in output.splitlines() if line.startswith("error: ")]
+    assert errors[1:] == errors[:1], outputs
+    assert not (tmp_path / "run").exists()
+    return errors[0]
+
+
+def test_different_settings_and_versions_end_both(recipe, tmp_path):
+    (tmp_path / "flax-0.0.1.dist-info").mkdir()
+    (tmp_path / "flax-0.0.1.dist-info/METADATA").write_text("Name: flax\nVersion: 0.0.1\n")
+    options = ("--training.seed", "2", "--training.steps", "102", "--data.train", str(recipe.parent / "other.tsv"))
+    error = end_by_differences(recipe, tmp_path, options, PYTHONPATH=str(tmp_path))
+    assert error.startswith("error: the settings and software of the processes differ: ")
+    assert "process 1 has training.seed 2, process 0 has 0" in error
+    assert "process 1 has training.steps 102, process 0 has 101" in error
+    assert "process 1 has flax 0.0.1, process 0 has " in error
+    assert error.count("process 1 has") == 3
+
+
+def test_different_data_ends_both(recipe, tmp_path):
+    lines = (recipe.parent / "pairs.tsv").read_text().splitlines(keepends=True)
+    (tmp_path / "other.tsv").write_text("".join(lines[1:]))
+    error = end_by_differences(recipe, tmp_path, ("--data.train", str(tmp_path / "other.tsv")))
+    assert error.startswith("error: the data of the processes differ: process 1 has training text (pairs, ")
 
 
 LATE = """

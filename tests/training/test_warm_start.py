@@ -11,8 +11,9 @@ from transformer_jax.data.run_tokenizers import load_tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.sharding import make_mesh
 from transformer_jax.storage.checkpoints import load_params
+from transformer_jax.training import warm_start
 from transformer_jax.training.compiled import jit_functions
-from transformer_jax.training.warm_start import init_from_run
+from transformer_jax.training.warm_start import checksum, init_from_run
 
 
 def zero_state(workdir, **changes):
@@ -42,3 +43,12 @@ def test_parameters_and_average_are_those_of_the_run(tiny_run):  # noqa: F811
 def test_parameters_of_other_shapes_are_refused(tiny_run):  # noqa: F811
     with pytest.raises(InputError, match=r"the parameters do not match config\.json"):
         init_from_run(tiny_run, zero_state(tiny_run, d_ff=23))
+
+
+def test_processes_compare_the_parameters(tiny_run, monkeypatch):  # noqa: F811
+    compared = []
+    monkeypatch.setattr(warm_start, "require_agreement", lambda stage, facts: compared.append(facts))
+    init_from_run(tiny_run, zero_state(tiny_run))
+    loaded = load_params(tiny_run / "checkpoints")
+    assert compared == [{"--training.init with the checksum": checksum(loaded)}]
+    assert checksum(loaded) != checksum(jax.tree.map(lambda leaf: leaf + 1, loaded))

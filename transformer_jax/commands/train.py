@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -18,6 +17,7 @@ from transformer_jax.commands.recipe import find_recipe, load_recipe
 from transformer_jax.config import Config, load_config
 from transformer_jax.errors import InputError
 from transformer_jax.storage.untrusted import require_contained
+from transformer_jax.terminal import quote_command
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def parse_train(arguments: list[str]) -> TrainCommand:
         require_model_of_run(command.config, config, init)
     if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
         raise InputError(
-            f"{command.workdir} is not empty. Omit --fresh to resume the run in it, or set --workdir "
-            f"{_unused_path(command.workdir)}"
+            f"{command.workdir} is not empty. Omit --fresh to resume the run in it, or set "
+            f"{quote_command('--workdir', _unused_path(command.workdir))}"
         )
     return command
 
@@ -144,21 +144,47 @@ def _unused_path(workdir: Path) -> Path:
 
 def main(arguments: list[str]) -> None:
     """Train and evaluate a run. With --dry-run, print the estimated resources of a training step instead."""
+    if "--distributed" in arguments:
+        train_with_other_processes(arguments)
+        return
     command = parse_train(arguments)
     if command.dry_run:
         from transformer_jax.commands.dry_run import dry_run
 
         dry_run(command.config)
         return
-    from transformer_jax.runtime.distributed import distributed_run
+    run_training(command)
+
+
+def train_with_other_processes(arguments: list[str]) -> None:
+    """Join the other processes of the run, and train if all of them have the same settings and software.
+
+    Raises InputError, like all other processes, if they differ.
+    """
+    from transformer_jax.runtime.agreement import require_agreement
+    from transformer_jax.runtime.distributed import distributed_run, failed_start_is_reported
+
+    with failed_start_is_reported():
+        command = parse_train(arguments)
+        if command.dry_run:
+            raise InputError("--dry-run needs no other processes. Remove --distributed.")
+    from transformer_jax.commands.run_facts import device_facts, run_facts
+
+    with distributed_run():
+        require_agreement("settings and software", run_facts(command.config, command.debug_nans))
+        require_agreement("devices", device_facts())
+        run_training(command)
+
+
+def run_training(command: TrainCommand) -> None:
+    """Train as the command specifies."""
     from transformer_jax.training.loop import fit
 
-    with distributed_run() if command.distributed else nullcontext():
-        fit(
-            command.config,
-            command.workdir,
-            command.profile,
-            command.debug_nans,
-            Path(command.recipe).stem,
-            command_prefix("translate"),
-        )
+    fit(
+        command.config,
+        command.workdir,
+        command.profile,
+        command.debug_nans,
+        Path(command.recipe).stem,
+        command_prefix("translate"),
+    )

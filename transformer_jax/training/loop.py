@@ -23,6 +23,7 @@ from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, StoppedBySignal
 from transformer_jax.evaluation import check_evaluation, score
+from transformer_jax.runtime.agreement import require_agreement
 from transformer_jax.runtime.failures import as_run_errors
 from transformer_jax.runtime.memory import require_state_memory
 from transformer_jax.runtime.preemption import PreemptionHandler
@@ -77,10 +78,15 @@ def fit(
         require_same_config(config, workdir)
         mesh = make_mesh(config.mesh)
         corpus = load_corpus(config, workdir)
+        pairs = {"validation pairs": len(corpus.valid), "test pairs": len(corpus.test)}
+        training_text = {"training text (pairs, source tokens, target tokens)": corpus_size(corpus)}
+        require_agreement("data", {name: str(value) for name, value in (training_text | pairs).items()})
         shard = Shard(*batch_shard(mesh))
         multiple = batch_multiple(mesh) * config.training.accumulate
         checkpoints = Checkpoints(workdir / "checkpoints")
         progress = checkpoints.progress()
+        contents = {"newest checkpoint": checkpoints.latest_step(), **progress._asdict()}
+        require_agreement("run directories", {name: str(value) for name, value in contents.items()})
         require_same_corpus(progress, corpus, workdir)
         planned_multiple = progress.divisor or multiple  # A run keeps its batches when it resumes on other devices.
         batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned_multiple, shard, multiple)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from transformer_jax.errors import InputError
+from transformer_jax.runtime.agreement import require_agreement
 from transformer_jax.storage.checkpoints import load_params
 from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.training.state import TrainState
@@ -16,7 +19,7 @@ from transformer_jax.training.state import TrainState
 def init_from_run(workdir: Path, state: TrainState) -> TrainState:
     """Return the initial ``state`` with the best parameters of the run in ``workdir``.
 
-    Raises InputError if the parameters are unreadable or have different shapes.
+    Raises InputError if the parameters are unreadable or have different shapes, or if other processes have others.
     """
 
     def check_shapes(saved: Any) -> None:
@@ -31,6 +34,15 @@ def init_from_run(workdir: Path, state: TrainState) -> TrainState:
 
     require_contained(workdir)
     loaded = load_params(workdir / "checkpoints", check_shapes=check_shapes)
+    require_agreement("initial weights", {"--training.init with the checksum": checksum(loaded)})
     params = jax.tree.map(replace, state.params, loaded)
     average = None if state.average is None else jax.tree.map(replace, state.average, loaded)
     return state._replace(params=params, average=average)
+
+
+def checksum(params: Any) -> str:
+    """Return a checksum of all arrays of a tree."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:12]
