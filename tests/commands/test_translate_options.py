@@ -69,7 +69,8 @@ def test_newest_finished_run_is_used_and_named(translate, tiny_run, tmp_path, mo
     (tmp_path / "runs" / "unfinished" / "results.json").unlink()
     result = translate(TEXTS[0], workdir=None)
     assert result.lines == expected(TEXTS[:1])
-    assert result.err == "translating with runs/c\n"
+    assert result.err.startswith("runs/unfinished has no results.json")
+    assert result.err.endswith("\ntranslating with runs/c\n")
 
 
 def test_failure_has_status_1(translate, file):
