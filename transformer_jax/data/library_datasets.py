@@ -72,7 +72,7 @@ def open_parquet(path: Path, source: str, target: str) -> Records:
             )
         )
 
-    return Records(read, parse)
+    return Records(read, parse, files=[path])
 
 
 def open_hf(name: str, source: str, target: str, split: Split) -> Records:

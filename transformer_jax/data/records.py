@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from transformer_jax.errors import InputError
@@ -31,11 +32,13 @@ class Records(NamedTuple):
     parse: function from the zero-based index of a record and the record to a pair. Raises InputError if the
         record is invalid.
     fingerprint: identifies the content of a library's data set; empty for files and the phrasebook.
+    files: the files that contain the records; empty for a library's data set and the phrasebook.
     """
 
     read: Callable[[], Iterable[Any]]
     parse: Callable[[int, Any], Pair]
     fingerprint: str = ""
+    files: Sequence[Path] = ()
 
 
 def language_value(record: Mapping[str, Any], language: str, location: str) -> Any:

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Literal
 
 from transformer_jax.data.languages import find_language
+from transformer_jax.data.identity import FileFacts, Identity, PairsChecksum
 from transformer_jax.data.library_datasets import open_hf, open_parquet, open_tfds
 from transformer_jax.data.records import Pair, Records, Split
 from transformer_jax.data.text_files import open_jsonl, open_language_files, open_tsv, read_lines
@@ -51,18 +52,24 @@ LIBRARY_READERS: dict[str, Callable[[str, str, str, Split], Records]] = {"hf": o
 class Pairs:
     """Sentence pairs in order; each iteration reads them again.
 
+    fingerprint: see ``Records``.
+    files: facts about the files when they were opened, see ``Records``.
     skipped: number of invalid records that the first complete iteration skipped; None until it ends.
+    identity: identity of the pairs without the skipped ones; None until the first complete iteration ends.
     """
 
     def __init__(self, locator: str, records: Records, on_error: Literal["refuse", "skip"]) -> None:
         self.locator = locator
         self.fingerprint = records.fingerprint
+        self.files = [FileFacts.of(path) for path in records.files]
         self.skipped: int | None = None
+        self.identity: Identity | None = None
         self._records = records
         self._on_error = on_error
 
     def __iter__(self) -> Iterator[Pair]:
         count, skipped, first_error = 0, 0, ""
+        checksum = None if self.identity else PairsChecksum()
         for index, record in enumerate(self._records.read()):
             count = index + 1
             try:
@@ -72,6 +79,8 @@ class Pairs:
                     raise
                 skipped, first_error = skipped + 1, first_error or str(error)
                 continue
+            if checksum:
+                checksum.add(pair)
             yield pair
         if skipped == count:
             invalid = f"all rows are invalid ({skipped} in total). First error: {first_error}"
@@ -80,6 +89,18 @@ class Pairs:
         if skipped and self.skipped is None:
             logging.warning(f"{self.locator}: skipped {skipped} of {count} rows; the first: {first_error}")
         self.skipped = skipped
+        self.identity = checksum.identity() if checksum else self.identity
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether this package generates the pairs, as for the phrasebook, instead of reading them."""
+        return not self.files and not self.fingerprint
+
+    def require_unchanged(self) -> None:
+        """Raise InputError if a file has changed since it was opened."""
+        for facts in self.files:
+            if not facts.still_hold():
+                raise InputError(f"{facts.path} was changed while it was read. Run the same command again.")
 
 
 def open_pairs(

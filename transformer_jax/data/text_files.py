@@ -73,7 +73,7 @@ def open_aligned_files(source: Path, target: Path) -> Records:
             raise InputError(f"{problem}. Delete line {index + 1} from both files.")
         return Pair(*map(validate_text, texts, locations))
 
-    return Records(read, parse)
+    return Records(read, parse, files=paths)
 
 
 def open_tsv(path: Path, source: str, target: str) -> Records:
@@ -94,7 +94,7 @@ def open_tsv(path: Path, source: str, target: str) -> Records:
             validate_text(columns[-1], f"{location}, the target,"),
         )
 
-    return Records(lambda: read_lines(path), parse)
+    return Records(lambda: read_lines(path), parse, files=[path])
 
 
 def open_jsonl(path: Path, source: str, target: str) -> Records:
@@ -117,7 +117,7 @@ def open_jsonl(path: Path, source: str, target: str) -> Records:
             )
         )
 
-    return Records(lambda: read_lines(path), parse)
+    return Records(lambda: read_lines(path), parse, files=[path])
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
