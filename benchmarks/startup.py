@@ -70,6 +70,7 @@ def start_training(config: Config, workdir: Path) -> dict[str, float]:
     started = time.perf_counter()
     batches.plans(1)
     planned = time.perf_counter()
+    corpus.texts.save(workdir)
     save_config(config, workdir / "config.json")  # The next start reuses the tokenizers only if it exists.
     indices = range(min(50, batches.batches_per_epoch))
     for index in indices:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import errno
+import gzip
 import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -38,9 +38,15 @@ def data(tmp_path, monkeypatch):
     return DataConfig(train=str(tmp_path / "pairs.tsv"), max_length=4)
 
 
-def counted_opener(data):
-    """Return a function that opens the training split and counts its calls."""
-    return Mock(wraps=lambda: open_pairs(data.train, data.source, data.target, "train"))
+def open_text(data):
+    return open_pairs(data.train, data.source, data.target, "train", data.on_error)
+
+
+def prepare(data, words="a b c"):
+    """Prepare the training text like a start that knows its identity. Return the pairs, and whether it was read."""
+    read, text = open_text(data), open_text(data)
+    list(read)
+    return prepare_pairs(data, tokenizers(words), text, read.identity), text.identity is not None
 
 
 def corpora(tmp_path):
@@ -48,17 +54,16 @@ def corpora(tmp_path):
 
 
 def test_later_starts_map_the_encoded_pairs_and_read_no_text(data):
-    text = counted_opener(data)
-    expected, _ = encode_pairs(open_pairs(data.train, "en", "de", "train"), tokenizers(), 4)
-    for _ in range(2):
-        pairs, excluded, skipped = prepare_pairs(data, tokenizers(), text)
-        assert (excluded, skipped) == (1, 0)
+    expected, _ = encode_pairs(open_text(data), tokenizers(), 4)
+    for is_first in (True, False):
+        (pairs, excluded, unknown), was_read = prepare(data)
+        assert was_read == is_first
+        assert (excluded, unknown) == (1, (0, 0))
         for mapped, encoded in zip(pairs, expected, strict=True):
             np.testing.assert_array_equal(mapped.values, encoded.values)
             np.testing.assert_array_equal(mapped.offsets, encoded.offsets)
             assert mapped.values.dtype == np.uint8  # The vocabulary has 7 words.
             assert isinstance(mapped.values.base, np.memmap)
-    assert text.call_count == 1
 
 
 def touched(data):
@@ -66,38 +71,74 @@ def touched(data):
     return data
 
 
-def lengthened(data):
+def rewritten(data):
     text = Path(data.train)
     times = text.stat()
-    text.write_text("\n".join([*LINES, "a\ta"]))
+    text.write_text(text.read_text().replace("a b\t", "a c\t"))
     os.utime(text, ns=(times.st_atime_ns, times.st_mtime_ns))
     return data
 
 
 def moved(data):
-    return dataclasses.replace(data, train=shutil.copy2(data.train, data.train.replace("pairs", "copy")))
+    return dataclasses.replace(data, train=shutil.move(data.train, data.train.replace("pairs.tsv", "copy.tsv")))
+
+
+def compressed(data):
+    Path(f"{data.train}.gz").write_bytes(gzip.compress(Path(data.train).read_bytes()))
+    return dataclasses.replace(data, train=f"{data.train}.gz")
+
+
+def in_two_files(data):
+    stem = data.train.removesuffix(".tsv")
+    for language, texts in zip(("en", "de"), zip(*(line.split("\t") for line in LINES), strict=True), strict=True):
+        Path(f"{stem}.{language}").write_text("\n".join(texts))
+    return dataclasses.replace(data, train=f"{stem}.{{lang}}")
+
+
+def lenient(data):
+    Path(data.train).write_text("\n".join([*LINES, "no tab"]))
+    return dataclasses.replace(data, on_error="skip")
+
+
+@pytest.mark.parametrize("change", [touched, moved, compressed, in_two_files, lenient])
+def test_the_same_pairs_use_the_same_corpus(data, tmp_path, change):
+    expected, _ = prepare(data)
+    (pairs, excluded, _), was_read = prepare(change(data))
+    assert not was_read
+    assert excluded == 1
+    np.testing.assert_array_equal(pairs.target.values, expected.pairs.target.values)
+    assert len(corpora(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (touched, "a b c"),
-        (lengthened, "a b c"),
-        (moved, "a b c"),
+        (rewritten, "a b c"),
         (lambda data: dataclasses.replace(data, max_length=5), "a b c"),
-        (lambda data: dataclasses.replace(data, source="de", target="en"), "a b c"),
         (lambda data: data, "a b c d"),
     ],
 )
 def test_any_change_to_the_ids_prepares_another_corpus(data, tmp_path, change, words):
-    prepare_pairs(data, tokenizers(), counted_opener(data))
+    prepare(data)
     changed = change(data)
-    text = counted_opener(changed)
-    pairs = prepare_pairs(changed, tokenizers(words), text).pairs
-    assert text.call_count == 1
-    expected, _ = encode_pairs(text(), tokenizers(words), changed.max_length)
+    (pairs, *_), was_read = prepare(changed, words)
+    assert was_read
+    expected, _ = encode_pairs(open_text(changed), tokenizers(words), changed.max_length)
     np.testing.assert_array_equal(pairs.source.values, expected.source.values)
     assert len(corpora(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("change", [touched, lambda data: os.remove(data.train)])
+def test_a_text_that_changes_while_it_is_read_is_refused(data, tmp_path, monkeypatch, change):
+    def change_text(*arguments):
+        yield from blocks(*arguments)
+        change(data)
+
+    blocks = prepared.encode_in_blocks
+    monkeypatch.setattr(prepared, "encode_in_blocks", change_text)
+    with pytest.raises(InputError, match=r"pairs\.tsv was changed while it was read\. Run the same command again"):
+        prepare(data)
+    assert not corpora(tmp_path)
 
 
 def test_interrupted_preparation_is_repeated(data, tmp_path, monkeypatch):
@@ -109,50 +150,51 @@ def test_interrupted_preparation_is_repeated(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(prepared, "encode_in_blocks", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            prepare_pairs(data, tokenizers(), counted_opener(data))
-    assert len(prepare_pairs(data, tokenizers(), counted_opener(data)).pairs) == 3
+            prepare(data)
+    assert len(prepare(data)[0].pairs) == 3
     assert len(corpora(tmp_path)) == 1
-
-
-def test_missing_text_is_reported_despite_the_cache(data):
-    prepare_pairs(data, tokenizers(), counted_opener(data))
-    os.remove(data.train)
-    with pytest.raises(InputError, match=r"pairs\.tsv does not exist"):
-        prepare_pairs(data, tokenizers(), counted_opener(data))
 
 
 def test_corpus_of_excluded_pairs_alone_leaves_no_files(data, tmp_path):
     data = dataclasses.replace(data, max_length=2)
     Path(data.train).write_text("a b\tb")
     with pytest.raises(InputError, match=r"Raise --data\.max-length"):
-        prepare_pairs(data, tokenizers(), counted_opener(data))
+        prepare(data)
     assert not corpora(tmp_path)
 
 
 def test_unwritable_directory_is_reported_with_the_remedy(data, tmp_path):
     (tmp_path / "corpora").write_text("a file")
     with pytest.raises(RunError, match=r"cannot write .*corpora/.*Set TRANSFORMER_JAX_CORPORA"):
-        prepare_pairs(data, tokenizers(), counted_opener(data))
+        prepare(data)
 
 
 def test_phrasebook_is_not_cached(tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSFORMER_JAX_CORPORA", str(tmp_path / "corpora"))
-    data = DataConfig()
-    pairs, excluded, _ = prepare_pairs(data, tokenizers(), counted_opener(data))
+    (pairs, excluded, _), was_read = prepare(DataConfig(), "old new dog The der alte Hund")
+    assert was_read
     assert len(pairs) + excluded == sum(1 for _ in open_pairs("phrasebook", "en", "de", "train"))
     assert not corpora(tmp_path)
 
 
-def test_simultaneous_starts_prepare_once(data):
-    text = counted_opener(data)
+def test_a_text_of_unknown_words_alone_leaves_no_files(data, tmp_path):
+    Path(data.train).write_text("d e\ta\nf\tb")
+    with pytest.raises(InputError, match=r"contains no source token of the training text\. Set --tokenizer\.kind bpe"):
+        prepare(data)
+    assert not corpora(tmp_path)
 
-    def slowly():
+
+def test_simultaneous_starts_prepare_once(data, monkeypatch):
+    def slowly(*arguments):
+        calls.append(0)
         time.sleep(0.2)
-        return text()
+        return blocks(*arguments)
 
+    calls, blocks = [], prepared.encode_in_blocks
+    monkeypatch.setattr(prepared, "encode_in_blocks", slowly)
     with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(lambda _: prepare_pairs(data, tokenizers(), slowly), range(3)))
-    assert text.call_count == 1
+        results = list(pool.map(lambda _: prepare(data)[0], range(3)))
+    assert len(calls) == 1
     assert [len(result.pairs) for result in results] == [3, 3, 3]
 
 
@@ -161,39 +203,26 @@ def test_file_system_without_locks_is_supported(data, monkeypatch, caplog):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(FileLock, "acquire", fail)
-    assert len(prepare_pairs(data, tokenizers(), counted_opener(data)).pairs) == 3
+    assert len(prepare(data)[0].pairs) == 3
     assert "without locks" in caplog.text
-
-
-def test_skipped_rows_are_counted_at_later_starts(data):
-    Path(data.train).write_text("\n".join([*LINES, "no tab"]))
-    lenient = dataclasses.replace(data, on_error="skip")
-
-    def text():
-        return open_pairs(data.train, "en", "de", "train", "skip")
-
-    for _ in range(2):
-        assert prepare_pairs(lenient, tokenizers(), text)[1:] == (1, 1)
-    with pytest.raises(InputError, match=r"pairs\.tsv:5 has 0 tabs"):
-        prepare_pairs(data, tokenizers(), counted_opener(data))
 
 
 @pytest.mark.parametrize("damage", ["", "cut"])
 @pytest.mark.parametrize("name", ["source.ids", "target.ends", "origin.json"])
 def test_damaged_corpus_is_refused_with_the_remedy(data, tmp_path, name, damage):
-    prepare_pairs(data, tokenizers(), counted_opener(data))
+    prepare(data)
     [directory] = corpora(tmp_path)
     content = (directory / name).read_bytes()
     (directory / name).write_bytes(content[:-2] if damage else b"")
     with pytest.raises(RunError, match=r"is damaged \(.*\)\. Delete it"):
-        prepare_pairs(data, tokenizers(), counted_opener(data))
+        prepare(data)
 
 
-def test_blocks_equal_the_corpus_encoded_in_one_piece(data, monkeypatch):
-    in_one_piece = prepare_pairs(data, tokenizers(), counted_opener(data))
+def test_blocks_equal_the_corpus_encoded_in_one_piece(data, tmp_path, monkeypatch):
+    in_one_piece, _ = prepare(data)
     monkeypatch.setattr(batches, "ENCODING_BLOCK_PAIRS", 1)  # The block of the pair that is too long is empty.
-    os.utime(data.train, ns=(1, 1))
-    blocks = prepare_pairs(data, tokenizers(), counted_opener(data))
+    monkeypatch.setenv("TRANSFORMER_JAX_CORPORA", str(tmp_path / "blocks"))
+    blocks, _ = prepare(data)
     assert blocks[1:] == in_one_piece[1:]
     for side, expected in zip(blocks.pairs, in_one_piece.pairs, strict=True):
         np.testing.assert_array_equal(side.values, expected.values)

@@ -35,7 +35,7 @@ def test_a_failed_start_removes_only_its_own_files(tmp_path):
     def start(*other_files):
         with exclusive_workdir(tmp_path / "run"):
             (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
-            for name in ("tokenizer.source.json", "tokenizer.target.json", *other_files):
+            for name in ("tokenizer.source.json", "tokenizer.target.json", "data.json", *other_files):
                 (tmp_path / "run" / name).touch()
 
     start()

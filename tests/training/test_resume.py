@@ -1,6 +1,7 @@
 """An interrupted run resumes and ends with the same bytes, or refuses to resume."""
 
 import dataclasses
+import gzip
 import json
 import os
 import shutil
@@ -11,7 +12,17 @@ import numpy as np
 import pytest
 from number_words import assert_same_run, metrics_lines, write_corpus
 
-from transformer_jax.config import DataConfig, EvaluationConfig, OptimizerConfig, TokenizerConfig, save_config
+from transformer_jax.config import (
+    DataConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    load_config,
+    save_config,
+)
+from transformer_jax.data.records import Pair
+from transformer_jax.data.run_data import RunData
+from transformer_jax.data.run_tokenizers import save_tokenizers, train_tokenizers
 from transformer_jax.errors import InputError, StoppedBySignal
 from transformer_jax.storage.checkpoints import Checkpoints
 from transformer_jax.training import corpus, loop
@@ -157,34 +168,126 @@ def test_fewer_steps_than_completed_only_score_the_run(make_config, finished_run
     assert (workdir / "results.json").exists()
 
 
-def test_changed_training_text_is_refused(make_config, tmp_path):
+@pytest.fixture
+def own_texts(make_config, finished_run, tmp_path):
+    """A copy of the finished run, and the config of that run for copies of its texts."""
     write_corpus(tmp_path)
-    config = make_config(steps=4)
-    paths = (str(tmp_path / f"{name}.tsv") for name in ("train", "valid", "test"))
-    config = dataclasses.replace(config, data=DataConfig(*paths, max_length=16, batch_tokens=512))
-    loop.fit(config, tmp_path / "run")
+    paths = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "valid", "test")}
+    config = make_config()
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, **paths))
+    return config, shutil.copytree(finished_run, tmp_path / "run")
+
+
+def with_steps(config, steps):
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+
+
+def test_a_run_resumes_with_the_same_text_in_other_files(own_texts, tmp_path):
+    config, workdir = own_texts
+    with gzip.open(tmp_path / "packed.tsv.gz", "wt", encoding="utf-8") as file:
+        file.write((tmp_path / "train.tsv").read_text())
+    rows = [line.split("\t") for line in (tmp_path / "valid.tsv").read_text().splitlines()]
+    (tmp_path / "valid.jsonl").write_text("".join(json.dumps({"en": en, "de": de}) + "\n" for en, de in rows))
+    changes = {"train": str(tmp_path / "packed.tsv.gz"), "valid": str(tmp_path / "valid.jsonl"), "on_error": "skip"}
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+    loop.fit(with_steps(other, 16), workdir)
+    assert metrics_lines(workdir)[-1]["step"] == 16
+    assert load_config(workdir / "config.json") == with_steps(other, 16)
+
+
+def test_other_text_is_refused_and_changes_nothing(own_texts, tmp_path):
+    config, workdir = own_texts
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    train, valid = tmp_path / "train.tsv", tmp_path / "valid.tsv"
+    train.write_text(train.read_text() + "1 2\teins zwei\n")
+    valid.write_text(valid.read_text().replace("eins", "acht"))
+    with pytest.raises(
+        InputError,
+        match=r"the training text .*train\.tsv has 401 instead of 400 pairs, and the validation text .*valid\.tsv has "
+        r"23 pairs as before, but other targets\. Restore the text, or choose another --workdir\.",
+    ):
+        loop.fit(with_steps(config, 16), workdir)
+    test = dataclasses.replace(config, data=dataclasses.replace(config.data, test=str(valid)))
+    with pytest.raises(InputError, match=r"the test set .*valid\.tsv has 23 instead of 29 pairs"):
+        loop.fit(test, workdir)
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def test_an_earlier_run_resumes_by_sizes_and_records_its_texts(own_texts, tmp_path):
+    config, workdir = own_texts
+    (workdir / "data.json").unlink()
+    with pytest.raises(InputError, match=r"data\.train .*train\.tsv -> .*train\.tsv"):
+        loop.fit(config, workdir)
+    save_config(config, workdir / "config.json")
     train = tmp_path / "train.tsv"
     before = train.read_text()
     train.write_text(f"{before}1 2\teins zwei\n")
-    longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=8))
     with pytest.raises(
         InputError, match=r"training text of the run in .*run has changed \(.*: 400, .* -> 401, .*\)\. Restore the text"
     ):
-        loop.fit(longer, tmp_path / "run")
+        loop.fit(config, workdir)
+    assert not (workdir / "data.json").exists(), "the refused text must not become that of the run"
     train.write_text(before)
-    loop.fit(longer, tmp_path / "run")
-    assert metrics_lines(tmp_path / "run")[-1]["step"] == 8
+    loop.fit(config, workdir)
+    assert RunData.load(workdir).train.identity.pairs == 400
 
 
 def test_a_later_start_does_not_read_the_training_text(make_config, tmp_path, monkeypatch):
     first = corpus.load_corpus(make_config(), tmp_path)
     save_config(make_config(), tmp_path / "config.json")
+    first.texts.save(tmp_path)
     opened = []
     real = corpus.open_pairs
-    monkeypatch.setattr(corpus, "open_pairs", lambda *arguments: opened.append(arguments[-1]) or real(*arguments))
+    monkeypatch.setattr(corpus, "open_pairs", lambda *arguments: opened.append(real(*arguments)) or opened[-1])
+    monkeypatch.setattr(corpus, "unknown_shares", lambda *_: pytest.fail("the validation text is encoded again"))
     later = corpus.load_corpus(make_config(), tmp_path)
-    assert opened == ["valid", "test"]
+    assert [text.identity is None for text in opened] == [True, False, False]
+    assert later.texts == first.texts
     np.testing.assert_array_equal(later.train.source.values, first.train.source.values)
+
+
+def test_missing_training_text_is_reported_despite_the_cache(own_texts, tmp_path):
+    config, workdir = own_texts
+    (tmp_path / "train.tsv").unlink()
+    with pytest.raises(InputError, match=r"train\.tsv does not exist"):
+        loop.fit(config, workdir)
+
+
+def test_skipped_rows_are_reported_at_later_starts(make_config, tmp_path, caplog):
+    train = tmp_path / "train.tsv"
+    train.write_text("1\teins\n" * 3 + "no tab\n")
+    data = dataclasses.replace(make_config().data, train=str(train), on_error="skip")
+    config = dataclasses.replace(make_config(), data=data)
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            corpus.load_corpus(config, tmp_path).texts.save(tmp_path)
+        save_config(config, tmp_path / "config.json")
+        assert "3 training pairs (0 excluded: empty or over 16 tokens; 1 invalid rows skipped)" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_unknown_text_of_an_initial_run_is_warned_about(kind, make_config, tmp_path, caplog):
+    config = dataclasses.replace(make_config(init=str(tmp_path)), tokenizer=TokenizerConfig(kind=kind, size=300))
+    save_tokenizers(train_tokenizers(config.tokenizer, [Pair("1 2", "eins zwei")] * 2), tmp_path)
+    train = tmp_path / "train.tsv"
+    train.write_text("1 2\teins 日本\n" * 3)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(train)))
+    (tmp_path / "run").mkdir()
+    for _ in range(2):
+        caplog.clear()
+        corpus.load_corpus(config, tmp_path / "run").texts.save(tmp_path / "run")
+        save_config(config, tmp_path / "run/config.json")
+        assert "of the target tokens" in caplog.text
+        assert "If the tokenizers come from --training.init, choose a run for these languages." in caplog.text
+
+
+def test_text_of_single_words_is_refused(make_config, tmp_path):
+    (tmp_path / "train.tsv").write_text("a b\tc d\n")
+    data = dataclasses.replace(make_config().data, train=str(tmp_path / "train.tsv"))
+    with pytest.raises(InputError, match=r"the source vocabulary contains only special tokens\. .*--tokenizer\.kind"):
+        loop.fit(dataclasses.replace(make_config(), data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_checkpoints_without_a_config_are_refused(make_config, finished_run, tmp_path):

@@ -1,8 +1,9 @@
 """Encoded training pairs on disk, written by the first start of a run and memory-mapped by later starts.
 
 A corpus is in ``~/.cache/transformer_jax/corpora/KEY``, or in ``$TRANSFORMER_JAX_CORPORA/KEY`` if that variable is set.
-KEY is a hash of everything that determines the ids. The file ``origin.json`` in the same directory describes it. Run
-directories do not need the cache: it is safe to delete, and the next start writes it again.
+KEY is a hash of everything that determines the ids: the content of the text (not its path or format), the tokenizers
+and the maximum length. The file ``origin.json`` in the same directory describes it. Run directories do not need the
+cache: it is safe to delete, and the next start writes it again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +20,16 @@ import numpy as np
 
 from transformer_jax.config import DataConfig
 from transformer_jax.data.batches import EncodedPairs, Ragged, encode_in_blocks, encode_pairs, id_dtype
+from transformer_jax.data.identity import Identity
 from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.data.sources import Pairs
 from transformer_jax.data.tokenizers import Tokenizer
+from transformer_jax.data.unknown_text import UnknownCounter, UnknownShares, require_known_text
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.storage import atomic
 from transformer_jax.storage.lock import locked
 
-CORPUS_FORMAT = 2
+CORPUS_FORMAT = 3
 """Version of the files and of the encoding. Increase it when either changes."""
 
 
@@ -35,33 +37,25 @@ class PreparedPairs(NamedTuple):
     """Encoded training pairs.
 
     excluded: number of pairs that are empty or too long.
-    skipped: number of invalid rows of the text.
+    unknown: shares of unknown tokens.
     """
 
     pairs: EncodedPairs
     excluded: int
-    skipped: int
+    unknown: UnknownShares
 
 
-def prepare_pairs(data: DataConfig, tokenizers: Tokenizers, text: Callable[[], Pairs]) -> PreparedPairs:
+def prepare_pairs(data: DataConfig, tokenizers: Tokenizers, text: Pairs, identity: Identity) -> PreparedPairs:
     """Return the encoded training pairs, from the cache if possible. The small phrasebook is not cached.
 
-    text: function that opens the training split. It is not called if the split is in files and already cached.
-    Raises InputError if all pairs are excluded, RunError if the cache is damaged or not writable.
+    text: the training text. It is not read if its pairs are already cached.
+    identity: its identity.
+    Raises InputError if all pairs are excluded, if all tokens of a language are unknown, or if the text changes
+    meanwhile. Raises RunError if the cache is damaged or not writable.
     """
-    content = _content_identity(data, text)
-    if not content:
-        pairs, excluded = encode_pairs(text(), tokenizers, data.max_length)
-        _require_pairs(len(pairs), data)
-        return PreparedPairs(pairs, excluded, text().skipped or 0)
-    origin = {
-        "format": CORPUS_FORMAT,
-        "train": data.train,
-        "languages": [data.source, data.target],
-        "content": content,
-        "max_length": data.max_length,
-        "on_error": data.on_error,
-    }
+    if text.is_generated:
+        return _encode_in_memory(data, tokenizers, text)
+    origin = {"format": CORPUS_FORMAT, **identity._asdict(), "max_length": data.max_length}
     key = json.dumps([origin, *(tokenizer.to_json() for tokenizer in tokenizers)])
     corpora = Path(os.environ.get("TRANSFORMER_JAX_CORPORA", "~/.cache/transformer_jax/corpora")).expanduser()
     directory = corpora / hashlib.sha256(key.encode()).hexdigest()[:20]
@@ -70,29 +64,32 @@ def prepare_pairs(data: DataConfig, tokenizers: Tokenizers, text: Callable[[], P
             corpora.mkdir(parents=True, exist_ok=True)
             with locked(directory.with_suffix(".lock")):  # One process of this machine writes; the others wait.
                 if not directory.exists():
-                    _write_corpus(directory, origin, data, tokenizers, text())
+                    _write_corpus(directory, origin, data, tokenizers, text)
     try:
         counts = json.loads((directory / "origin.json").read_text())
+        unknown = UnknownShares(*counts["unknown"])
         pairs = EncodedPairs(
             *(_map_side(directory, *side) for side in zip(tokenizers._fields, tokenizers, strict=True))
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{directory} is damaged ({error}). Delete it and run the same command again.") from error
-    return PreparedPairs(pairs, counts["left_out"], counts["skipped"])
+    return PreparedPairs(pairs, counts["left_out"], unknown)
 
 
-def _content_identity(data: DataConfig, text: Callable[[], Pairs]) -> Any:
-    """Return path, size and time of each text file, or the library's fingerprint; empty for the phrasebook."""
-    paths = [Path(data.train.replace("{lang}", language)).absolute() for language in (data.source, data.target)]
-    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.is_file()]
-    return files or text().fingerprint
+def _encode_in_memory(data: DataConfig, tokenizers: Tokenizers, text: Pairs) -> PreparedPairs:
+    pairs, excluded = encode_pairs(text, tokenizers, data.max_length)
+    counter = UnknownCounter(tokenizers)
+    counter.add(pairs)
+    _require_pairs(len(pairs), counter.shares(), data, tokenizers)
+    return PreparedPairs(pairs, excluded, counter.shares())
 
 
-def _require_pairs(count: int, data: DataConfig) -> None:
+def _require_pairs(count: int, unknown: UnknownShares, data: DataConfig, tokenizers: Tokenizers) -> None:
     if not count:
         raise InputError(
             f"{data.train}: every pair is empty or longer than {data.max_length} tokens. Raise --data.max-length."
         )
+    require_known_text(unknown, tokenizers)
 
 
 def _write_corpus(
@@ -106,23 +103,26 @@ def _write_corpus(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     included = excluded = 0
+    counter = UnknownCounter(tokenizers)
     try:
         for block, block_excluded in encode_in_blocks(text, tokenizers, data.max_length):
             included, excluded = included + len(block), excluded + block_excluded
+            counter.add(block)
             for name, side in block._asdict().items():
                 with (unfinished / f"{name}.ids").open("ab") as ids, (unfinished / f"{name}.ends").open("ab") as ends:
                     # The first offset of a block is 0, the end of the previous block, which the file already contains.
                     start, is_first = ids.tell() // side.values.itemsize, not ends.tell()
                     ids.write(side.values.tobytes())
                     ends.write((side.offsets[0 if is_first else 1 :] + start).astype(np.int64).tobytes())
-        _require_pairs(included, data)
-        counts = {"left_out": excluded, "skipped": text.skipped}
-        (unfinished / "origin.json").write_text(json.dumps(origin | counts, indent=2) + "\n")
+        _require_pairs(included, counter.shares(), data, tokenizers)
+        text.require_unchanged()
+        description = {**origin, "left_out": excluded, "unknown": counter.shares(), "written_from": data.train}
+        (unfinished / "origin.json").write_text(json.dumps(description, indent=2) + "\n")
         atomic.sync(unfinished)
         unfinished.rename(directory)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)  # An incomplete corpus may be large.
-    logging.info(f"cached the encoded pairs of {origin['train']} in {directory} for later starts")
+    logging.info(f"cached the encoded pairs of {data.train} in {directory} for later starts")
 
 
 def _map_side(directory: Path, side: str, tokenizer: Tokenizer) -> Ragged:

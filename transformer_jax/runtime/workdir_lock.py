@@ -11,6 +11,7 @@ import numpy as np
 from filelock import Timeout
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
+from transformer_jax.data.run_data import RunData
 from transformer_jax.data.run_tokenizers import remove_tokenizers
 from transformer_jax.data.text_statistics import TextStatistics
 from transformer_jax.errors import InputError
@@ -56,6 +57,7 @@ def _remove_failed_start(workdir: Path) -> None:
             checkpoints.rmdir()
         remove_tokenizers(workdir)
         TextStatistics.remove(workdir)
+        RunData.remove(workdir)
         if [path.name for path in workdir.iterdir()] == [LOCK_FILE]:
             (workdir / LOCK_FILE).unlink()
             workdir.rmdir()

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from transformer_jax.config import Config, load_config, save_config
 from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.pipeline import Shard, TrainingBatches, evaluation_batches, training_iterator
+from transformer_jax.data.run_data import RunData
 from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, StoppedBySignal
@@ -47,6 +48,8 @@ CHANGEABLE_FIELDS = (
     "decoding",
 )
 """Config fields and sections that may change when a run resumes."""
+TEXT_FIELDS = ("data.train", "data.valid", "data.test", "data.on_error")
+"""Config fields that may also change if the run has recorded the content of its texts, which must stay the same."""
 
 PROFILED_UPDATES = range(20, 25)
 """Updates that a profile covers, counted from the start of the process. The first updates are excluded because they
@@ -96,7 +99,8 @@ def fit(
         if debug_nans:
             functions = functions._replace(train_step=check_nans(functions.train_step))
         loop = TrainingLoop(config, workdir, corpus, functions, batches, checkpoints, began, profile)
-        if jax.process_index() == 0:  # Saved after all checks: the file marks the directory as a run.
+        if jax.process_index() == 0:  # Saved after all checks: config.json marks the directory as a run.
+            corpus.texts.save(workdir)
             save_config(config, workdir / "config.json")
         shapes = ", ".join(f"{rows} x {source}/{target}" for rows, source, target in batches.shapes)
         logging.info(
@@ -113,7 +117,8 @@ def require_same_config(config: Config, workdir: Path) -> None:
         raise InputError(f"{path} is missing, but checkpoints exist. Restore the file, or choose another --workdir.")
     if path.exists():
         saved, requested = _flatten(load_config(path)), _flatten(config)
-        changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(CHANGEABLE_FIELDS)]
+        changeable = (*CHANGEABLE_FIELDS, *TEXT_FIELDS) if RunData.exists(workdir) else CHANGEABLE_FIELDS
+        changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(changeable)]
         if changed:
             differences = ", ".join(f"{key} {saved[key]} -> {requested[key]}" for key in changed)
             raise InputError(
@@ -123,7 +128,10 @@ def require_same_config(config: Config, workdir: Path) -> None:
 
 
 def require_same_corpus(progress: Progress, corpus: Corpus, workdir: Path) -> None:
-    """Raise InputError if the training text has changed, since the saved position in the batches would be wrong."""
+    """Raise InputError if the training text has other sizes, since the saved position in the batches would be wrong.
+
+    Runs of earlier versions have recorded no more than these sizes.
+    """
     if progress.corpus is not None and progress.corpus != corpus_size(corpus):
         saved, current = (", ".join(map(str, size)) for size in (progress.corpus, corpus_size(corpus)))
         raise InputError(
