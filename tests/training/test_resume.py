@@ -13,7 +13,6 @@ import pytest
 from number_words import assert_same_run, metrics_lines, write_corpus
 
 from transformer_jax.config import (
-    DataConfig,
     EvaluationConfig,
     OptimizerConfig,
     TokenizerConfig,
@@ -187,8 +186,9 @@ def test_a_run_resumes_with_the_same_text_in_other_files(own_texts, tmp_path):
     with gzip.open(tmp_path / "packed.tsv.gz", "wt", encoding="utf-8") as file:
         file.write((tmp_path / "train.tsv").read_text())
     rows = [line.split("\t") for line in (tmp_path / "valid.tsv").read_text().splitlines()]
-    (tmp_path / "valid.jsonl").write_text("".join(json.dumps({"en": en, "de": de}) + "\n" for en, de in rows))
+    (tmp_path / "valid.jsonl").write_text("".join(json.dumps({"eng": en, "German": de}) + "\n" for en, de in rows))
     changes = {"train": str(tmp_path / "packed.tsv.gz"), "valid": str(tmp_path / "valid.jsonl"), "on_error": "skip"}
+    changes |= {"source": "eng", "target": "German"}
     other = dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
     loop.fit(with_steps(other, 16), workdir)
     assert metrics_lines(workdir)[-1]["step"] == 16
@@ -211,6 +211,13 @@ def test_other_text_is_refused_and_changes_nothing(own_texts, tmp_path):
     with pytest.raises(InputError, match=r"the test set .*valid\.tsv has 23 instead of 29 pairs"):
         loop.fit(test, workdir)
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def test_another_language_is_refused_for_the_same_text(own_texts):
+    config, workdir = own_texts
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, target="nl"))
+    with pytest.raises(InputError, match=r"data\.target de -> nl"):
+        loop.fit(other, workdir)
 
 
 def test_an_earlier_run_resumes_by_sizes_and_records_its_texts(own_texts, tmp_path):

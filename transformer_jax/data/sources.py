@@ -32,8 +32,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from transformer_jax.data.languages import find_language
 from transformer_jax.data.identity import FileFacts, Identity, PairsChecksum
+from transformer_jax.data.languages import find_language
 from transformer_jax.data.library_datasets import open_hf, open_parquet, open_tfds
 from transformer_jax.data.records import Pair, Records, Split
 from transformer_jax.data.text_files import open_jsonl, open_language_files, open_tsv, read_lines

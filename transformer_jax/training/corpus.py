@@ -20,6 +20,7 @@ from transformer_jax.data.sources import Pair, Pairs, open_pairs
 from transformer_jax.data.text_statistics import TextStatistics, measure_text
 from transformer_jax.data.unknown_text import report_unknown, require_vocabulary, unknown_shares
 from transformer_jax.errors import InputError
+from transformer_jax.runtime.agreement import require_agreement
 
 
 class Corpus(NamedTuple):
@@ -48,7 +49,8 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     The first start trains the tokenizers on the training split, or copies those of ``training.init``, and encodes the
     training pairs (see ``data/prepared.py``). Later starts load both, and read the training text again only if its
     files have changed.
-    Raises InputError if the texts are invalid, are not those of the run, or are unknown to the tokenizers.
+    Raises InputError if the texts are invalid, are not those of the run or of the other processes, or are unknown to
+    the tokenizers.
     """
     data = config.data
     # config.json is written after the tokenizers. Without it, they may belong to another config.
@@ -61,6 +63,7 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     # Counting reads the complete training text, so bad text is reported before anything is written.
     overlap = None if has_tokenizers else count_overlap(test, text)
     texts = identify_texts((text, valid_text, test_text), data, recorded)
+    require_agreement("data", texts.identities())
     if recorded:
         require_same_texts(texts, recorded, data, workdir)
     if jax.process_index() == 0 and not has_tokenizers:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from transformer_jax.config import Config, load_config, save_config
 from transformer_jax.data.batches import encode_pairs
+from transformer_jax.data.languages import find_language
 from transformer_jax.data.pipeline import Shard, TrainingBatches, evaluation_batches, training_iterator
 from transformer_jax.data.run_data import RunData
 from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
@@ -81,9 +82,6 @@ def fit(
         require_same_config(config, workdir)
         mesh = make_mesh(config.mesh)
         corpus = load_corpus(config, workdir)
-        pairs = {"validation pairs": len(corpus.valid), "test pairs": len(corpus.test)}
-        training_text = {"training text (pairs, source tokens, target tokens)": corpus_size(corpus)}
-        require_agreement("data", {name: str(value) for name, value in (training_text | pairs).items()})
         shard = Shard(*batch_shard(mesh))
         multiple = batch_multiple(mesh) * config.training.accumulate
         checkpoints = Checkpoints(workdir / "checkpoints")
@@ -117,8 +115,9 @@ def require_same_config(config: Config, workdir: Path) -> None:
         raise InputError(f"{path} is missing, but checkpoints exist. Restore the file, or choose another --workdir.")
     if path.exists():
         saved, requested = _flatten(load_config(path)), _flatten(config)
-        changeable = (*CHANGEABLE_FIELDS, *TEXT_FIELDS) if RunData.exists(workdir) else CHANGEABLE_FIELDS
-        changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(changeable)]
+        changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(CHANGEABLE_FIELDS)]
+        if RunData.exists(workdir):
+            changed = [key for key in changed if not _is_changeable_with_same_text(key, saved[key], requested[key])]
         if changed:
             differences = ", ".join(f"{key} {saved[key]} -> {requested[key]}" for key in changed)
             raise InputError(
@@ -143,6 +142,13 @@ def require_same_corpus(progress: Progress, corpus: Corpus, workdir: Path) -> No
 def corpus_size(corpus: Corpus) -> list[int]:
     """Return the numbers of pairs, source tokens and target tokens of the training text."""
     return [len(corpus.train), *(int(lengths.sum()) for lengths in corpus.train.lengths())]
+
+
+def _is_changeable_with_same_text(key: str, saved: str, requested: str) -> bool:
+    """Return whether a field may change if the text stays the same. Languages may only get other names."""
+    if key in ("data.source", "data.target"):
+        return find_language(saved)[1:] == find_language(requested)[1:]  # Code and script.
+    return key in TEXT_FIELDS
 
 
 def _flatten(config: Config) -> dict[str, Any]:
