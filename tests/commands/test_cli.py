@@ -70,6 +70,29 @@ def test_compilation_cache_can_be_overridden(monkeypatch):
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
 
 
+def test_compilation_cache_is_optional(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # There is no home directory.
+    assert run_command(lambda arguments: None, []) == 0
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_variables_set_to_nothing_are_removed(monkeypatch):
+    names = ["HOME", "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_ENABLE_X64", "HF_HOME", "MPLCONFIGDIR"]
+    for name in [*names, "CUDA_VISIBLE_DEVICES"]:
+        monkeypatch.setenv(name, "")
+    assert run_command(lambda arguments: None, []) == 0
+    assert not set(names) & set(os.environ)
+    assert "CUDA_VISIBLE_DEVICES" in os.environ, "set to nothing, it hides all GPUs"
+
+
+def test_home_is_expanded_in_paths_but_not_in_text(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    command = parse_arguments(TranslateCommand(), ["~/text", "--input=~/in", "--output", "~/out"], "translate")
+    assert (command.text, command.input, command.output) == (("~/text",), Path("/home/me/in"), Path("/home/me/out"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

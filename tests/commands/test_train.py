@@ -286,3 +286,13 @@ def test_code_version_covers_the_sources(monkeypatch, tmp_path):
     before = code_version()
     (package / "lock.py").write_text("# changed")
     assert before != code_version()
+
+
+def test_home_is_expanded_in_every_path(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copyfile(ROOT / "configs" / "phrasebook.py", tmp_path / "own.py")
+    shutil.copytree(tiny_run, tmp_path / "first")
+    command = parse_train(["--config=~/own.py", "--workdir=~/run", "--profile=~/profile", "--training.init=~/first"])
+    assert (command.workdir, command.profile) == (tmp_path / "run", tmp_path / "profile")
+    assert command.config.training.init == f"{tmp_path}/first"
+    assert command.config.model == TINY_CONFIG.model

@@ -169,6 +169,23 @@ def test_unwritable_directory_is_reported_with_the_remedy(data, tmp_path):
         prepare(data)
 
 
+@pytest.mark.parametrize("cause", ["a file", "no home"])
+def test_default_cache_that_cannot_be_written_is_replaced_by_memory(data, tmp_path, monkeypatch, caplog, cause):
+    expected = prepare_pairs(data, tokenizers(), counted_opener(data))
+    for name in ("TRANSFORMER_JAX_CORPORA", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, "")
+    if cause == "no home":
+        monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    else:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / ".cache").write_text("a file")
+    in_memory = prepare_pairs(data, tokenizers(), counted_opener(data))
+    assert in_memory[1:] == expected[1:]
+    np.testing.assert_array_equal(in_memory.pairs.source.values, expected.pairs.source.values)
+    [message] = [message for message in caplog.messages if "memory" in message]
+    assert message.endswith("To keep them, set TRANSFORMER_JAX_CORPORA to a directory with free space.")
+
+
 def test_phrasebook_is_not_cached(tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSFORMER_JAX_CORPORA", str(tmp_path / "corpora"))
     (pairs, excluded, _), was_read = prepare(DataConfig(), "old new dog The der alte Hund")

@@ -116,7 +116,9 @@ def test_different_data_ends_both(recipe, tmp_path):
     lines = (recipe.parent / "pairs.tsv").read_text().splitlines(keepends=True)
     (tmp_path / "other.tsv").write_text("".join(lines[1:]))
     error = end_by_differences(recipe, tmp_path, ("--data.train", str(tmp_path / "other.tsv")))
-    assert re.match(r"error: the data of the processes differ: process 1 has training text \d+ pairs, checksums ", error)
+    assert re.match(
+        r"error: the data of the processes differ: process 1 has training text \d+ pairs, checksums ", error
+    )
 
 
 LATE = """

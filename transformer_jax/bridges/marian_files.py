@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from transformer_jax.bridges.tensors import WEIGHT_FILES
+from transformer_jax.data.records import summarize_error
 from transformer_jax.errors import InputError
+from transformer_jax.storage.caches import is_hf_cache_failure, prepare_hf_caches
 from transformer_jax.storage.untrusted import MAX_JSON_BYTES
 
 REQUIRED_FILES = ("config.json", "source.spm", "target.spm", "vocab.json")
@@ -28,6 +30,7 @@ def download_model(name: str) -> Path:
 
     Raises InputError if the name is invalid or the download fails.
     """
+    prepare_hf_caches()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -43,6 +46,9 @@ def download_model(name: str) -> Path:
             f"{name} is neither a directory nor a valid name on the Hugging Face hub. Use a directory or OWNER/NAME."
         ) from error
     except (OSError, ValueError) as error:
+        if is_hf_cache_failure(error):
+            problem = f"{name} cannot be downloaded ({summarize_error(error)})."
+            raise InputError(f"{problem} Set HF_HOME to a directory with free space that can be written.") from error
         raise InputError(
             f"{name} is not a directory and cannot be downloaded. Check the name and the network connection, or "
             f"download {', '.join(REQUIRED_FILES)}, {' or '.join(WEIGHT_FILES)}, and if present "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import logging
@@ -10,18 +11,20 @@ import os
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from transformer_jax.errors import InputError, RunError, StoppedBySignal
+from transformer_jax.storage.caches import cache_directory
+from transformer_jax.storage.home import expand_home
 from transformer_jax.terminal import EscapingFormatter, quote, show
 
 Command = TypeVar("Command")
 
-COMPILATION_CACHE = Path("~/.cache/transformer_jax/compiled").expanduser()
-"""Default directory of JAX's compilation cache; JAX_COMPILATION_CACHE_DIR overrides it."""
-
+VARIABLE_PREFIXES = ("HOME", "XDG_", "JAX_", "XLA_", "HF_", "TFDS_", "MPL", "MALLOC_", "GLIBC_", "TRANSFORMER_JAX_")
+"""Start of the names of the environment variables that this package and its libraries read."""
 NOISY_LIBRARIES = (
     *("absl", "asyncio", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib"),
     *("tensorflow_datasets", "fontTools", "urllib3"),
@@ -47,8 +50,9 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str] | None =
         logging.getLogger(library).setLevel(logging.CRITICAL)
     if "--debug" not in arguments:
         sys.unraisablehook = _report_main_thread_only
-    use_compilation_cache()
+    drop_empty_variables()
     try:
+        use_compilation_cache()
         main(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -102,10 +106,20 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
     return 2 if isinstance(error, InputError) else 1
 
 
+def drop_empty_variables() -> None:
+    """Remove environment variables that are set to nothing, so that every library treats them as not set."""
+    for name in [name for name, value in os.environ.items() if not value and name.startswith(VARIABLE_PREFIXES)]:
+        del os.environ[name]
+
+
 def use_compilation_cache() -> None:
-    """Let JAX cache compiled programs on disk. Call this before jax is imported."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILATION_CACHE))
+    """Let JAX cache compiled programs on disk, where possible. Call this before jax is imported."""
+    directory = cache_directory("transformer_jax/compiled", "JAX_COMPILATION_CACHE_DIR")
+    if directory is not None:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    # JAX continues without a cache that cannot be written, but warns at each program.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
 
 
 def command_prefix(command: str) -> str:
@@ -136,11 +150,23 @@ def parse_arguments(default: Command, arguments: list[str], program: str) -> Com
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(type(default), args=arguments, default=default, prog=program)
+            return expand_paths(tyro.cli(type(default), args=arguments, default=default, prog=program))
     except SystemExit as end:
         if end.code:
             raise InputError(f"{_message_in_box(printed.getvalue())} See {program} --help.") from None
         raise
+
+
+def expand_paths(command: Command) -> Command:
+    """Return a dataclass with ``~`` expanded in all fields that are paths. Raises InputError if the home is unknown."""
+
+    def expanded(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(expanded, value))
+        return expand_home(value) if isinstance(value, Path) else value
+
+    fields: Any = dataclasses.fields(command)  # type: ignore[arg-type]
+    return dataclasses.replace(command, **{field.name: expanded(getattr(command, field.name)) for field in fields})  # type: ignore[type-var]
 
 
 def _message_in_box(box: str) -> str:

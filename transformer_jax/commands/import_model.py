@@ -9,6 +9,7 @@ import tyro
 
 from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.errors import InputError
+from transformer_jax.storage.home import expand_home
 from transformer_jax.terminal import quote_command, show
 
 
@@ -35,6 +36,9 @@ def main(arguments: list[str]) -> None:
         )
     from transformer_jax.bridges.marian import import_marian
 
-    workdir = command.workdir or Path("runs") / Path(command.model).resolve().name
-    show("\n".join(import_marian(command.model, workdir)))
-    show(f'Saved in {workdir}. Try:\n{command_prefix("translate")} "..." {quote_command("--workdir", workdir)}')
+    model = expand_home(command.model)
+    workdir = command.workdir or Path("runs") / Path(model).resolve().name
+    show("
+".join(import_marian(model, workdir)))
+    show(f'Saved in {workdir}. Try:
+{command_prefix("translate")} "..." {quote_command("--workdir", workdir)}')

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError
+from transformer_jax.storage.home import expand_home
 
 PACKAGE = Path(__file__).parent.parent
 RECIPE_DIRECTORY = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
@@ -20,7 +21,7 @@ def find_recipe(recipe: str) -> Path:
     recipe: the path of the recipe, or its name in ``RECIPE_DIRECTORY``.
     Raises InputError if the recipe does not exist.
     """
-    path = Path(recipe)
+    path = Path(expand_home(recipe))
     if path.is_file():
         return path
     names = sorted(file.stem for file in RECIPE_DIRECTORY.glob("*.py"))

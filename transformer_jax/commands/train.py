@@ -16,6 +16,7 @@ from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.recipe import find_recipe, load_recipe
 from transformer_jax.config import Config, load_config
 from transformer_jax.errors import InputError
+from transformer_jax.storage.home import expand_home
 from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.terminal import quote_command
 
@@ -82,14 +83,16 @@ def parse_train(arguments: list[str]) -> TrainCommand:
         raise InputError(f"{error}. See {program} --help.") from error
     path = find_recipe(options.config)
     config = load_recipe(path)
-    workdir = options.workdir or Path("runs") / path.stem
+    workdir = expand_home(options.workdir or Path("runs") / path.stem)
     if init := options.init or config.training.init:
+        init = str(expand_home(Path(init)))
         # A resumed run reads the model from its own directory.
         is_resumed = (workdir / "config.json").is_file()
         config = with_model_of_run(config, init, workdir if is_resumed else Path(init))
     command = parse_arguments(TrainCommand(config, recipe=options.config, workdir=workdir), arguments, program)
     if init:
         require_model_of_run(command.config, config, init)
+        command = dataclasses.replace(command, config=with_init(command.config, init))
     if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
         raise InputError(
             f"{command.workdir} is not empty. Omit --fresh to resume the run in it, or set "
@@ -111,8 +114,12 @@ def with_model_of_run(config: Config, init: str, workdir: Path) -> Config:
         )
     require_contained(workdir)
     run = load_config(workdir / "config.json")
-    training = dataclasses.replace(config.training, init=str(Path(init)))
-    return dataclasses.replace(config, model=run.model, tokenizer=run.tokenizer, training=training)
+    return dataclasses.replace(with_init(config, init), model=run.model, tokenizer=run.tokenizer)
+
+
+def with_init(config: Config, init: str) -> Config:
+    """Return the config with another ``training.init``."""
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, init=init))
 
 
 def require_model_of_run(config: Config, run_config: Config, init: str) -> None:

@@ -1,9 +1,10 @@
 """Encoded training pairs on disk, written by the first start of a run and memory-mapped by later starts.
 
 A corpus is in ``~/.cache/transformer_jax/corpora/KEY``, or in ``$TRANSFORMER_JAX_CORPORA/KEY`` if that variable is set.
-KEY is a hash of everything that determines the ids: the content of the text (not its path or format), the tokenizers
-and the maximum length. The file ``origin.json`` in the same directory describes it. Run directories do not need the
-cache: it is safe to delete, and the next start writes it again.
+If it is not set and the directory cannot be written, the encoded pairs are kept in memory. KEY is a hash of everything
+that determines the ids: the content of the text (not its path or format), the tokenizers and the maximum length. The
+file ``origin.json`` in the same directory describes it. Run directories do not need the cache: it is safe to delete,
+and the next start writes it again.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from transformer_jax.data.tokenizers import Tokenizer
 from transformer_jax.data.unknown_text import UnknownCounter, UnknownShares, require_known_text
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.storage import atomic
+from transformer_jax.storage.caches import cache_directory
 from transformer_jax.storage.lock import locked
 
+CORPORA_VARIABLE = "TRANSFORMER_JAX_CORPORA"
+"""Environment variable with the directory of all corpora."""
 CORPUS_FORMAT = 3
 """Version of the files and of the encoding. Increase it when either changes."""
 
@@ -51,20 +55,28 @@ def prepare_pairs(data: DataConfig, tokenizers: Tokenizers, text: Pairs, identit
     text: the training text. It is not read if its pairs are already cached.
     identity: its identity.
     Raises InputError if all pairs are excluded, if all tokens of a language are unknown, or if the text changes
-    meanwhile. Raises RunError if the cache is damaged or not writable.
+    meanwhile. Raises RunError if the cache is damaged or if $TRANSFORMER_JAX_CORPORA is not writable.
     """
     if text.is_generated:
         return _encode_in_memory(data, tokenizers, text)
     origin = {"format": CORPUS_FORMAT, **identity._asdict(), "max_length": data.max_length}
     key = json.dumps([origin, *(tokenizer.to_json() for tokenizer in tokenizers)])
-    corpora = Path(os.environ.get("TRANSFORMER_JAX_CORPORA", "~/.cache/transformer_jax/corpora")).expanduser()
-    directory = corpora / hashlib.sha256(key.encode()).hexdigest()[:20]
+    name = hashlib.sha256(key.encode()).hexdigest()[:20]
+    corpora = cache_directory("transformer_jax/corpora", CORPORA_VARIABLE)
+    if corpora is None:
+        return _encode_without_cache(data, tokenizers, text, "the home directory is not known")
+    directory = corpora / name
     if not directory.exists():
-        with atomic.writing(directory, "Set TRANSFORMER_JAX_CORPORA to a directory with free space."):
+        try:
             corpora.mkdir(parents=True, exist_ok=True)
             with locked(directory.with_suffix(".lock")):  # One process of this machine writes; the others wait.
                 if not directory.exists():
                     _write_corpus(directory, origin, data, tokenizers, text)
+        except OSError as error:
+            failure = atomic.write_error(directory, error, f"Set {CORPORA_VARIABLE} to a directory with free space.")
+            if os.environ.get(CORPORA_VARIABLE):
+                raise failure from error
+            return _encode_without_cache(data, tokenizers, text, str(failure).partition(". Set ")[0])
     try:
         counts = json.loads((directory / "origin.json").read_text())
         unknown = UnknownShares(*counts["unknown"])
@@ -82,6 +94,14 @@ def _encode_in_memory(data: DataConfig, tokenizers: Tokenizers, text: Pairs) -> 
     counter.add(pairs)
     _require_pairs(len(pairs), counter.shares(), data, tokenizers)
     return PreparedPairs(pairs, excluded, counter.shares())
+
+
+def _encode_without_cache(data: DataConfig, tokenizers: Tokenizers, text: Pairs, problem: str) -> PreparedPairs:
+    logging.warning(
+        f"{problem}. The encoded pairs are kept in memory, and every start encodes them again. To keep them, set "
+        f"{CORPORA_VARIABLE} to a directory with free space."
+    )
+    return _encode_in_memory(data, tokenizers, text)
 
 
 def _require_pairs(count: int, unknown: UnknownShares, data: DataConfig, tokenizers: Tokenizers) -> None:

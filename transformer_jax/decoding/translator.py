@@ -27,6 +27,7 @@ from transformer_jax.decoding.warnings import Checks, Evidence, TranslationWarni
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.storage import checkpoints
+from transformer_jax.storage.home import expand_home
 from transformer_jax.storage.untrusted import require_contained
 
 
@@ -103,7 +104,7 @@ class Translator:
 
         Raises InputError if the run is missing, has no checkpoint, is damaged, or has another format version.
         """
-        workdir = Path(workdir)
+        workdir = expand_home(Path(workdir))
         if not (workdir / "config.json").is_file():
             raise InputError(
                 f"{workdir} is not a run directory: config.json is missing. "

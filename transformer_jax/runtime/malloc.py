@@ -29,7 +29,8 @@ def restart_with_tuned_malloc() -> None:
 
     Do nothing if one of them is already set, if the C library is not glibc, or if JAX will use an accelerator.
     """
-    if platform.libc_ver()[0] == "glibc" and not MALLOC_VARIABLES.keys() & os.environ.keys() and runs_on_cpu():
+    is_set = any(os.environ.get(name) for name in MALLOC_VARIABLES)
+    if platform.libc_ver()[0] == "glibc" and not is_set and runs_on_cpu():
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **MALLOC_VARIABLES})
 
 

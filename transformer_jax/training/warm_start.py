@@ -12,6 +12,7 @@ import numpy as np
 from transformer_jax.errors import InputError
 from transformer_jax.runtime.agreement import require_agreement
 from transformer_jax.storage.checkpoints import load_params
+from transformer_jax.storage.home import expand_home
 from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.training.state import TrainState
 
@@ -32,6 +33,7 @@ def init_from_run(workdir: Path, state: TrainState) -> TrainState:
     def replace(old: jax.Array, new: Any) -> jax.Array:
         return jax.make_array_from_callback(old.shape, old.sharding, lambda index: new[index])
 
+    workdir = expand_home(workdir)
     require_contained(workdir)
     loaded = load_params(workdir / "checkpoints", check_shapes=check_shapes)
     require_agreement("initial weights", {"--training.init with the checksum": checksum(loaded)})
