@@ -42,7 +42,7 @@ class DecodingBenchmark:
     workdir: Path
     """Run directory of a trained model."""
     source: Path
-    """File to translate, with one sentence per line: plain text, .gz or .xz."""
+    """File to translate, with one sentence per line: plain or compressed text."""
     sentences: int = 1000
     """Number of sentences to translate in batches."""
     singles: int = 50

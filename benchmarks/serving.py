@@ -52,9 +52,9 @@ class ServingBenchmark:
     workdir: Path
     """Run directory of a trained model."""
     source: Path
-    """File to translate, with one sentence per line: plain text, .gz or .xz."""
+    """File to translate, with one sentence per line: plain or compressed text."""
     reference: Path
-    """File with one reference translation per line: plain text, .gz or .xz."""
+    """File with one reference translation per line: plain or compressed text."""
     output: Path | None = None
     """JSON file for the scores."""
 

@@ -38,7 +38,7 @@ class WarningsBenchmark:
     workdir: Path
     """Run directory of a trained model."""
     foreign: Path
-    """File of text in another script, with one sentence per line: plain text, .gz or .xz."""
+    """File of text in another script, with one sentence per line: plain or compressed text."""
 
 
 def shuffle_characters(text: str) -> str:

@@ -1,5 +1,6 @@
 """The input of the command ``translate``: arguments, files, pipes and the terminal."""
 
+import bz2
 import gzip
 import io
 import json
@@ -13,6 +14,7 @@ from translate_cases import LONG, TEXTS, load
 from transformer_jax import Translator
 from transformer_jax.commands import translate as translate_command
 from transformer_jax.data import text_files
+from transformer_jax.data.compression import zstd
 
 
 def test_each_argument_is_a_line(translate, expected):
@@ -194,20 +196,44 @@ def test_every_unusual_line_gives_exactly_one_line(translate, expected, file, mo
     assert [json.loads(record)["line"] for record in records] == list(range(1, len(UNUSUAL_LINES)))
 
 
-@pytest.mark.parametrize(("suffix", "compress"), [("gz", gzip.compress), ("xz", lzma.compress)])
-def test_compressed_files_are_read(suffix, compress, translate, tmp_path):
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstd.compress])
+def test_compressed_text_is_read_whatever_its_name(compress, translate, tmp_path):
     plain = translate(*TEXTS)
-    source, reference = tmp_path / f"text.{suffix}", tmp_path / f"reference.{suffix}"
+    source, reference = tmp_path / "text.en", tmp_path / "reference.gz"
     source.write_bytes(compress("\n".join(TEXTS).encode()))
-    reference.write_bytes(compress(plain.out.encode()))
+    reference.write_bytes(plain.out.encode())
     result = translate("--input", source, "--reference", reference)
     assert result.out == plain.out
     assert "chrF 100.00" in result.err
+    assert translate(stdin=source.read_bytes()).out == plain.out
+    assert translate(stdin=source.read_bytes()[:-9]).is_refusal("standard input is damaged after line ")
     source.write_bytes(compress("\n".join(TEXTS * 100).encode())[:-9])
     assert translate("--input", source, "--output", tmp_path / "out.txt").is_refusal(f"{source} is damaged after line ")
     assert not (tmp_path / "out.txt").exists()
-    source.write_bytes(b"plain\n")
-    assert translate("--input", source).is_refusal(f"{source} is damaged after line 0")
+
+
+def test_other_formats_are_refused_with_a_command(translate, file):
+    path = file(b"\x04\x22\x4d\x18rest")
+    assert translate("--input", path).is_refusal(f"{path} is LZ4 data, not text. Convert it (lz4 -dc {path} > NEW).")
+    assert translate(stdin=path.read_bytes()).is_refusal("standard input is LZ4 data, not text. Convert it (lz4 -dc).")
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16"])
+def test_carriage_returns_alone_end_lines(encoding, translate, expected, file):
+    path = file("Where is the dog?\r\rIs it 3.5?\r".encode(encoding))
+    lines = expected(["Where is the dog?", "", "Is it 3.5?"])
+    assert translate("--input", path, "--reference", path).lines == lines
+    assert translate(stdin=path.read_bytes()).lines == lines
+
+
+def test_marks_within_lines_keep_the_lines_and_are_named(translate, expected, file):
+    texts = ["Is\rit 3.5?", "The\0dog.", "The\ufeffdog.", "\ufeffThe dog."]
+    path = file("\n".join(texts))
+    result = translate("--input", path)
+    assert result.lines == expected([*texts[:3], "The dog."])
+    for number, name in enumerate(["a carriage return", "a NUL character", "a byte order mark"], start=1):
+        assert f"{path}:{number} contains {name} within the line, which is read as text. " in result.err
+    assert result.err.count(f" {path} > NEW\n") == 3
 
 
 def test_overlong_line_is_refused_and_not_truncated(translate, file, monkeypatch):

@@ -1,11 +1,13 @@
 """Parallel text for the tests of the readers, and functions that write it and read it back."""
 
+import bz2
 import gzip
 import lzma
 import re
 
 import pytest
 
+from transformer_jax.data.compression import zstd
 from transformer_jax.data.sources import Pair, open_pairs
 from transformer_jax.errors import InputError
 
@@ -19,7 +21,15 @@ ENGLISH = [
 ]
 GERMAN = ["Das Haus ist rot.", "Eine Zeile, die weitergeht.", "„Ja“, sagte er.", "Leerzeichen bleiben.", "Japan 🙂"]
 PAIRS = [Pair(*pair) for pair in zip(ENGLISH, GERMAN, strict=True)]
-COMPRESS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
+COMPRESS = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lambda content: lzma.compress(content, preset=0),
+    ".lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE, preset=0),
+    # With a checksum, as the command zstd writes it.
+    ".zst": lambda content: zstd.compress(content, options={zstd.CompressionParameter.checksum_flag: 1}),
+}
 
 
 def write(path, lines, suffix="", end="\n"):

@@ -111,9 +111,11 @@ def test_one_utf8_line_shows_that_the_file_is_utf8():
     assert guess_encoding(Evidence(0, (b"sch\xf6n",))) == "WINDOWS-1252"
 
 
-def test_commands_quote_paths_and_decompress():
+def test_commands_quote_paths_and_decompress(tmp_path):
+    compressed = tmp_path / "a"
+    compressed.write_bytes(lzma.compress(b"a"))
     assert conversion_command("UTF-16", "my file") == "iconv -f UTF-16 -t UTF-8 'my file' > NEW"
-    assert conversion_command("UTF-16", "a.xz") == "xz -dc a.xz | iconv -f UTF-16 -t UTF-8 > NEW"
+    assert conversion_command("UTF-16", compressed) == f"xz -dc {compressed} | iconv -f UTF-16 -t UTF-8 > NEW"
     assert conversion_command("UTF-16", None) == "iconv -f UTF-16 -t UTF-8"
     assert conversion_command("UTF-8", None) == "iconv -c -f UTF-8 -t UTF-8", "-c removes invalid bytes"
 

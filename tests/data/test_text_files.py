@@ -39,11 +39,6 @@ def test_windows_line_ends_and_byte_order_mark_are_removed(tmp_path):
     assert list(open_pairs(f"{tmp_path}/train.{{lang}}", "en", "de", "train")) == [("One", "Eins"), ("Two", "Zwei")]
 
 
-def test_byte_order_mark_inside_a_file_is_text(tmp_path):
-    locator = write_pair(tmp_path, ["a", "\ufeffb"], ["c", "d"])
-    assert [pair.source for pair in open_pairs(locator, "en", "de", "train")] == ["a", "\ufeffb"]
-
-
 def test_unequal_line_counts_name_files_and_counts(tmp_path):
     message = refusal(write_pair(tmp_path, ["a", "b", "c"], ["d", "e"]))
     assert f"{tmp_path}/train.en and {tmp_path}/train.de have different numbers of lines (3 and 2)." in message
@@ -209,22 +204,6 @@ def test_invalid_jsonl_line_is_refused(tmp_path, line, problem):
 
 
 # Damage and memory.
-
-
-@pytest.mark.parametrize("suffix", [".gz", ".xz"])
-@pytest.mark.parametrize("damage", ["truncated", "not compressed"])
-def test_damaged_compressed_file_is_refused(tmp_path, suffix, damage):
-    path = tmp_path / f"x.tsv{suffix}"
-    content = COMPRESS[suffix](b"".join(b"%d\t%d\n" % (n, n * n) for n in range(10_000)))
-    path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"a\tb\n")
-    assert f"{path} is damaged after line " in refusal(path)
-
-
-def test_flipped_byte_in_gzip_file_is_refused(tmp_path):
-    data = bytearray(gzip.compress(b"".join(b"%d\t%d\n" % (n, n * n) for n in range(10_000))))
-    data[len(data) // 2] ^= 0xFF
-    (tmp_path / "x.tsv.gz").write_bytes(data)
-    assert "is damaged after line " in refusal(tmp_path / "x.tsv.gz")
 
 
 def peak_memory_of_reading(locator, on_error):

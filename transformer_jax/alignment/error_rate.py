@@ -81,7 +81,7 @@ def read_gold_links(path: Path, word_counts: Sequence[tuple[int, int]]) -> list[
     gold = []
     for index, (line, counts) in enumerate(zip(lines, word_counts, strict=True)):
         location = f"{path}:{index + 1}"
-        gold.append(_parse_line(decode_line(line, index, location, path=path), location, *counts))
+        gold.append(_parse_line(decode_line(line, location, path=path), location, *counts))
     if not any(links.sure for links in gold):
         raise InputError(
             f"{path} has no sure link, so the error rate is undefined. Add at least one sure link, such as 0-0."

@@ -55,7 +55,7 @@ class AlignCommand:
     """
 
     source: Path | None = None
-    """The sentences in the source language of the run, one per line: plain text, .gz or .xz."""
+    """The sentences in the source language of the run, one per line: plain or compressed text."""
     target: Path | None = None
     """Their translations, in the same order."""
     workdir: Path | None = None

@@ -38,7 +38,5 @@ def main(arguments: list[str]) -> None:
 
     model = expand_home(command.model)
     workdir = command.workdir or Path("runs") / Path(model).resolve().name
-    show("
-".join(import_marian(model, workdir)))
-    show(f'Saved in {workdir}. Try:
-{command_prefix("translate")} "..." {quote_command("--workdir", workdir)}')
+    show("\n".join(import_marian(model, workdir)))
+    show(f'Saved in {workdir}. Try:\n{command_prefix("translate")} "..." {quote_command("--workdir", workdir)}')

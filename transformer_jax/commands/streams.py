@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TextIO, TypeVar
 
 from transformer_jax.data import text_files
+from transformer_jax.data.compression import file_of_chunks
 from transformer_jax.data.encodings import (
     SAMPLE_BYTES,
     UNKNOWN,
@@ -22,6 +23,7 @@ from transformer_jax.data.encodings import (
     detect_wide_encoding,
     guess_encoding,
 )
+from transformer_jax.data.line_marks import InnerMarks, strip_marks
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
@@ -39,10 +41,10 @@ Origin = Literal["file", "pipe", "typed"]
 
 
 def decode_lines(lines: Iterable[bytes], name: str, origin: Origin = "file") -> Iterator[str]:
-    """Yield each line of text as a string, without its line ending (LF or CR LF).
+    """Yield each line of text as a string, without its line end.
 
     The text is UTF-8. UTF-16 and UTF-32 are also decoded, with a warning. Invalid bytes become U+FFFD, with one warning
-    per BLOCK_LINES lines, or per typed line. A byte-order mark is removed.
+    per BLOCK_LINES lines, or per typed line. Byte order marks at the start of a line are removed.
 
     name: the path of the file or the name of the stream, for messages.
     Raises InputError for a line that ``read_lines`` has truncated because it is too long.
@@ -58,21 +60,24 @@ def decode_lines(lines: Iterable[bytes], name: str, origin: Origin = "file") -> 
         logging.warning(
             f"{name} is {encoding}, not UTF-8, and is converted. To avoid this warning, convert it: {command}"
         )
-        lines = _convert_to_utf8(lines, encoding, name)
+        lines = _convert_to_utf8(lines, encoding)
     invalid = _InvalidLines(name, origin, encoding)
+    marks = InnerMarks(Path(name) if origin == "file" else None)
     for number, raw in enumerate(lines, start=1):
         if len(raw) == text_files.MAX_LINE_BYTES:
             raise _line_too_long(name, number)
-        line = raw.removesuffix(b"\n").removesuffix(b"\r")
         try:
-            text = line.decode()
+            text = raw.decode()
             invalid.utf8_lines += not text.isascii()
         except UnicodeDecodeError:
-            invalid.add(number, line)
-            text = line.decode(errors="replace")
+            invalid.add(number, raw)
+            text = raw.decode(errors="replace")
+        text = strip_marks(text)
         if origin == "typed" or number % BLOCK_LINES == 0:
             invalid.report()
-        yield text.removeprefix("\ufeff") if number == 1 else text
+        if origin != "typed":
+            marks.report(text, f"{name}:{number}")
+        yield text
     invalid.report()
 
 
@@ -86,25 +91,19 @@ def _first_lines(lines: Iterator[bytes]) -> Iterator[bytes]:
             return
 
 
-def _convert_to_utf8(lines: Iterable[bytes], encoding: str, name: str) -> Iterator[bytes]:
+def _convert_to_utf8(lines: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     """Yield the lines of a text in UTF-16 or UTF-32 as UTF-8. Invalid bytes become 0xFF, which is invalid in UTF-8.
 
-    lines: the text, split after each byte 0x0A, which also occurs within other characters than the line feed.
+    lines: the text in any pieces. A byte 0x0A does not always end a line: it also occurs within other characters.
     """
     decoder = codecs.getincrementaldecoder(encoding)("replace")
-    parts: list[str] = []
-    number, size = 1, 0
-    for raw, is_last in itertools.chain(((line, False) for line in lines), [(b"", True)]):
-        size += len(raw)
-        if len(raw) == text_files.MAX_LINE_BYTES or size > 2 * text_files.MAX_LINE_BYTES:
-            raise _line_too_long(name, number)
-        *ends, rest = decoder.decode(raw, is_last).replace("\ufffd", "\udcff").split("\n")
-        for end in ends:
-            yield "".join([*parts, end, "\n"]).encode(errors="surrogateescape")
-            number, size, parts = number + 1, 0, []
-        parts.append(rest)
-    if any(parts):
-        yield "".join(parts).encode(errors="surrogateescape")
+
+    def decoded() -> Iterator[bytes]:
+        for piece, is_last in itertools.chain(((line, False) for line in lines), [(b"", True)]):
+            text = decoder.decode(piece, is_last).replace("\ufffd", "\udcff")
+            yield text.encode(errors="surrogateescape")
+
+    return text_files.split_lines(file_of_chunks(decoded()))
 
 
 def _line_too_long(name: str, number: int) -> InputError:

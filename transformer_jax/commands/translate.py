@@ -24,7 +24,7 @@ from transformer_jax.commands.streams import (
     split_into_blocks,
 )
 from transformer_jax.data.sentences import SplitSentences
-from transformer_jax.data.sources import read_lines
+from transformer_jax.data.text_files import read_lines, read_stream_lines
 from transformer_jax.errors import InputError
 from transformer_jax.runtime.keyboard_interrupt import redeliver_interrupts
 
@@ -41,7 +41,7 @@ class TranslateCommand:
     workdir: Path | None = None
     """The run directory. If omitted, the newest finished run in runs/ is used."""
     input: Path | None = None
-    """A file to translate, one text per line: plain text, .gz or .xz."""
+    """A file to translate, one text per line: plain or compressed text."""
     output: Path | None = None
     """The output file, created when complete. If omitted, standard output."""
     reference: Path | None = None
@@ -179,7 +179,9 @@ def read_texts(command: TranslateCommand) -> Iterator[str]:
         return decode_lines(read_lines(command.input), str(command.input))
     if is_interactive(command):
         return prompt_for_texts()
-    return iter(()) if sys.stdin is None else decode_lines(sys.stdin.buffer, "standard input", "pipe")
+    return (
+        iter(()) if sys.stdin is None else decode_lines(read_stream_lines(sys.stdin.buffer), "standard input", "pipe")
+    )
 
 
 def read_text_lines(path: Path) -> list[str]:

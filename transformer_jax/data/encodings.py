@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from transformer_jax.data.compression import extraction_command, file_format
 from transformer_jax.terminal import quote
 
 SAMPLE_BYTES = 2**16
@@ -120,6 +121,14 @@ def guess_encoding(evidence: Evidence) -> str:
     return "WINDOWS-1252" if looks_western(evidence.invalid_lines) else UNKNOWN
 
 
+def text_command(command: str, path: str | Path) -> str:
+    """Return the shell command that passes the text of a plain or compressed file through ``command``."""
+    compression = file_format(Path(path))
+    if compression is None or compression.decompressor is None:
+        return f"{command} {quote(Path(path))} > NEW"
+    return f"{extraction_command(compression, path).removesuffix(' > NEW')} | {command} > NEW"
+
+
 def conversion_command(encoding: str, path: str | Path | None) -> str:
     """Return the shell command that converts a file, or a pipe if ``path`` is None, to UTF-8.
 
@@ -128,6 +137,4 @@ def conversion_command(encoding: str, path: str | Path | None) -> str:
     iconv = f"iconv{' -c' if encoding == 'UTF-8' else ''} -f {encoding} -t UTF-8"
     if path is None:
         return iconv
-    decompress = {".gz": "gzip -dc", ".xz": "xz -dc"}.get(Path(path).suffix)
-    name = quote(Path(path))
-    return f"{decompress} {name} | {iconv} > NEW" if decompress else f"{iconv} {name} > NEW"
+    return text_command(iconv, path)

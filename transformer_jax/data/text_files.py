@@ -1,23 +1,30 @@
 """Readers of text files: one file per language, tab-separated values and JSON lines, plain or compressed.
 
-Lines end at "\\n" only. A "\\r" before it and a byte order mark at the start of the file are removed. Files in another
-encoding than UTF-8 are refused; the message names the encoding if it is recognized, and the command that converts it.
+Lines end at LF, or at CR in a file without LF. A CR before the LF and a byte order mark at the start of a line are
+removed. Files in another encoding than UTF-8 are refused; the message names the encoding if it is recognized, and the
+command that converts it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
-import gzip
 import io
 import itertools
 import json
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from transformer_jax.data.compression import (
+    CHUNK_BYTES,
+    DAMAGE_ERRORS,
+    decompressed,
+    file_of_chunks,
+    open_decompressed,
+)
 from transformer_jax.data.encodings import (
     SAMPLE_BYTES,
     UNKNOWN,
@@ -26,13 +33,12 @@ from transformer_jax.data.encodings import (
     detect_wide_encoding,
     guess_encoding,
 )
+from transformer_jax.data.line_marks import BYTE_ORDER_MARK, InnerMarks, strip_marks
 from transformer_jax.data.records import Pair, Records, language_value, summarize_error, validate_text
 from transformer_jax.errors import InputError
 
 MAX_LINE_BYTES = 2**24
 """Maximum number of bytes read per line. It bounds the memory for a file without line endings."""
-DECOMPRESSORS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-"""Suffix of a compressed file -> function that opens it."""
 
 
 def open_language_files(locator: str, source: str, target: str) -> Records:
@@ -42,7 +48,8 @@ def open_language_files(locator: str, source: str, target: str) -> Records:
 
 def open_aligned_files(source: Path, target: Path) -> Records:
     """Open two files aligned by line: line n of the target translates line n of the source."""
-    paths = source, target
+    paths, names = (source, target), (str(source), str(target))  # Formatting a path takes longer than reading a line.
+    source_marks, target_marks = InnerMarks(source), InnerMarks(target)
     for path in paths:
         require_text_file(path)
 
@@ -61,9 +68,10 @@ def open_aligned_files(source: Path, target: Path) -> Records:
             yield source_line, target_line
 
     def parse(index: int, lines: tuple[bytes, bytes]) -> Pair:
-        locations = [f"{path}:{index + 1}" for path in paths]
+        locations = [f"{name}:{index + 1}" for name in names]
+        removal = f"delete line {index + 1} from both files"
         texts = [
-            decode_line(line, index, location, f"delete line {index + 1} from both files", path)
+            decode_line(line, location, removal, path)
             for line, location, path in zip(lines, locations, paths, strict=True)
         ]
         blank = [not text.strip() for text in texts]
@@ -71,7 +79,10 @@ def open_aligned_files(source: Path, target: Path) -> Records:
             first, second = locations if blank[0] else reversed(locations)
             problem = f"{first} and {second} are blank" if all(blank) else f"{first} is blank but {second} is not"
             raise InputError(f"{problem}. Delete line {index + 1} from both files.")
-        return Pair(*map(validate_text, texts, locations))
+        pair = Pair(*map(validate_text, texts, locations))
+        source_marks.report(pair.source, locations[0])
+        target_marks.report(pair.target, locations[1])
+        return pair
 
     return Records(read, parse, files=paths)
 
@@ -79,20 +90,25 @@ def open_aligned_files(source: Path, target: Path) -> Records:
 def open_tsv(path: Path, source: str, target: str) -> Records:
     """Open a file of tab-separated pairs: source, one tab, target. The language codes have no effect."""
     require_text_file(path)
+    marks, name = InnerMarks(path), str(path)
 
     def parse(index: int, line: bytes) -> Pair:
-        location = f"{path}:{index + 1}"
-        text = decode_line(line, index, location, path=path)
+        location = f"{name}:{index + 1}"
+        # The command paste leaves the byte order mark of its second file at the start of a column.
+        text = decode_line(line, location, path=path).replace("\t" + BYTE_ORDER_MARK, "\t")
         columns = text.split("\t")
         if len(columns) != 2 and text.strip():
+            marks.report(text, location)  # The marks may explain the number of columns.
             raise InputError(
                 f"{location} has {len(columns) - 1} tabs, not 1. Separate source and target with one tab, and remove "
                 "other columns with cut -f1,2."
             )
-        return Pair(
+        pair = Pair(
             validate_text(columns[0], f"{location}, the source,"),
             validate_text(columns[-1], f"{location}, the target,"),
         )
+        marks.report(text, location)
+        return pair
 
     return Records(lambda: read_lines(path), parse, files=[path])
 
@@ -103,7 +119,7 @@ def open_jsonl(path: Path, source: str, target: str) -> Records:
 
     def parse(index: int, line: bytes) -> Pair:
         location = f"{path}:{index + 1}"
-        text = decode_line(line, index, location, path=path)
+        text = decode_line(line, location, path=path)
         try:
             record = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -121,29 +137,64 @@ def open_jsonl(path: Path, source: str, target: str) -> Records:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a plain, .gz or .xz file with their line endings, cut after MAX_LINE_BYTES bytes.
+    """Yield the lines of a plain or compressed file with their line ends, cut after MAX_LINE_BYTES bytes.
 
-    Raises InputError if the file is damaged.
+    Raises InputError if the file is damaged or in another binary format.
+    """
+    return _until_damage(lambda: open_decompressed(path), str(path), "Create or download it again.")
+
+
+def read_stream_lines(stream: Any) -> Iterator[bytes]:
+    """Yield the lines of standard input as ``read_lines`` does, without closing it."""
+
+    def content() -> AbstractContextManager[io.BufferedIOBase]:
+        return contextlib.nullcontext(decompressed(stream, None))
+
+    return _until_damage(content, "standard input", "Check the command before the pipe.")
+
+
+def _until_damage(
+    content: Callable[[], AbstractContextManager[io.BufferedIOBase]], name: str, remedy: str
+) -> Iterator[bytes]:
+    """Yield the lines of a file. Raises InputError if it is damaged.
+
+    name, remedy: name of the file and last sentence for the message.
     """
     count = 0
     try:
-        with io.BufferedReader(DECOMPRESSORS.get(path.suffix, io.FileIO)(path, "rb"), 2**20) as file:
-            while line := file.readline(MAX_LINE_BYTES):
+        with content() as file:
+            for line in split_lines(file):
                 count += 1
                 yield line
-                while len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    line = file.readline(MAX_LINE_BYTES)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        problem = f"{path} is damaged after line {count} ({summarize_error(error)})."
-        raise InputError(f"{problem} Create or download it again.") from error
+    except DAMAGE_ERRORS as error:
+        raise InputError(f"{name} is damaged after line {count} ({summarize_error(error)}). {remedy}") from error
 
 
-def decode_line(
-    line: bytes, index: int, location: str, removal: str = "delete the line", path: Path | None = None
-) -> str:
-    """Return the text of a line from ``read_lines`` without its line ending.
+def split_lines(file: Any) -> Iterator[bytes]:
+    """Yield the lines of a binary file with their line ends, cut after MAX_LINE_BYTES bytes.
 
-    index: zero-based index of the line in its file.
+    Lines end at LF. If the file, or its first MAX_LINE_BYTES bytes, contains no LF, they also end at CR, as in files of
+    old Macintosh programs.
+    """
+    readline: Callable[[int], bytes] = file.readline
+    line_ends: tuple[bytes, ...] = (b"\n",)
+    line = readline(MAX_LINE_BYTES)
+    if b"\r" in line and not line.endswith(b"\n"):
+        rest = file_of_chunks(itertools.chain([line], iter(lambda: file.read(CHUNK_BYTES), b"")))
+        text = io.TextIOWrapper(rest, "latin-1", newline="")  # One character per byte. It ends lines at "\r", too.
+        readline, line_ends = lambda size: text.readline(size).encode("latin-1"), (b"\n", b"\r")
+        line = readline(MAX_LINE_BYTES)
+    while line:
+        yield line
+        while len(line) == MAX_LINE_BYTES and not line.endswith(line_ends):
+            line = readline(MAX_LINE_BYTES)
+        line = readline(MAX_LINE_BYTES)
+
+
+def decode_line(line: bytes, location: str, removal: str = "delete the line", path: Path | None = None) -> str:
+    """Return the text of a line from ``read_lines`` without its line end and byte order mark.
+
+    location: file and line, for messages.
     removal: how to remove the line, for messages.
     path: the file, for the command that converts it.
     Raises InputError if the line is too long or not UTF-8.
@@ -151,11 +202,10 @@ def decode_line(
     if len(line) == MAX_LINE_BYTES:
         raise InputError(f"{location} is longer than {MAX_LINE_BYTES // 2**20} MiB. To continue, {removal}.")
     try:
-        text = line.decode("utf-8" if index else "utf-8-sig")
+        return strip_marks(line.decode())
     except UnicodeDecodeError as error:
         problem = f"{location} is not UTF-8 ({error.reason} at byte {error.start + 1} of the line)."
         raise InputError(f"{problem} {_encoding_remedy(line, path or Path('FILE'), removal)}") from error
-    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _encoding_remedy(line: bytes, path: Path, removal: str) -> str:
@@ -190,11 +240,11 @@ def _guess_file_encoding(path: Path, modified: int, size: int) -> str | None:
 
 
 def read_sample(path: Path) -> bytes:
-    """Return the first SAMPLE_BYTES bytes of a plain, .gz or .xz file, or nothing if it is damaged."""
+    """Return the first SAMPLE_BYTES bytes of a plain or compressed file, or nothing if it is damaged."""
     try:
-        with io.BufferedReader(DECOMPRESSORS.get(path.suffix, io.FileIO)(path, "rb")) as file:
+        with open_decompressed(path) as file:
             return file.read(SAMPLE_BYTES)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # ``read_lines`` reports it, with the line.
+    except DAMAGE_ERRORS:  # ``read_lines`` reports it, with the line.
         return b""
 
 
