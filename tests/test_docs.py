@@ -102,7 +102,7 @@ def test_example_of_every_locator_is_made_and_read(tmp_path, monkeypatch):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(["bash", "-e"], input="".join(examples), env={**os.environ, "PATH": path}, text=True, check=True)
     locators = re.findall(r"^Locator: `(.*text/[^`]+)`$", page, re.MULTILINE)
-    assert len(locators) == 6
+    assert len(locators) == 7
     for locator in locators:
         pairs = open_pairs(locator.replace("$PWD", str(tmp_path)), "en", "de", "train")
         assert list(pairs) == [("Good morning.", "Guten Morgen."), ("Thank you.", "Vielen Dank.")]

@@ -1,5 +1,6 @@
 """Readers of Parquet, Hugging Face and TFDS leave rows on disk and refuse invalid ones with their location."""
 
+import errno
 import re
 import sys
 
@@ -117,6 +118,71 @@ def test_hf_allows_blank_sentences_and_refuses_null(hub):
         next(pairs)
 
 
+@pytest.mark.parametrize("first", [{"translation": None}, {"translation": {"en": "a", "de": None}}])
+def test_null_in_the_first_row_is_an_invalid_row(tmp_path, hub, first):
+    (tmp_path / "nulls").mkdir()
+    table = pyarrow.Table.from_pylist([first, {"translation": {"en": "a", "de": "b"}}, first])
+    pyarrow.parquet.write_table(table, tmp_path / "nulls" / "train.parquet")
+    locator = f"hf://{tmp_path}/nulls"
+    pairs = open_pairs(locator, "en", "de", "train", "skip")
+    assert list(pairs) == [("a", "b")]
+    assert pairs.skipped == 2
+    assert re.search(
+        r"row 0, '(en|de)', is null, not text\. Set --data\.on-error skip, or choose other rows, for example with "
+        r"\?split=train\[1:\]\.$",
+        refusal(locator),
+    )
+    assert refusal(f"{locator}?split=train", split="valid").endswith(
+        "is null, not text. Choose other rows, for example with ?split=validation[1:]."
+    )
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return a directory with the saved Dataset ``one`` and the saved DatasetDict ``splits``."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    rows_of_train = datasets.Dataset.from_list(rows("translation"))
+    rows_of_train.save_to_disk(tmp_path / "one")
+    splits = {"train": rows_of_train, "validation": rows_of_train.select([1]), "dev": rows_of_train.select([0])}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "splits")
+    datasets.enable_progress_bars()
+    return tmp_path
+
+
+@pytest.mark.parametrize("prefix", ["", "hf://"])
+def test_saved_dataset_is_read_by_its_path(saved, prefix, monkeypatch):
+    def read(locator, split="train"):
+        return list(open_pairs(f"{prefix}{locator}", "en", "de", split))
+
+    assert read(f"{saved}/one") == read(f"{saved}/one", "valid") == read(f"{saved}/splits/train") == PAIRS
+    assert read(f"{saved}/one?split=train[:2]") == PAIRS[:2]
+    assert read(f"{saved}/splits") == PAIRS
+    assert read(f"{saved}/splits", "valid") == PAIRS[1:2]
+    assert read(f"{saved}/splits?split=dev+train[3:]") == PAIRS[:1] + PAIRS[3:]
+    monkeypatch.setenv("HOME", str(saved))
+    assert read("~/one") == PAIRS
+    if prefix:
+        assert read("/~/one") == PAIRS
+
+
+def test_saved_dataset_names_its_splits_and_its_damage(saved):
+    message = refusal(f"{saved}/splits", split="test")
+    assert message.startswith(f"{saved}/splits?split=test: Unknown split \"test\". Should be one of ['train', ")
+    assert "has no 'fr' (available: 'en', 'de')" in refusal(f"{saved}/one", "fr")
+    (saved / "one" / "state.json").write_text("{")
+    assert refusal(f"{saved}/one").endswith("Check the split, or write the data set again.")
+
+
+def test_full_cache_of_hugging_face_names_the_variable(hub, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("An error occurred") from OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("datasets.load_dataset", fail)
+    assert refusal(f"hf://{hub}").endswith("Set HF_HOME to a directory with free space that can be written.")
+
+
 def test_hf_rows_stay_on_disk(hub, monkeypatch):
     import datasets
 
@@ -201,6 +267,24 @@ def test_tfds_without_network_names_the_remedy(tfds):
 def test_tfds_bytes_that_are_not_utf8_are_refused(tfds):
     tfds(lambda self, _: {"train": [(0, {"en": b"sch\xf6n", "de": "b"})]})
     assert "row 0, 'en', is not UTF-8" in refusal("tfds://wmt14_translate/de-en")
+
+
+def test_tfds_without_a_home_names_the_variable(tfds, monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # There is no home directory.
+    monkeypatch.setenv("TFDS_DATA_DIR", "")
+    message = refusal("tfds://wmt14_translate/de-en")
+    assert message == (
+        "tfds://wmt14_translate/de-en?split=train needs a directory, but the home directory is not known. "
+        "Set TFDS_DATA_DIR to a directory that can be written."
+    )
+
+
+def test_tfds_directory_that_cannot_be_written_is_named(tfds, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "file" / "tfds"))
+    message = refusal("tfds://wmt14_translate/de-en")
+    assert message.startswith("tfds://wmt14_translate/de-en?split=train cannot be prepared in")
+    assert message.endswith("Set TFDS_DATA_DIR to a directory with free space that can be written.")
 
 
 def test_tfds_missing_files_are_refused(tfds, tmp_path):

@@ -42,11 +42,13 @@ class Records(NamedTuple):
 
 
 def language_value(record: Mapping[str, Any], language: str, location: str) -> Any:
-    """Return the value of a language, from the field ``translation`` if the record has this field.
+    """Return the value of a language, from the field ``translation`` if the record has this field; None if it is null.
 
     Raises InputError if the record does not have the language.
     """
     nested = record.get("translation")
+    if nested is None and "translation" in record and language not in record:
+        return None
     values = nested if isinstance(nested, Mapping) else record
     require_language(values, language, location)
     return values[language]
@@ -61,32 +63,31 @@ def require_language(names: Iterable[str], language: str, location: str) -> None
         )
 
 
-def validate_text(text: Any, location: str, blank: Literal["refuse", "allow"] = "refuse") -> str:
+def validate_text(text: Any, location: str, blank: Literal["refuse", "allow"] = "refuse", remedy: str = "") -> str:
     """Return a sentence as a string, decoded if it is bytes.
 
+    remedy: last sentence of the message, for data that users cannot edit.
     Raises InputError if it is not text, not UTF-8 or blank, or if it contains a NUL or an unpaired surrogate (which
     JSON can encode).
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{location} is not UTF-8 ({error.reason}). Convert it to UTF-8, or delete the row."
-        ) from error
+        edit = remedy or "Convert it to UTF-8, or delete the row."
+        raise InputError(f"{location} is not UTF-8 ({error.reason}). {edit}") from error
     if not isinstance(text, str):
         value = "null" if text is None else repr(text)[:40]
-        raise InputError(f"{location} is {value}, not text. Replace it with a string, or delete the pair.")
+        edit = remedy or "Replace it with a string, or delete the pair."
+        raise InputError(f"{location} is {value}, not text. {edit}")
     if blank == "refuse" and not text.strip():
-        raise InputError(f"{location} is blank. Add the sentence, or delete the pair.")
+        raise InputError(f"{location} is blank. {remedy or 'Add the sentence, or delete the pair.'}")
     if "\0" in text:
-        raise InputError(
-            f"{location} contains a NUL character. Delete the pair, or remove the character from a text file with "
-            "tr -d '\\000' < FILE > NEW."
-        )
+        command = "tr -d '\\000' < FILE > NEW"
+        edit = remedy or f"Delete the pair, or remove the character from a text file with {command}."
+        raise InputError(f"{location} contains a NUL character. {edit}")
     if SURROGATE.search(text):
-        raise InputError(
-            f"{location} contains an unpaired surrogate, which is not a valid character. Delete this sentence pair."
-        )
+        problem = "contains an unpaired surrogate, which is not a valid character"
+        raise InputError(f"{location} {problem}. {remedy or 'Delete this sentence pair.'}")
     return text
 
 

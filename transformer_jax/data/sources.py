@@ -3,18 +3,22 @@
 =================================  ====================================================================================
 locator                            content
 =================================  ====================================================================================
-path/train.{lang}[.gz|.xz]         one file per language, aligned by line; {lang} is replaced with the language code
-path/x.tsv[.gz|.xz]                per line: source, one tab, target; no header
-path/x.jsonl[.gz|.xz]              per line: {"en": ..., "de": ...} or {"translation": {"en": ..., "de": ...}}
+path/train.{lang}                  one file per language, aligned by line; {lang} is replaced with the language code
+path/x.tsv                         per line: source, one tab, target; no header
+path/x.jsonl                       per line: {"en": ..., "de": ...} or {"translation": {"en": ..., "de": ...}}
 path/x.parquet                     columns named by language code, or a column "translation" that contains them
 hf://OWNER/NAME[:CONFIG]           columns as in Parquet; also a local data set directory: hf:///absolute/path:CONFIG
+path/directory                     a data set that Dataset.save_to_disk or DatasetDict.save_to_disk has written
 tfds://NAME/CONFIG                 features named like the columns of Parquet
 phrasebook                         the built-in phrasebook, English and German
 phrasebook:two                     lines of two phrasebook sentences, the same lines for every role of the data
 =================================  ====================================================================================
 
-``hf://`` and ``tfds://`` accept ``?split=`` in the library's own notation, such as ``?split=train[:90%]``. The default
-split depends on the role of the data: train, validation or test. Files are always read completely.
+Text files may be compressed with gzip, bzip2, xz or Zstandard, whatever their names are. Paths may start with ``~``.
+
+``hf://``, ``tfds://`` and directories accept ``?split=`` in the library's own notation, such as
+``?split=train[:90%]``. The default split depends on the role of the data: train, validation or test. Files are always
+read completely.
 
 Each iteration reads and validates the text again, so no text is kept in memory. An invalid record (not UTF-8, blank,
 without one of the languages, ...) raises an error, or is skipped and counted. A missing or damaged file, or one with
@@ -32,12 +36,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from transformer_jax.data.forms import conversion_remedy, form_suffix, require_plain_text_name
 from transformer_jax.data.identity import FileFacts, Identity, PairsChecksum
 from transformer_jax.data.languages import find_language
-from transformer_jax.data.library_datasets import open_hf, open_parquet, open_tfds
+from transformer_jax.data.library_datasets import is_saved_dataset, open_hf, open_parquet, open_tfds
 from transformer_jax.data.records import Pair, Records, Split
-from transformer_jax.data.text_files import open_jsonl, open_language_files, open_tsv, read_lines
+from transformer_jax.data.text_files import open_jsonl, open_language_files, open_tsv, read_lines, require_text_file
 from transformer_jax.errors import InputError
+from transformer_jax.storage.home import expand_home
 
 __all__ = ["Pair", "Pairs", "open_pairs", "read_lines"]
 
@@ -116,24 +122,39 @@ def open_pairs(
     the pairs raises InputError, with file and line where possible, if a file is damaged, if the files of the two
     languages differ in length, or if all records are skipped.
     """
+    locator = expand_home(locator)
     scheme, _, name = locator.partition("://")
     if locator.partition(":")[0] == "phrasebook":
         records = open_phrasebook(locator, source, target, split)
     elif name and scheme in LIBRARY_READERS:
         records = LIBRARY_READERS[scheme](name, source, target, split)
     elif "{lang}" in locator:
+        require_plain_text_name(locator, source, target)
         records = open_language_files(locator, source, target)
-    else:
-        stem = locator.removesuffix(".gz").removesuffix(".xz")
-        open_file = FILE_READERS.get(Path(stem).suffix)
-        if open_file is None or (open_file is open_parquet and stem != locator):
-            raise InputError(
-                f"{locator!r} is not a known locator. Use path/train.{{lang}}[.gz|.xz], a .tsv[.gz|.xz], "
-                ".jsonl[.gz|.xz] or .parquet file, hf://OWNER/NAME[:CONFIG][?split=...], "
-                "tfds://NAME/CONFIG[?split=...], phrasebook or phrasebook:two."
-            )
+    elif is_saved_dataset(locator.partition("?")[0]):
+        records = open_hf(locator, source, target, split)
+    elif open_file := FILE_READERS.get(form_suffix(locator)):
         records = open_file(Path(locator), source, target)
+    else:
+        raise unknown_locator(locator)
     return Pairs(locator, records, on_error)
+
+
+def unknown_locator(locator: str) -> InputError:
+    """Return the error for a locator that selects no reader. Raises InputError for a file in a known binary format."""
+    path = Path(locator)
+    if locator and path.is_dir():
+        return InputError(
+            f"{locator} is a directory without a saved data set. For one file per language, use {path}/NAME.{{lang}}. "
+            f"For a data set as on the Hugging Face hub, use hf://{path.absolute()}."
+        )
+    if path.is_file():
+        require_text_file(path)
+    return InputError(
+        f"{locator!r} is not a known locator. {conversion_remedy(locator)}Use path/train.{{lang}}, a .tsv, .jsonl or "
+        ".parquet file, hf://OWNER/NAME[:CONFIG][?split=...], tfds://NAME/CONFIG[?split=...], phrasebook or "
+        "phrasebook:two."
+    )
 
 
 def open_phrasebook(locator: str, source: str, target: str, split: Split) -> Records:
