@@ -1,5 +1,6 @@
 """Encodings are recognized only if the text shows them clearly."""
 
+import lzma
 import time
 
 import pytest

@@ -24,9 +24,7 @@ def test_empty_files_are_refused(tmp_path):
     assert f"{locator} contains no sentence pairs: it is empty." in refusal(locator)
 
 
-@pytest.mark.parametrize(
-    "locator", ["", "phrasebok", "x.csv", "x.parquet.gz", "s3://x/y", "x.tsv?split=train", "hf://"]
-)
+@pytest.mark.parametrize("locator", ["", "phrasebok", "x.csv", "s3://x/y", "x.tsv?split=train", "hf://"])
 def test_unknown_locator_lists_the_known_ones(locator):
     message = refusal(locator)
     assert message.startswith(f"{locator!r} is not a known locator")

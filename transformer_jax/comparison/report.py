@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,9 +11,8 @@ from tabulate import tabulate
 
 from transformer_jax.comparison.differences import Comparison
 from transformer_jax.comparison.significance import SEED
+from transformer_jax.terminal import one_line
 
-LINE_ENDING_CATEGORIES = ("Cc", "Zl", "Zp")
-"""Unicode categories of characters that break a line or control a terminal."""
 Escape = Callable[[str], str]
 """A function that replaces the characters with a meaning in the output format."""
 MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -99,12 +97,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], style: str, esc
 
 def _escape_controls(text: str) -> str:
     """Return the text with escapes in place of characters that break a line or control a terminal."""
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in LINE_ENDING_CATEGORIES
-        else character
-        for character in text
-    )
+    return one_line(text, len(text))
 
 
 def _escape_markdown(text: str) -> str:

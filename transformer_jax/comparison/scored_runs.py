@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from transformer_jax.config import Config, EvaluationConfig
 from transformer_jax.config_checks import require_types
 from transformer_jax.errors import InputError
 from transformer_jax.storage.untrusted import require_contained
+from transformer_jax.terminal import quote, quote_command
 
 SOURCES_FILE, HYPOTHESES_FILE, REFERENCES_FILE = "test.src.txt", "test.hyp.txt", "test.ref.txt"
 """Files that a run writes when it scores its test set: UTF-8, one sentence per line."""
@@ -62,7 +62,7 @@ def read_scored_run(path: Path, train_command: str) -> ScoredRun:
         raise InputError(f"{path} {problem}. Name the directory of a finished run.")
     results = _read_results(path, train_command)
     recipe = results.get("recipe")
-    again = shlex.join(["--config", recipe if isinstance(recipe, str) else "RECIPE", "--workdir", str(path)])
+    again = quote_command("--config", recipe if isinstance(recipe, str) else "RECIPE", "--workdir", path)
     remedy = f"Run its train command again, which scores it anew: {train_command} {again}"
     files = [path / name for name in (SOURCES_FILE, HYPOTHESES_FILE, REFERENCES_FILE)]
     sources, hypotheses, references = (_read_lines(file, remedy) for file in files)
@@ -114,7 +114,7 @@ def _read_results(path: Path, train_command: str) -> dict[str, Any]:
             raise InputError(f"{path} is not a run directory: results.json is missing. Name a finished run.")
         raise InputError(
             f"{path} has no results.json, because its training has not ended. Resume it: {train_command} --workdir "
-            f"{shlex.quote(str(path))}"
+            f"{quote(path)}"
         )
     require_contained(path)
     try:

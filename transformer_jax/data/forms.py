@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from transformer_jax.data.compression import COMPRESSION_SUFFIXES
 from transformer_jax.errors import InputError
+from transformer_jax.terminal import quote
 
 FORM_NAMES = {
     ".tsv": "tab-separated values",
@@ -32,7 +32,7 @@ def require_plain_text_name(locator: str, source: str, target: str) -> None:
     form = form_suffix(locator)
     if form not in FORM_NAMES:
         return
-    paths = [shlex.quote(locator.replace("{lang}", language)) for language in (source, target)]
+    paths = [quote(Path(locator.replace("{lang}", language))) for language in (source, target)]
     remedy = {
         ".tsv": f"Join them (paste {paths[0]} {paths[1]} > NEW.tsv), and use NEW.tsv.",
         "JSON lines": f"Extract a key such as text (jq -r .text {paths[0]} > NEW.{source}), and use NEW.{{lang}}.",
@@ -48,13 +48,13 @@ def require_plain_text_name(locator: str, source: str, target: str) -> None:
 
 def conversion_remedy(locator: str) -> str:
     """Return a sentence that says how to convert a file of an unknown form, or nothing if the form has no name."""
-    form, path = form_suffix(locator), shlex.quote(locator)
+    form, path = form_suffix(locator), quote(Path(locator))
     if FORM_NAMES.get(form) == "JSON lines":
         return f"Rename it (mv {path} NEW.jsonl). "
     if form == ".json":
         return f"Convert it to JSON lines (jq -c '.[]' {path} > NEW.jsonl). "
     if form == ".csv":
-        return f"Convert it to tab-separated values (python -c {shlex.quote(CSV_TO_TSV)} < {path} > NEW.tsv). "
+        return f"Convert it to tab-separated values (python -c {quote(CSV_TO_TSV)} < {path} > NEW.tsv). "
     if form in FORM_NAMES and form not in (".tsv", ".parquet"):
         return f"Save the text of {FORM_NAMES[form]} as tab-separated values. "
     return ""
