@@ -98,12 +98,12 @@ def test_json_and_markdown_have_the_same_numbers(runs, compare):
 
 
 def test_output_escapes_what_text_and_markdown_would_obey(compare, tmp_path):
-    write_scored_run(tmp_path / "a", ["\x1b[31m|<b>*x*\r", *GOOD[1:]])
+    write_scored_run(tmp_path / "a", ["\u001b[31m|<b>*x*\u000d", *GOOD[1:]])
     write_scored_run(tmp_path / "b", BAD)
     text = compare(tmp_path / "a", tmp_path / "b")[1]
     assert "\x1b" not in text
-    assert r"\x1b[31m|<b>*x*\r" in text
-    assert r"\\x1b\[31m\|\<b\>\*x\*\\r" in compare(tmp_path / "a", tmp_path / "b", "--format", "markdown")[1]
+    assert r"\u001b[31m|<b>*x*\u000d" in text
+    assert r"\\u001b\[31m\|\<b\>\*x\*\\u000d" in compare(tmp_path / "a", tmp_path / "b", "--format", "markdown")[1]
 
 
 def test_equal_runs_are_called_equal(compare, tmp_path):

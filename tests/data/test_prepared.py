@@ -171,7 +171,7 @@ def test_unwritable_directory_is_reported_with_the_remedy(data, tmp_path):
 
 @pytest.mark.parametrize("cause", ["a file", "no home"])
 def test_default_cache_that_cannot_be_written_is_replaced_by_memory(data, tmp_path, monkeypatch, caplog, cause):
-    expected = prepare_pairs(data, tokenizers(), counted_opener(data))
+    expected = prepare(data)[0]
     for name in ("TRANSFORMER_JAX_CORPORA", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, "")
     if cause == "no home":
@@ -179,7 +179,7 @@ def test_default_cache_that_cannot_be_written_is_replaced_by_memory(data, tmp_pa
     else:
         monkeypatch.setenv("HOME", str(tmp_path))
         (tmp_path / ".cache").write_text("a file")
-    in_memory = prepare_pairs(data, tokenizers(), counted_opener(data))
+    in_memory = prepare(data)[0]
     assert in_memory[1:] == expected[1:]
     np.testing.assert_array_equal(in_memory.pairs.source.values, expected.pairs.source.values)
     [message] = [message for message in caplog.messages if "memory" in message]
