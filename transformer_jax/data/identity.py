@@ -58,7 +58,7 @@ class PairsChecksum:
     def _hash_block(self) -> None:
         for side, texts in zip(self._sides, zip(*self._block, strict=True), strict=False):
             # A NUL ends each text, because no text contains one (``validate_text``).
-            side.update("".join(f"{text}\0" for text in texts).encode())
+            side.update("\0".join((*texts, "")).encode())
         self._pairs += len(self._block)
         self._block.clear()
 
