@@ -70,8 +70,9 @@ def test_any_change_of_a_text_changes_the_identity(other):
 def test_identity_does_not_depend_on_the_block_size(monkeypatch):
     pairs = [Pair(f"source {n}", f"target {n}") for n in range(7)]
     expected = identity_of(pairs)
-    for size in (1, 3, 7):
+    for size, length in ((1, 99), (3, 99), (7, 99), (7, 0)):
         monkeypatch.setattr(identity, "BLOCK_PAIRS", size)
+        monkeypatch.setattr(identity, "LONG_TEXT", length)
         assert identity_of(pairs) == expected
 
 

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from transformer_jax.data.records import Pair
 
 BLOCK_PAIRS = 200
-"""Number of pairs hashed at a time. Larger blocks leave the processor's cache."""
+"""Maximum number of pairs hashed at a time. Larger blocks leave the processor's cache."""
+LONG_TEXT = 1000
+"""Number of characters of a text that is hashed at once, so that a block of long texts takes little memory."""
 
 
 class Identity(NamedTuple):
@@ -47,7 +49,7 @@ class PairsChecksum:
     def add(self, pair: Pair) -> None:
         """Add the next pair."""
         self._block.append(pair)
-        if len(self._block) == BLOCK_PAIRS:
+        if len(self._block) == BLOCK_PAIRS or len(pair.source) > LONG_TEXT or len(pair.target) > LONG_TEXT:
             self._hash_block()
 
     def identity(self) -> Identity:
