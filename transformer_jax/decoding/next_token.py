@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from transformer_jax.decoding.search_inputs import SpecialIds
+
+NextTokens = tuple[Int[Array, "B"], Float[Array, "B"]]
+"""The chosen token of each row, and its log-probability."""
 
 
 def log_normalizer(logits: Float[Array, "B V"]) -> Float[Array, "B 1"]:
@@ -65,6 +68,34 @@ def top_k_log_probs(
     eos_logits = jnp.where(jnp.arange(k)[None] == 0, logits[:, special_ids.eos, None], -jnp.inf)
     log_probs = jnp.where(at_limit[:, None], eos_logits, top_logits) - log_normalizer(logits)
     return log_probs, jnp.where(at_limit[:, None], special_ids.eos, top_ids)
+
+
+def draw_tokens(
+    logits: Float[Array, "B V"],
+    at_limit: Bool[Array, "B"],
+    special_ids: SpecialIds,
+    keys: Key[Array, "B"],
+    temperature: Float[Array, ""],
+    top_k: int,
+) -> NextTokens:
+    """Draw one allowed token per row, and return it with its log-probability at temperature 1.
+
+    top_k: number of most probable tokens to draw from; 0 for all tokens. Among equally probable tokens, those with
+        lower ids count as more probable, as in ``lax.top_k``.
+    Source: Gumbel 1954. The largest sum of a log-probability and Gumbel noise is a draw from the distribution.
+    """
+    vocab_size = logits.shape[-1]
+    if 0 < top_k < vocab_size:
+        log_probs, ids = top_k_log_probs(logits, at_limit, special_ids, top_k)
+    else:
+        log_probs = allowed_logits(logits, at_limit, special_ids) - log_normalizer(logits)
+        ids = jnp.broadcast_to(jnp.arange(vocab_size), logits.shape)
+    # The noise of a token depends on its id, not on its rank, so that draws with different ``top_k`` are alike.
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, (vocab_size,)))(keys)
+    scores = log_probs / temperature + jnp.take_along_axis(noise, ids, axis=-1)
+    drawn = scores.argmax(axis=-1, keepdims=True)
+    tokens, drawn_log_probs = (jnp.take_along_axis(x, drawn, axis=-1)[:, 0] for x in (ids, log_probs))
+    return tokens, drawn_log_probs
 
 
 def _group_size(vocab_size: int) -> int:

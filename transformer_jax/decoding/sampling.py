@@ -13,12 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer_jax.decoding.loop import decode_loop
-from transformer_jax.decoding.next_token import allowed_logits, log_normalizer, top_k_log_probs
+from transformer_jax.decoding.next_token import NextTokens, draw_tokens, top_k_log_probs
 from transformer_jax.decoding.search_inputs import Hypotheses, SearchInputs
 from transformer_jax.model.masks import padding_mask
-
-NextTokens = tuple[Int[Array, "B"], Float[Array, "B"]]
-"""The chosen token of each row, and its log-probability."""
 
 
 class _SamplingState(NamedTuple):
@@ -63,15 +60,8 @@ def sample(inputs: SearchInputs, keys: Any, temperature: Float[Array, ""], top_k
     """
 
     def choose(logits: Float[Array, "B V"], at_limit: Bool[Array, "B"], state: _SamplingState) -> NextTokens:
-        allowed = allowed_logits(logits, at_limit, inputs.special_ids)
-        candidates = allowed
-        if top_k:
-            threshold = jax.lax.top_k(allowed, min(top_k, allowed.shape[-1]))[0][:, -1:]
-            candidates = jnp.where(allowed >= threshold, allowed, -jnp.inf)
         step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(state.keys, state.position)
-        tokens = jax.vmap(jax.random.categorical)(step_keys, candidates / temperature)
-        log_probs = jnp.take_along_axis(allowed - log_normalizer(logits), tokens[:, None], axis=-1)
-        return tokens, log_probs[:, 0]
+        return draw_tokens(logits, at_limit, inputs.special_ids, step_keys, temperature, top_k)
 
     return _generate(inputs, choose, keys)
 
