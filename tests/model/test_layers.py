@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from transformer_jax.model.layers import Dropout, FeedForward, LayerNormalization, ResidualConnection, random_uint32
+from transformer_jax.model.layers import Dropout, FeedForward, LayerNormalization, ResidualConnection
 
 
 def dropped_ones(rate, seed=0, shape=(101, 991)):
@@ -34,42 +34,6 @@ def test_dropout_zeroes_at_its_rate_and_preserves_the_mean(rate):
     assert_allclose(y.mean(), 1, atol=4 * math.sqrt(rate / (1 - rate) / y.size))
     [scaled] = set(y[y != 0].tolist())
     assert_allclose(scaled, 1 / (1 - rate), rtol=1e-6)
-
-
-def random_integers(seed, shape=(101, 991)):
-    return np.asarray(random_uint32(jax.random.key(seed), shape))
-
-
-def test_every_random_bit_is_set_half_of_the_time():
-    bits = random_integers(0).ravel()[:, None] >> np.arange(32, dtype=np.uint32) & 1
-    assert_allclose(bits.mean(0), 0.5, atol=5 * 0.5 / math.sqrt(101 * 991))
-
-
-def test_random_integers_are_uniform():
-    counts = np.bincount(random_integers(1).ravel() >> 22, minlength=1024)
-    expected = 101 * 991 / 1024
-    chi_square = ((counts - expected) ** 2 / expected).sum()
-    assert abs(chi_square - 1023) < 4 * math.sqrt(2 * 1023)
-
-
-@pytest.mark.parametrize("distance", [(0, 1), (0, 2), (0, 64), (1, 0), (2, 0), (1, 1)])
-def test_random_integers_of_neighbours_are_independent(distance):
-    down, right = distance
-    top_bit = random_integers(2) >= 2**31
-    both = top_bit[down:, right:] & top_bit[: 101 - down, : 991 - right]
-    assert_allclose(both.mean(), 0.25, atol=5 * math.sqrt(0.25 * 0.75 / both.size))
-
-
-def test_random_integers_of_different_keys_are_independent():
-    keys = jax.random.split(jax.random.key(3), 23)
-    centered_bits = np.stack([np.asarray(random_uint32(key, (11, 991))).ravel() >= 2**31 for key in keys]) - 0.5
-    correlation = centered_bits @ centered_bits.T / (0.25 * centered_bits.shape[1]) - np.eye(len(centered_bits))
-    # Over all 253 pairs, a deviation of more than 5 standard deviations occurs once in 6,000 runs.
-    assert np.abs(correlation).max() < 5.5 / math.sqrt(centered_bits.shape[1])
-
-
-def test_random_integers_do_not_depend_on_the_shape():
-    assert_array_equal(random_integers(4, (7, 11, 13)).ravel(), random_integers(4, (7 * 11 * 13,)))
 
 
 def test_dropout_works_up_to_the_highest_rates():

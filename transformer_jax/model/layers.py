@@ -40,16 +40,27 @@ def random_uint32(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
 
     XLA fuses the hash into the operation that uses it, whereas the result of ``jax.random.bits`` is written to memory
     first.
-    Source of the hash: the finalizer of MurmurHash3 (Appleby 2011), with the second 32 bits added between its rounds.
     """
-    first, second = jax.random.bits(key, (2,), jnp.uint32)
     index = jnp.zeros(shape, jnp.uint32)
     for axis, size in enumerate(shape):
         index = index * size + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-    mixed = index ^ first
-    mixed = (mixed ^ mixed >> 16) * jnp.uint32(0x85EBCA6B) + second
-    mixed = (mixed ^ mixed >> 13) * jnp.uint32(0xC2B2AE35)
-    return mixed ^ mixed >> 16
+    return hash_uint32(index, *jax.random.bits(key, (2,), jnp.uint32))
+
+
+def hash_uint32(
+    index: UInt32[Array, "..."], first: UInt32[Array, ""], second: UInt32[Array, ""]
+) -> UInt32[Array, "..."]:
+    """Return a hash of each index and of two random numbers. Its high bits are the most random.
+
+    The first multiplication moves neighbours far apart and is the cheapest: XLA turns it into additions. The second
+    number is added after a shift, so that the hashes for two pairs of numbers are not the same sequence with an offset.
+    Source: lowbias32 (Wellons 2018) from its first shift to its last multiplication; golden ratio: Knuth 1973, section
+    6.4.
+    """
+    mixed = (index + first) * jnp.uint32(0x9E3779B1)
+    mixed = (mixed ^ mixed >> 15) + second
+    mixed = (mixed ^ mixed >> 16) * jnp.uint32(0x7FEB352D)
+    return (mixed ^ mixed >> 15) * jnp.uint32(0x846CA68B)
 
 
 @jax.custom_batching.custom_vmap
