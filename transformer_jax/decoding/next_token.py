@@ -85,15 +85,15 @@ def draw_tokens(
     Source: Gumbel 1954. The largest sum of a log-probability and Gumbel noise is a draw from the distribution.
     """
     vocab_size = logits.shape[-1]
+    # The noise of a token depends on its id, not on its rank, so that draws with different ``top_k`` are alike.
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, (vocab_size,)))(keys)
     if 0 < top_k < vocab_size:
         log_probs, ids = top_k_log_probs(logits, at_limit, special_ids, top_k)
+        noise = jnp.take_along_axis(noise, ids, axis=-1)
     else:
         log_probs = allowed_logits(logits, at_limit, special_ids) - log_normalizer(logits)
         ids = jnp.broadcast_to(jnp.arange(vocab_size), logits.shape)
-    # The noise of a token depends on its id, not on its rank, so that draws with different ``top_k`` are alike.
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, (vocab_size,)))(keys)
-    scores = log_probs / temperature + jnp.take_along_axis(noise, ids, axis=-1)
-    drawn = scores.argmax(axis=-1, keepdims=True)
+    drawn = (log_probs / temperature + noise).argmax(axis=-1, keepdims=True)
     tokens, drawn_log_probs = (jnp.take_along_axis(x, drawn, axis=-1)[:, 0] for x in (ids, log_probs))
     return tokens, drawn_log_probs
 
