@@ -101,7 +101,7 @@ def test_pairs_at_all_distances_are_uncorrelated(seed, standardize):
 @pytest.mark.parametrize("features", [64, 128, 512, 1024])
 def test_counts_per_feature_are_binomial(features):
     errors = feature_errors(bits_of(random_keys(KEYS, 2), INDICES), features)
-    assert np.abs(errors).max() < 5.5  # the largest of up to 49,152 counts
+    assert np.abs(errors).max() < 6  # the largest of up to 49,152 counts, whose distribution is skewed
     assert abs(mean_square_error(errors)) < 4
 
 
