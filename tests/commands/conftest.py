@@ -9,7 +9,7 @@ from translate_cases import Result, load, main
 
 from transformer_jax import Translator
 from transformer_jax.commands.cli import run_command
-from transformer_jax.commands.translation_writer import replace_line_breaks
+from transformer_jax.storage.lines import replace_line_breaks
 
 # ruff: noqa: F811
 

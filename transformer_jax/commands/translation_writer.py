@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from transformer_jax.commands.cli import command_prefix
 from transformer_jax.commands.streams import open_output, output_errors
+from transformer_jax.storage.lines import LINE_BREAKS, replace_line_breaks
 from transformer_jax.terminal import quote_command, show
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from transformer_jax.commands.translate import TranslateCommand
     from transformer_jax.config import Config
     from transformer_jax.decoding.translator import Translation, Translator
-
-LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-"""All characters that common programs treat as a line ending."""
 
 
 class TranslationWriter(NamedTuple):
@@ -176,11 +173,6 @@ def print_scores(translations: Sequence[str], references: Sequence[str], config:
     scores = score(translations, references, config.data.target, config.evaluation.tokenize)
     for name, result in scores.items():
         print(f"{name} {result.value:.2f}  {result.signature}", file=sys.stderr)
-
-
-def replace_line_breaks(text: str) -> str:
-    """Return the text with a space for each line break, so that output and input have the same number of lines."""
-    return LINE_BREAKS.sub(" ", text)
 
 
 def _json_record(number: int, translation: Translation, attention: list[Attention]) -> dict[str, object]:
