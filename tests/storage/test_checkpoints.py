@@ -70,7 +70,7 @@ def test_directories_with_other_names_are_not_checkpoints(tmp_path):
 def test_a_damaged_best_checkpoint_is_replaced_by_the_newest(tmp_path, caplog):
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2, 3):
-            checkpoints.save(state(step), Progress(best_step=1, best_score=7.0, stale=step - 1))
+            checkpoints.save(state(step), Progress(best_step=1, best_score=7.0, best_loss=2.0, stale=step - 1))
     (tmp_path / "1" / "progress.json").write_text("{")
     assert best_step(tmp_path) == 3
     assert (
@@ -79,7 +79,7 @@ def test_a_damaged_best_checkpoint_is_replaced_by_the_newest(tmp_path, caplog):
     )
     np.testing.assert_array_equal(load_params(tmp_path)["w"], [3, 3, 3])
     progress = Checkpoints(tmp_path).progress()
-    assert (progress.best_step, progress.best_score, progress.stale) == (0, -1.0, 2)
+    assert (progress.best_step, progress.best_score, progress.best_loss, progress.stale) == (0, -1.0, None, 2)
     assert names(tmp_path) == ["1.damaged-1", "2", "3"]
 
 
@@ -106,12 +106,6 @@ def test_a_failed_save_is_reported_and_keeps_the_last_checkpoint(tmp_path, monke
         checkpoints.wait()
     assert checkpoints.latest_step() == 1
     assert json.loads((tmp_path / "1" / "progress.json").read_text())["best_step"] == 0
-
-
-def test_progress_keeps_the_best_score():
-    progress = Progress().after(10, 3.0).after(20, 2.0).after(30, 3.0)
-    assert (progress.best_step, progress.best_score, progress.stale) == (10, 3.0, 2)
-    assert progress.after(40, 3.5).stale == 0
 
 
 def test_a_directory_without_checkpoints_is_refused(tmp_path):

@@ -36,7 +36,7 @@ class Progress(NamedTuple):
     """The progress of a run: everything that it needs to resume, apart from the training state.
 
     best_step: step of the best validation; 0 before the first.
-    best_score: score of the best validation; -1 before the first.
+    best_score: BLEU of the best validation; -1 before the first.
     stale: number of validations since the best one.
     validated: step of the last validation.
     seconds: wall time of the run up to this checkpoint, over all its starts.
@@ -44,6 +44,7 @@ class Progress(NamedTuple):
     data: position in the training batches, as grain returns it.
     divisor: batch multiple of the training batches, which stays the same when the run resumes on other devices.
     corpus: pairs, source tokens and target tokens of the training text.
+    best_loss: loss of the best validation; None before the first, if it was not finite, or in earlier versions.
     """
 
     best_step: int = 0
@@ -55,12 +56,7 @@ class Progress(NamedTuple):
     data: dict[str, Any] | None = None
     divisor: int = 0
     corpus: list[int] | None = None
-
-    def after(self, step: int, score: float) -> Progress:
-        """Return the progress after the validation of ``step``. A larger ``score`` is better."""
-        if score > self.best_score:
-            return self._replace(best_step=step, best_score=score, stale=0, validated=step)
-        return self._replace(stale=self.stale + 1, validated=step)
+    best_loss: float | None = None
 
     def is_stale(self, patience: int) -> bool:
         """Return whether the last ``patience`` validations brought no improvement; False if ``patience`` is 0."""
@@ -154,7 +150,7 @@ class Checkpoints:
         if progress.best_step in _steps(self.directory):
             return progress
         # The best checkpoint was damaged: the next validation becomes the best.
-        return progress._replace(best_step=0, best_score=-1.0)
+        return progress._replace(best_step=0, best_score=-1.0, best_loss=None)
 
     def restore(self, template: State) -> State:
         """Return the state of the newest checkpoint, which must exist.

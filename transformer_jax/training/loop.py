@@ -33,6 +33,7 @@ from transformer_jax.runtime.workdir_lock import exclusive_workdir
 from transformer_jax.sharding import batch_multiple, batch_shard, make_mesh, put_batch
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
 from transformer_jax.storage.untrusted import require_contained
+from transformer_jax.training.choice import Validation, record_validation
 from transformer_jax.training.compiled import CompiledFunctions, jit_functions, require_enough_rows
 from transformer_jax.training.corpus import Corpus, load_corpus
 from transformer_jax.training.debug_nans import check_nans
@@ -292,7 +293,7 @@ class TrainingLoop:
         self.accumulator.exclude_time(time.monotonic() - began)
         if values is None:
             return
-        self.progress = self.progress.after(self.step, values["bleu"])
+        self.progress = record_validation(self.progress, Validation(self.step, values["loss"], values["bleu"]))
         self.writer.write(self.step, "valid", values)
         self.save()
         self.bar.write(
