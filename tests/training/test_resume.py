@@ -159,12 +159,18 @@ def test_a_missing_tokenizer_package_is_reported_before_training(make_config, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_fewer_steps_than_completed_only_score_the_run(make_config, finished_run, tmp_path):
+def test_fewer_steps_than_completed_are_refused(make_config, finished_run, tmp_path):
     workdir = shutil.copytree(finished_run, tmp_path / "copy")
-    (workdir / "results.json").unlink()
-    loop.fit(make_config(steps=7), workdir)
-    assert metrics_lines(workdir) == metrics_lines(finished_run)
-    assert (workdir / "results.json").exists()
+    before = contents(workdir)
+    with pytest.raises(
+        InputError, match=r"training\.steps is 11, but .*copy has completed 12 .* Set --training\.steps to at least 12"
+    ):
+        loop.fit(make_config(steps=11), workdir)
+    assert contents(workdir) == before
+
+
+def contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -197,7 +203,7 @@ def test_a_run_resumes_with_the_same_text_in_other_files(own_texts, tmp_path):
 
 def test_other_text_is_refused_and_changes_nothing(own_texts, tmp_path):
     config, workdir = own_texts
-    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    before = contents(workdir)
     train, valid = tmp_path / "train.tsv", tmp_path / "valid.tsv"
     train.write_text(train.read_text() + "1 2\teins zwei\n")
     valid.write_text(valid.read_text().replace("eins", "acht"))
@@ -210,7 +216,7 @@ def test_other_text_is_refused_and_changes_nothing(own_texts, tmp_path):
     test = dataclasses.replace(config, data=dataclasses.replace(config.data, test=str(valid)))
     with pytest.raises(InputError, match=r"the test set .*valid\.tsv has 23 instead of 29 pairs"):
         loop.fit(test, workdir)
-    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+    assert contents(workdir) == before
 
 
 def test_another_language_is_refused_for_the_same_text(own_texts):

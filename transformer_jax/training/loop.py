@@ -81,11 +81,12 @@ def fit(
     with as_run_errors(workdir), exclusive_workdir(workdir):
         require_contained(workdir)
         require_same_config(config, workdir)
+        checkpoints = Checkpoints(workdir / "checkpoints")
+        require_enough_steps(config, checkpoints.latest_step() or 0, workdir)
         mesh = make_mesh(config.mesh)
         corpus = load_corpus(config, workdir)
         shard = Shard(*batch_shard(mesh))
         multiple = batch_multiple(mesh) * config.training.accumulate
-        checkpoints = Checkpoints(workdir / "checkpoints")
         progress = checkpoints.progress()
         contents = {"newest checkpoint": checkpoints.latest_step(), **progress._asdict()}
         require_agreement("run directories", {name: str(value) for name, value in contents.items()})
@@ -125,6 +126,15 @@ def require_same_config(config: Config, workdir: Path) -> None:
                 f"{workdir} contains a run with a different config: {differences}. Restore the old values, or choose "
                 "another --workdir."
             )
+
+
+def require_enough_steps(config: Config, completed: int, workdir: Path) -> None:
+    """Raise InputError if the run has completed more updates than ``training.steps``."""
+    if completed > config.training.steps:
+        raise InputError(
+            f"training.steps is {config.training.steps}, but the run in {workdir} has completed {completed} updates. "
+            f"Nothing was changed. Set --training.steps to at least {completed}, or choose another --workdir."
+        )
 
 
 def require_same_corpus(progress: Progress, corpus: Corpus, workdir: Path) -> None:
