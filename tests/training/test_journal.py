@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from transformer_jax.data.records import Pair
 from transformer_jax.errors import RunError
 from transformer_jax.training.journal import MetricAccumulator, MetricsWriter, read_metrics
 
@@ -60,6 +61,28 @@ def test_only_lines_after_the_resumed_step_are_dropped(tmp_path):
     # The validation of step 8 was interrupted after its checkpoint.
     MetricsWriter(tmp_path, 8, 4).close()
     assert [(line["step"], line["phase"]) for line in read_metrics(tmp_path)] == lines[:4]
+
+
+def test_samples_after_the_last_validation_are_dropped(tmp_path):
+    pairs = [Pair(f"source {number}", f"Ziel {number}") for number in range(7)]
+    for steps, validated in (((4, 8), 0), ((8,), 4)):  # The second start repeats the validation of step 8.
+        writer = MetricsWriter(tmp_path, validated, validated)
+        for step in steps:
+            writer.write_translations(step, pairs, [f"{step}: ü\u2028{number}" for number in range(7)])
+        writer.close()
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().split("\n")[:-1]]
+    assert [sample["step"] for sample in samples] == [4] * 5 + [8] * 5
+    assert [sample["source"][-1] for sample in samples] == list("01245") * 2
+    assert samples[5] == {"step": 8, "source": "source 0", "reference": "Ziel 0", "translation": "8: ü\u20280"}
+    assert (tmp_path / "valid.hyp.txt").read_bytes().decode() == "".join(f"8: ü {number}\n" for number in range(7))
+
+
+def test_tensorboard_shows_samples_unchanged(tmp_path):
+    writer = MetricsWriter(tmp_path, 0, 0)
+    writer.write_translations(4, [Pair("# a *b*", "1. c")], ["<d>\n- e"])
+    writer.close()
+    [events] = tmp_path.glob("events.out.tfevents*")
+    assert b"    source       # a *b*\n    reference    1. c\n    translation  <d> - e" in events.read_bytes()
 
 
 def test_damaged_lines_are_ignored_with_a_warning(tmp_path, caplog):

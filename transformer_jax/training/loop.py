@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import jax
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
-from tqdm import tqdm
 
 from transformer_jax.config import Config, load_config, save_config
-from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.languages import find_language
-from transformer_jax.data.pipeline import Shard, TrainingBatches, evaluation_batches, training_iterator
+from transformer_jax.data.pipeline import Shard, TrainingBatches, training_iterator
 from transformer_jax.data.run_data import RunData
-from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
-from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, StoppedBySignal
-from transformer_jax.evaluation import check_evaluation, score
+from transformer_jax.evaluation import check_evaluation
 from transformer_jax.runtime.agreement import require_agreement
 from transformer_jax.runtime.failures import as_run_errors
 from transformer_jax.runtime.memory import require_state_memory
@@ -33,15 +26,16 @@ from transformer_jax.runtime.workdir_lock import exclusive_workdir
 from transformer_jax.sharding import batch_multiple, batch_shard, make_mesh, put_batch
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
 from transformer_jax.storage.untrusted import require_contained
-from transformer_jax.training.choice import Validation, record_validation
+from transformer_jax.training.choice import Validation, describe_end, record_validation
 from transformer_jax.training.compiled import CompiledFunctions, jit_functions, require_enough_rows
 from transformer_jax.training.corpus import Corpus, load_corpus
+from transformer_jax.training.curves import CurvesWriter
 from transformer_jax.training.debug_nans import check_nans
-from transformer_jax.training.journal import MetricAccumulator, MetricsWriter, per_token_means
-from transformer_jax.training.loss import LossSums
+from transformer_jax.training.journal import MetricAccumulator, MetricsWriter, read_validations
 from transformer_jax.training.optimizer import learning_rate
+from transformer_jax.training.progress_display import ProgressDisplay
 from transformer_jax.training.results import finish_run
-from transformer_jax.training.state import TrainState
+from transformer_jax.training.validation import score_validation_set
 from transformer_jax.training.warm_start import init_from_run
 
 CHANGEABLE_FIELDS = (
@@ -84,6 +78,7 @@ def fit(
         checkpoints = Checkpoints(workdir / "checkpoints")
         require_enough_steps(config, checkpoints.latest_step() or 0, workdir)
         mesh = make_mesh(config.mesh)
+        logging.info("reading the training, validation and test data ...")
         corpus = load_corpus(config, workdir)
         shard = Shard(*batch_shard(mesh))
         multiple = batch_multiple(mesh) * config.training.accumulate
@@ -194,7 +189,9 @@ class TrainingLoop:
         """
         self.config, self.corpus, self.functions = config, corpus, functions
         self.workdir, self.profile = workdir, profile
+        self.batches = batches
         self.checkpoints = checkpoints
+        self.curves = CurvesWriter(workdir)
         self.iterator = training_iterator(batches)
         # Never both states: one may take more than half of the memory.
         if checkpoints.latest_step():
@@ -228,10 +225,9 @@ class TrainingLoop:
             PreemptionHandler() as self.preemption,  # Outermost, so that a signal also waits for the last checkpoint.
             self.checkpoints,
             closing(MetricsWriter(self.workdir, self.step, self.progress.validated)) as self.writer,
-            closing(
-                tqdm(total=training.steps, initial=self.step, unit="step", disable=None, mininterval=1)
-            ) as self.bar,
+            closing(ProgressDisplay(training.steps, self.step, self.batches.batches_per_epoch)) as self.display,
         ):
+            self.curves.write(self.progress.best_step)  # A kill may have come between a validation and its curves.
             while not self.preemption.should_stop():
                 at_end = self.step >= training.steps
                 if self.progress.validated < self.step and (self.step % training.valid_every == 0 or at_end):
@@ -247,6 +243,9 @@ class TrainingLoop:
             stopped = bool(self.preemption.stop_signal)
             if self.saved_step < self.step:
                 self.save()
+            if not (stopped or self.preemption.should_abort()):
+                end = describe_end(self.progress, self.step, training.steps, read_validations(self.workdir))
+                self.display.write(end)
         if stopped or self.preemption.should_abort():
             raise StoppedBySignal(
                 f"{self.preemption.signal_name}: update {self.step} of {training.steps} is saved. Run the same command "
@@ -257,6 +256,8 @@ class TrainingLoop:
 
     def update(self) -> None:
         """Run one training step."""
+        if self.step == self.first_step:
+            self.display.announce_compilation(len(self.batches.shapes))
         self.step += 1
         if self.profile and self.step - self.first_step == PROFILED_UPDATES.start:
             jax.profiler.start_trace(str(self.profile))
@@ -266,11 +267,11 @@ class TrainingLoop:
             jax.block_until_ready(self.state)
             jax.profiler.stop_trace()
             first_profiled = self.first_step + PROFILED_UPDATES.start
-            self.bar.write(f"{self.profile}: trace of updates {first_profiled} to {self.step}")
+            self.display.write(f"{self.profile}: trace of updates {first_profiled} to {self.step}")
         self.accumulator.add(metrics)
         # Queue only one step ahead. That keeps the devices busy, and a signal has to wait for all queued steps.
         jax.block_until_ready(self.accumulator.pending[-2:-1])
-        self.bar.update()
+        self.display.advance()
 
     def report(self) -> None:
         """Write the metrics since the last report."""
@@ -279,8 +280,9 @@ class TrainingLoop:
         self.accumulator = MetricAccumulator(self.config.training.max_skipped)
         # The schedule depends on the optimizer's count of updates, which does not include skipped ones.
         [(_, count), *_] = optax.tree_utils.tree_get_all_with_path(self.state.optimizer, "count")
-        self.writer.write(self.step, "train", {**values, "learning_rate": float(self.learning_rate(count - 1))})
-        self.bar.set_postfix_str(f"loss {values.get('loss', math.nan):.3f}, {values['tokens_per_second']:.0f} tokens/s")
+        values["learning_rate"] = float(self.learning_rate(count - 1))
+        self.writer.write(self.step, "train", values)
+        self.display.report(values)
         self.checkpoints.check()
 
     def validate(self) -> None:
@@ -290,7 +292,7 @@ class TrainingLoop:
         """
         began = time.monotonic()
         try:
-            values = score_validation_set(
+            result = score_validation_set(
                 self.config, self.corpus, self.functions, self.state, self.preemption.should_abort
             )
         except Exception:
@@ -300,15 +302,26 @@ class TrainingLoop:
             if jax.process_count() == 1:  # Saving needs all processes, but only this one may have failed.
                 self.save()
             raise
+        if result is not None:
+            self.record_validation(*result)
         self.accumulator.exclude_time(time.monotonic() - began)
-        if values is None:
-            return
-        self.progress = record_validation(self.progress, Validation(self.step, values["loss"], values["bleu"]))
+        if result is not None:
+            self.save()
+
+    def record_validation(self, values: dict[str, float], translations: list[str]) -> None:
+        """Update the best step, and write the results of a validation to all files but the checkpoint.
+
+        A run that is killed before the next checkpoint repeats the validation, and writes the same files again.
+        """
+        loss, bleu = values["loss"], values["bleu"]
+        self.progress = record_validation(self.progress, Validation(self.step, loss, bleu))
         self.writer.write(self.step, "valid", values)
-        self.save()
-        self.bar.write(
-            f"step {self.step}: validation loss {values['loss']:.3f}, sacreBLEU {values['bleu']:.2f}"
-            f"{' (best)' if self.progress.best_step == self.step else ''}, {self.progress.seconds / 60:.1f} min"
+        self.writer.write_translations(self.step, self.corpus.valid[: len(translations)], translations)
+        self.curves.write(self.progress.best_step)
+        self.display.write(
+            f"step {self.step}: validation loss {loss:.3f}, sacreBLEU {bleu:.2f}"
+            f"{' (best)' if self.progress.best_step == self.step else ''}, "
+            f"{(time.monotonic() - self.began) / 60:.1f} min"
         )
 
     def save(self) -> None:
@@ -321,37 +334,3 @@ class TrainingLoop:
         )
         self.checkpoints.save(self.state, self.progress)
         self.saved_step = self.step
-
-
-def score_validation_set(
-    config: Config, corpus: Corpus, functions: CompiledFunctions, state: TrainState, should_abort: Callable[[], bool]
-) -> dict[str, float] | None:
-    """Return the loss on all validation pairs, and sacreBLEU and chrF of greedy translations of the first pairs.
-
-    should_abort: checked between batches; if it returns True, return None.
-    """
-    encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
-    shard = Shard(*batch_shard(functions.mesh))
-    batches = evaluation_batches(encoded, config.data.batch_tokens, batch_multiple(functions.mesh), shard)
-    sums = []
-    for batch in batches:
-        if should_abort():
-            return None
-        sums.append(functions.loss_sums(state.eval_params, put_batch(batch, functions.mesh)))
-    total = {name: float(sum(terms)) for name, terms in zip(LossSums._fields, zip(*sums, strict=True), strict=True)}
-    pairs = corpus.valid[: config.training.valid_sentences]
-    # Every process translates all pairs with its own copy of the parameters, so all get the same score.
-    replicated = NamedSharding(functions.mesh, PartitionSpec())
-    params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.eval_params))
-    translator = Translator(config, corpus.tokenizers, params, corpus.statistics)
-    translations: list[str] = []
-    block_size = BATCH_SIZES[-1] * max(2, max_parallel_batches())  # A signal waits for the current block.
-    for start in range(0, len(pairs), block_size):
-        if should_abort():
-            return None
-        sources = [pair.source for pair in pairs[start : start + block_size]]
-        n_best_lists = translator.translate_n_best(sources, 1, beam=1, first=start + 1)
-        translations += [best.text for [best] in n_best_lists]
-    references = [pair.target for pair in pairs]
-    scores = score(translations, references, config.data.target, config.evaluation.tokenize)
-    return {**per_token_means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}

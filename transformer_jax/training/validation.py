@@ -1,0 +1,68 @@
+"""The validation of a run: the loss of all pairs, and scored translations of the first pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from transformer_jax.config import Config
+from transformer_jax.data.batches import encode_pairs
+from transformer_jax.data.pipeline import Shard, evaluation_batches
+from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
+from transformer_jax.decoding.translator import Translator
+from transformer_jax.evaluation import score
+from transformer_jax.sharding import batch_multiple, batch_shard, put_batch
+from transformer_jax.training.compiled import CompiledFunctions
+from transformer_jax.training.corpus import Corpus
+from transformer_jax.training.journal import per_token_means
+from transformer_jax.training.loss import LossSums
+from transformer_jax.training.state import TrainState
+
+
+class ScoredValidation(NamedTuple):
+    """The result of a validation.
+
+    values: loss, perplexity and accuracy of all validation pairs; sacreBLEU and chrF of the translations.
+    translations: greedy translations of the first ``training.valid_sentences`` pairs.
+    """
+
+    values: dict[str, float]
+    translations: list[str]
+
+
+def score_validation_set(
+    config: Config, corpus: Corpus, functions: CompiledFunctions, state: TrainState, should_abort: Callable[[], bool]
+) -> ScoredValidation | None:
+    """Score the validation set.
+
+    should_abort: checked between batches; if it returns True, return None.
+    """
+    encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
+    shard = Shard(*batch_shard(functions.mesh))
+    batches = evaluation_batches(encoded, config.data.batch_tokens, batch_multiple(functions.mesh), shard)
+    sums = []
+    for batch in batches:
+        if should_abort():
+            return None
+        sums.append(functions.loss_sums(state.eval_params, put_batch(batch, functions.mesh)))
+    total = {name: float(sum(terms)) for name, terms in zip(LossSums._fields, zip(*sums, strict=True), strict=True)}
+    pairs = corpus.valid[: config.training.valid_sentences]
+    # Every process translates all pairs with its own copy of the parameters, so all get the same score.
+    replicated = NamedSharding(functions.mesh, PartitionSpec())
+    params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.eval_params))
+    translator = Translator(config, corpus.tokenizers, params, corpus.statistics)
+    translations: list[str] = []
+    block_size = BATCH_SIZES[-1] * max(2, max_parallel_batches())  # A signal waits for the current block.
+    for start in range(0, len(pairs), block_size):
+        if should_abort():
+            return None
+        sources = [pair.source for pair in pairs[start : start + block_size]]
+        n_best_lists = translator.translate_n_best(sources, 1, beam=1, first=start + 1)
+        translations += [best.text for [best] in n_best_lists]
+    references = [pair.target for pair in pairs]
+    scores = score(translations, references, config.data.target, config.evaluation.tokenize)
+    values = {**per_token_means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
+    return ScoredValidation(values, translations)
