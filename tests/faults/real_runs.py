@@ -115,7 +115,9 @@ def load_state(path):
 
 
 def assert_same_run(workdir, expected):
-    """Assert that two runs have identical metrics and checkpoints, apart from times."""
+    """Assert that two runs have identical metrics, translations, curves and checkpoints, apart from times."""
+    for name in ("samples.jsonl", "valid.hyp.txt", "test.hyp.txt", "curves.png"):
+        assert (workdir / name).read_bytes() == (expected / name).read_bytes(), name
     assert metrics(workdir) == metrics(expected)
     contents, expected_contents = checkpoint_contents(workdir), checkpoint_contents(expected)
     assert contents.keys() == expected_contents.keys()

@@ -82,6 +82,7 @@ def test_a_signal_saves_and_prints_how_to_resume(number, status, recipe, uninter
         took = time.monotonic() - began
     assert process.returncode == status
     assert "Traceback" not in output
+    assert "step 5 of 101, epoch 1.25, loss " in output
     assert "is saved. Run the same command again to resume" in output.splitlines()[-1]
     assert took < 10
     [step] = [int(word) for word in output.splitlines()[-1].split() if word.isdigit()][:1]

@@ -24,7 +24,9 @@ def metrics_lines(workdir):
 
 
 def assert_same_run(workdir, expected):
-    """Assert that two runs have the same parameters and, apart from the speed, the same metrics."""
+    """Assert that two runs have the same parameters, translations and curves and, apart from the speed, metrics."""
+    for name in ("samples.jsonl", "valid.hyp.txt", "test.hyp.txt", "curves.png"):
+        assert (workdir / name).read_bytes() == (expected / name).read_bytes(), name
     jax.tree.map(
         np.testing.assert_array_equal, load_params(workdir / "checkpoints"), load_params(expected / "checkpoints")
     )

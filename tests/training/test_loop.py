@@ -17,6 +17,7 @@ from transformer_jax.errors import InputError, RunError
 from transformer_jax.runtime import memory
 from transformer_jax.storage.checkpoints import load_params
 from transformer_jax.training import loop
+from transformer_jax.training.validation import ScoredValidation
 
 
 def test_metrics_are_written_at_the_configured_steps(finished_run):
@@ -89,22 +90,40 @@ def test_repeated_nan_updates_stop_the_run(make_config, tmp_path):
         loop.fit(config, tmp_path / "run", debug_nans=True)
 
 
-def test_early_stopping_after_patience_validations(make_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "score_validation_set", lambda *_: {"loss": 1.0, "bleu": 5.0})
+def replace_scores(monkeypatch, scores):
+    """Replace the scores of the validations: step -> loss and BLEU."""
+
+    def score_validation_set(*arguments):
+        loss, bleu = scores[int(arguments[3].step)]
+        return ScoredValidation({"loss": loss, "bleu": bleu}, ["eins", "zwei"])
+
+    monkeypatch.setattr(loop, "score_validation_set", score_validation_set)
+
+
+def test_early_stopping_after_patience_validations(make_config, tmp_path, monkeypatch, capsys):
+    replace_scores(monkeypatch, {4: (1.0, 5.0), 8: (0.9, 4.0), 12: (0.8, 4.0)})
     loop.fit(make_config(steps=40, patience=2), tmp_path / "run")
-    # Best at 4, then stale at 8 and 12.
     assert [line["step"] for line in metrics_lines(tmp_path / "run") if line["phase"] == "valid"] == [4, 8, 12]
+    assert "no better score for 2 validations: best step 4, BLEU 5.00\n" in capsys.readouterr().err
+
+
+def test_the_loss_decides_while_bleu_is_not_informative(make_config, tmp_path, monkeypatch, capsys):
+    replace_scores(monkeypatch, {4: (3.0, 0.4), 8: (2.0, 0.0), 12: (1.0, 0.2), 16: (1.5, 0.6), 20: (1.2, 0.9)})
+    loop.fit(make_config(steps=40, patience=2), tmp_path / "run")
+    assert "no better score for 2 validations: best step 12, validation loss 1.000\n" in capsys.readouterr().err
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert (results["best_step"], results["chosen_by"]) == (12, "loss")
+    assert results["validations"][-1] == {"step": 20, "loss": 1.2, "bleu": 0.9}
 
 
 def test_the_last_two_and_the_best_checkpoints_are_kept(make_config, tmp_path, monkeypatch):
     scores = {4: 1.0, 8: 7.0, 12: 2.0, 16: 3.0, 20: 2.5}
-    monkeypatch.setattr(
-        loop, "score_validation_set", lambda *arguments: {"loss": 1.0, "bleu": scores[int(arguments[3].step)]}
-    )
+    replace_scores(monkeypatch, {step: (1.0, bleu) for step, bleu in scores.items()})
     loop.fit(make_config(steps=20), tmp_path / "run")
     steps = {int(path.name) for path in (tmp_path / "run/checkpoints").iterdir() if path.name.isdigit()}
     assert steps == {8, 16, 20}
-    assert json.loads((tmp_path / "run/results.json").read_text())["best_step"] == 8
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert (results["best_step"], results["chosen_by"]) == (8, "bleu")
 
 
 def test_a_corpus_of_only_long_pairs_is_refused(make_config, tmp_path):

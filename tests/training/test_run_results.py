@@ -10,10 +10,11 @@ import jax
 import pytest
 
 from benchmarks.results import read_run
+from transformer_jax.evaluation import score
 from transformer_jax.storage.checkpoints import Checkpoints
 from transformer_jax.training.corpus import load_corpus
 from transformer_jax.training.loop import fit
-from transformer_jax.training.results import finish_run, git_commit
+from transformer_jax.training.results import earlier_results, finish_run, git_commit
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
@@ -45,13 +46,13 @@ def test_git_commit_reads_the_commit_of_the_checkout(tmp_path, monkeypatch):
 
 def test_a_finished_run_writes_all_files_and_results(make_config, finished_run):
     names = {path.name for path in finished_run.iterdir()}
-    assert {"config.json", "tokenizer.json", "checkpoints", "metrics.jsonl", "results.json"} <= names
+    assert {"config.json", "tokenizer.json", "checkpoints", "metrics.jsonl", "results.json", "curves.png"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     results = json.loads((finished_run / "results.json").read_text())
     assert "version:" in results["scores"]["BLEU"]["signature"]
     assert [valid["step"] for valid in results["validations"]] == [4, 8, 12]
-    best = max(results["validations"], key=lambda valid: valid["bleu"])
-    assert results["best_step"] == best["step"]
+    assert results["best_step"] in (4, 8, 12)
+    assert results["history"] == []
     assert results["target_tokens_per_second"] > 0
     assert results["wall_seconds"] > 0
     assert results["versions"]["jax"] == jax.__version__
@@ -87,6 +88,45 @@ def test_phrasebook_runs_also_score_lines_of_two_sentences(make_config, finished
     summary = capsys.readouterr().out.splitlines()[-3:]
     assert summary[0].startswith(f"Lines of two sentences: sacreBLEU {value:.2f}, chrF ")
     assert summary[1].startswith("Test set: sacreBLEU ")
+
+
+def test_the_texts_of_both_sets_have_one_line_per_sentence(make_config, finished_run):
+    test = [line.split("\t") for line in Path(make_config().data.test).read_text().splitlines()]
+    assert (finished_run / "test.src.txt").read_text().splitlines() == [source for source, _ in test]
+    references = (finished_run / "test.ref.txt").read_text().splitlines()
+    assert references == [target for _, target in test]
+    hypotheses = (finished_run / "test.hyp.txt").read_text().splitlines()
+    scores = json.loads((finished_run / "results.json").read_text())["scores"]
+    assert score(hypotheses, references, "de")["BLEU"]._asdict() == scores["BLEU"]
+    assert len((finished_run / "valid.hyp.txt").read_text().splitlines()) == 23
+
+
+def test_earlier_results_stay_in_the_history(make_config, finished_run, tmp_path):
+    workdir = shutil.copytree(finished_run, tmp_path / "run")
+    first = json.loads((workdir / "results.json").read_text())
+    fit(make_config(steps=13), workdir, recipe="numbers")
+    second = json.loads((workdir / "results.json").read_text())
+    fit(make_config(steps=13), workdir, recipe="numbers")  # Scores the finished run again, with the same outcome.
+    third = json.loads((workdir / "results.json").read_text())
+    del first["history"]
+    assert [valid["step"] for valid in second["validations"]] == [4, 8, 12, 13]
+    assert second["history"] == third["history"] == [first]
+    del third["history"]
+    assert earlier_results(workdir, {**third, "best_step": 4}) == [first, third]
+
+
+def test_a_loss_that_is_not_finite_adds_no_duplicate_results(tmp_path):
+    results = {"scores": {}, "validations": [{"step": 1, "loss": float("nan"), "bleu": 0.0}]}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert earlier_results(tmp_path, results) == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", "\xff"])
+def test_damaged_results_are_renamed(content, tmp_path, caplog):
+    (tmp_path / "results.json").write_bytes(content.encode("latin-1"))
+    assert earlier_results(tmp_path, {}) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json.damaged"]
+    assert "results.json is damaged" in caplog.text
 
 
 def test_benchmarks_can_read_the_results_of_a_run(make_config, finished_run, tmp_path):

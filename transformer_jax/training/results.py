@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import platform
 import time
@@ -22,9 +23,11 @@ from transformer_jax.decoding.translator import Translator
 from transformer_jax.evaluation import Score, score
 from transformer_jax.storage import atomic
 from transformer_jax.storage.checkpoints import Progress, best_step, load_params
+from transformer_jax.storage.lines import write_lines
 from transformer_jax.terminal import command_with_text, show
+from transformer_jax.training.choice import deciding_metric
 from transformer_jax.training.corpus import Corpus, recount_overlap
-from transformer_jax.training.journal import read_metrics
+from transformer_jax.training.journal import read_metrics, read_validations
 
 RECORDED_PACKAGES = (
     "jax",
@@ -39,6 +42,8 @@ RECORDED_PACKAGES = (
     "sacremoses",
 )
 """Packages whose versions are recorded in results.json."""
+OUTCOME = ("scores", "two_sentence_scores", "best_step", "validations", "decoding")
+"""Fields of results.json that differ if a run was continued, or scored with a different outcome."""
 
 
 def hardware() -> dict[str, Any]:
@@ -78,6 +83,7 @@ def finish_run(
 ) -> None:
     """Score the test set with the best checkpoint, write results.json, and print scores and five translations.
 
+    Earlier results remain in the field "history" of results.json, and the texts of the test set are also written.
     The model's confidence on the first validation pairs is also saved, for warnings about translations.
     If the test set is the phrasebook, lines of two of its sentences are also scored.
 
@@ -85,6 +91,7 @@ def finish_run(
     """
     began = time.monotonic() - progress.seconds
     step = best_step(workdir / "checkpoints")
+    logging.info(f"scoring {len(corpus.test)} test pairs with step {step}")
     params = load_params(workdir / "checkpoints", step)
     data = config.data
     translator = Translator(config, corpus.tokenizers, params, corpus.statistics)
@@ -94,8 +101,8 @@ def finish_run(
     if jax.process_index():
         return
     measure_confidence(translator, corpus.valid[: config.training.valid_sentences], step).save(workdir)
-    metrics = read_metrics(workdir)
-    speeds = [line["tokens_per_second"] for line in metrics if line["phase"] == "train"]
+    validations = read_validations(workdir)
+    speeds = [line["tokens_per_second"] for line in read_metrics(workdir) if line["phase"] == "train"]
     results = {
         "recipe": recipe,
         "config": dataclasses.asdict(config),
@@ -108,9 +115,9 @@ def finish_run(
         "training_pairs": len(corpus.train),
         "decoding": dataclasses.asdict(config.decoding),
         "best_step": step,
-        "validations": [
-            {name: line[name] for name in ("step", "loss", "bleu")} for line in metrics if line["phase"] == "valid"
-        ],
+        # The best checkpoint may be damaged. Then the newest was not chosen by a score.
+        "chosen_by": deciding_metric(progress, validations) if step == progress.best_step else None,
+        "validations": [validation._asdict() for validation in validations],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "seed": config.training.seed,
         "wall_seconds": round(time.monotonic() - began, 1),
@@ -122,6 +129,10 @@ def finish_run(
             **{name: metadata.version(name) for name in RECORDED_PACKAGES},
         },
     }
+    results["history"] = earlier_results(workdir, results)
+    write_lines(workdir / "test.src.txt", [pair.source for pair in corpus.test])
+    write_lines(workdir / "test.ref.txt", [pair.target for pair in corpus.test])
+    write_lines(workdir / "test.hyp.txt", translations)
     atomic.write_text(workdir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     for pair, translation in list(zip(corpus.test, translations, strict=True))[:5]:
         show(f"\nsource       {pair.source}\nreference    {pair.target}\ntranslation  {translation}")
@@ -134,6 +145,28 @@ def finish_run(
         print(f"Lines of two sentences: {format_scores(two_sentence_scores)}.")
     show(f"Test set: {format_scores(scores)}. Saved in {workdir}. Try:")
     print(command_with_text(translate_command, corpus.test[0].source, "--workdir", workdir, "--attention", "out/"))
+
+
+def earlier_results(workdir: Path, results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the earlier results of a run, oldest first, without the last ones if the new ones have the same outcome.
+
+    If results.json is damaged, rename it, with a warning.
+
+    results: the new results.
+    """
+    path = workdir / "results.json"
+    if not path.exists():
+        return []
+    try:
+        last = json.loads(path.read_text(encoding="utf-8"))
+        history = last.pop("history", [])
+        # Compared as text, since a loss may be NaN, which does not equal itself.
+        outcomes = [json.dumps([record.get(name) for name in OUTCOME], sort_keys=True) for record in (last, results)]
+        return history if outcomes[0] == outcomes[1] else [*history, last]
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        damaged = path.replace(path.with_name("results.json.damaged"))
+        logging.warning(f"{path} is damaged ({type(error).__name__}). It was renamed to {damaged.name}.")
+        return []
 
 
 def measure_confidence(translator: Translator, pairs: Sequence[Pair], step: int) -> Confidence:
