@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError
-from transformer_jax.training.results import hardware
+from transformer_jax.training.environment import hardware
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transformers")
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import read_record
-from transformer_jax.comparison.scored_runs import HYPOTHESES_FILE, ScoredRun, read_scored_run
+from transformer_jax.comparison.scored_runs import ScoredRun, read_scored_run
 from transformer_jax.comparison.significance import compare_systems
 from transformer_jax.errors import InputError
-from transformer_jax.evaluation import make_metrics
+from transformer_jax.evaluation import HYPOTHESES_FILE, make_metrics
 from transformer_jax.storage import atomic
 
 COLUMN = "p (bootstrap, randomization)"

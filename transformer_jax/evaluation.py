@@ -16,6 +16,9 @@ from transformer_jax.config import Config
 from transformer_jax.data.languages import bleu_tokenizer, find_language
 from transformer_jax.errors import InputError
 
+SOURCES_FILE, HYPOTHESES_FILE, REFERENCES_FILE = "test.src.txt", "test.hyp.txt", "test.ref.txt"
+"""Files of a finished run with the scored test set: UTF-8, one sentence per line."""
+
 
 class Score(NamedTuple):
     """The result of one metric.

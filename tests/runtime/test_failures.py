@@ -27,7 +27,9 @@ def test_a_lost_process_is_one_line_with_the_remedy(kind, message, tmp_path, mon
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("INTERNAL: something else"), ValueError("another")])
+@pytest.mark.parametrize(
+    "error", [jax.errors.JaxRuntimeError("INTERNAL: something else"), ValueError("another"), BrokenPipeError()]
+)
 def test_other_errors_are_raised_unchanged(error, processes, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: processes)
     with pytest.raises(type(error)) as raised, as_run_errors(tmp_path):

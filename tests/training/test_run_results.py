@@ -13,8 +13,9 @@ from benchmarks.results import read_run
 from transformer_jax.evaluation import score
 from transformer_jax.storage.checkpoints import Checkpoints
 from transformer_jax.training.corpus import load_corpus
+from transformer_jax.training.environment import git_commit
 from transformer_jax.training.loop import fit
-from transformer_jax.training.results import earlier_results, finish_run, git_commit
+from transformer_jax.training.results import earlier_results, finish_run
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
@@ -22,8 +23,8 @@ def test_git_commit_reads_the_commit_of_the_checkout(tmp_path, monkeypatch):
     checkout = tmp_path / "checkout"
     (checkout / "transformer_jax").mkdir(parents=True)
     (checkout / "README.md").write_text("one")
-    results = checkout / "transformer_jax/training/results.py"
-    monkeypatch.setattr("transformer_jax.training.results.__file__", str(results))
+    module = checkout / "transformer_jax/training/environment.py"
+    monkeypatch.setattr("transformer_jax.training.environment.__file__", str(module))
 
     def git(directory, *arguments):
         name = "-c", "user.name=A", "-c", "user.email=a@b.c"

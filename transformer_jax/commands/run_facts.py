@@ -12,7 +12,7 @@ import jax
 
 import transformer_jax
 from transformer_jax.config import Config
-from transformer_jax.training.results import RECORDED_PACKAGES
+from transformer_jax.training.environment import RECORDED_PACKAGES
 
 LOCAL_FIELDS = ("data.train", "data.valid", "data.test", "training.init")
 """Config fields that may differ between hosts: paths and locators. What they contain is compared once it is read."""

@@ -13,11 +13,9 @@ from typing import Any, NamedTuple
 from transformer_jax.config import Config, EvaluationConfig
 from transformer_jax.config_checks import require_types
 from transformer_jax.errors import InputError
+from transformer_jax.evaluation import HYPOTHESES_FILE, REFERENCES_FILE, SOURCES_FILE
 from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.terminal import quote, quote_command
-
-SOURCES_FILE, HYPOTHESES_FILE, REFERENCES_FILE = "test.src.txt", "test.hyp.txt", "test.ref.txt"
-"""Files that a run writes when it scores its test set: UTF-8, one sentence per line."""
 
 
 class ScoredRun(NamedTuple):

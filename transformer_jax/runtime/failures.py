@@ -35,6 +35,8 @@ def as_run_errors(workdir: Path) -> Iterator[None]:
                 f"The run in {workdir} resumes from its last checkpoint."
             ) from error
         raise
+    except BrokenPipeError:  # The reader of the output has exited. See ``run_command``.
+        raise
     except OSError as error:
         path = os.fsdecode(error.filename) if error.filename else workdir
         raise RunError(

@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,62 +17,18 @@ from transformer_jax.config import Config, DataConfig
 from transformer_jax.data.sources import Pair, open_pairs
 from transformer_jax.decoding.confidence import Confidence
 from transformer_jax.decoding.translator import Translator
-from transformer_jax.evaluation import Score, score
+from transformer_jax.evaluation import HYPOTHESES_FILE, REFERENCES_FILE, SOURCES_FILE, Score, score
 from transformer_jax.storage import atomic
 from transformer_jax.storage.checkpoints import Progress, best_step, load_params
 from transformer_jax.storage.lines import write_lines
 from transformer_jax.terminal import command_with_text, show
 from transformer_jax.training.choice import deciding_metric
 from transformer_jax.training.corpus import Corpus, recount_overlap
+from transformer_jax.training.environment import describe_environment
 from transformer_jax.training.journal import read_metrics, read_validations
 
-RECORDED_PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "grain",
-    "numpy",
-    "tokenizers",
-    "sacrebleu",
-    "sacremoses",
-)
-"""Packages whose versions are recorded in results.json."""
 OUTCOME = ("scores", "two_sentence_scores", "best_step", "validations", "decoding")
 """Fields of results.json that differ if a run was continued, or scored with a different outcome."""
-
-
-def hardware() -> dict[str, Any]:
-    """Return the processor, the number of cores and the devices of this machine."""
-    # On most Linux systems platform.processor() returns nothing or only the architecture.
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "devices": [device.device_kind for device in jax.devices()],
-    }
-
-
-def git_commit() -> str | None:
-    """Return the current commit of the checkout that contains this package; None if it is not in a checkout.
-
-    The working tree may differ from the commit. The commit is read from .git, because training starts no programs.
-    """
-    git = Path(__file__).parent.parent.parent / ".git"
-    try:
-        head = (git / "HEAD").read_text().strip()
-        branch = head.removeprefix("ref: ")
-        if branch == head:
-            return head
-        if (git / branch).exists():
-            return (git / branch).read_text().strip()
-        packed = (line.split(" ") for line in (git / "packed-refs").read_text().splitlines())
-        return next((first for first, *rest in packed if rest == [branch]), None)
-    except OSError:  # Not a checkout, or a branch without commits.
-        return None
 
 
 def finish_run(
@@ -101,50 +54,56 @@ def finish_run(
     if jax.process_index():
         return
     measure_confidence(translator, corpus.valid[: config.training.valid_sentences], step).save(workdir)
-    validations = read_validations(workdir)
-    speeds = [line["tokens_per_second"] for line in read_metrics(workdir) if line["phase"] == "train"]
     results = {
         "recipe": recipe,
         "config": dataclasses.asdict(config),
-        "scores": {name: value._asdict() for name, value in scores.items()},
-        "two_sentence_scores": {name: value._asdict() for name, value in two_sentence_scores.items()}
-        if two_sentence_scores
-        else None,
+        "scores": as_values(scores),
+        "two_sentence_scores": two_sentence_scores and as_values(two_sentence_scores),
         "test": data.test,
         "overlap": overlap and overlap._asdict(),
         "training_pairs": len(corpus.train),
         "decoding": dataclasses.asdict(config.decoding),
+        **describe_training(workdir, progress, step),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "seed": config.training.seed,
+        "wall_seconds": round(time.monotonic() - began, 1),
+        **describe_environment(),
+    }
+    results["history"] = earlier_results(workdir, results)
+    write_lines(workdir / SOURCES_FILE, [pair.source for pair in corpus.test])
+    write_lines(workdir / REFERENCES_FILE, [pair.target for pair in corpus.test])
+    write_lines(workdir / HYPOTHESES_FILE, translations)
+    atomic.write_text(workdir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    for pair, translation in list(zip(corpus.test, translations, strict=True))[:5]:
+        show(f"\nsource       {pair.source}\nreference    {pair.target}\ntranslation  {translation}")
+    show("".join(f"\n{metric.value:.2f}  {metric.signature}" for metric in scores.values()))
+    if overlap and overlap.sources:
+        show(f"\n{overlap}")
+    if two_sentence_scores:
+        show(f"\nLines of two sentences: {format_scores(two_sentence_scores)}.", end="")
+    show(f"\nTest set: {format_scores(scores)}. Saved in {workdir}. Try:")
+    print(command_with_text(translate_command, corpus.test[0].source, "--workdir", workdir, "--attention", "out/"))
+
+
+def as_values(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """Return scores as JSON values."""
+    return {name: score._asdict() for name, score in scores.items()}
+
+
+def describe_training(workdir: Path, progress: Progress, step: int) -> dict[str, Any]:
+    """Return validations, speed and choice of the checkpoint, as JSON values.
+
+    step: step of the checkpoint that was scored.
+    """
+    validations = read_validations(workdir)
+    speeds = [line["tokens_per_second"] for line in read_metrics(workdir) if line["phase"] == "train"]
+    return {
         "best_step": step,
         # The best checkpoint may be damaged. Then the newest was not chosen by a score.
         "chosen_by": deciding_metric(progress, validations) if step == progress.best_step else None,
         "validations": [validation._asdict() for validation in validations],
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-        "seed": config.training.seed,
-        "wall_seconds": round(time.monotonic() - began, 1),
         "target_tokens_per_second": round(float(np.median(speeds)), 1) if speeds else None,
-        "hardware": hardware(),
-        "commit": git_commit(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in RECORDED_PACKAGES},
-        },
     }
-    results["history"] = earlier_results(workdir, results)
-    write_lines(workdir / "test.src.txt", [pair.source for pair in corpus.test])
-    write_lines(workdir / "test.ref.txt", [pair.target for pair in corpus.test])
-    write_lines(workdir / "test.hyp.txt", translations)
-    atomic.write_text(workdir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    for pair, translation in list(zip(corpus.test, translations, strict=True))[:5]:
-        show(f"\nsource       {pair.source}\nreference    {pair.target}\ntranslation  {translation}")
-    for metric in scores.values():
-        print(f"\n{metric.value:.2f}  {metric.signature}", end="")
-    if overlap and overlap.sources:
-        print(f"\n\n{overlap}", end="")
-    print("\n")
-    if two_sentence_scores:
-        print(f"Lines of two sentences: {format_scores(two_sentence_scores)}.")
-    show(f"Test set: {format_scores(scores)}. Saved in {workdir}. Try:")
-    print(command_with_text(translate_command, corpus.test[0].source, "--workdir", workdir, "--attention", "out/"))
 
 
 def earlier_results(workdir: Path, results: Mapping[str, Any]) -> list[dict[str, Any]]:
