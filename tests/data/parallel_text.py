@@ -23,7 +23,7 @@ GERMAN = ["Das Haus ist rot.", "Eine Zeile, die weitergeht.", "„Ja“, sagte e
 PAIRS = [Pair(*pair) for pair in zip(ENGLISH, GERMAN, strict=True)]
 COMPRESS = {
     "": bytes,
-    ".gz": gzip.compress,
+    ".gz": lambda content: gzip.compress(content, mtime=0),
     ".bz2": bz2.compress,
     ".xz": lambda content: lzma.compress(content, preset=0),
     ".lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE, preset=0),
