@@ -100,7 +100,7 @@ def fit(
         shapes = ", ".join(f"{rows} x {source}/{target}" for rows, source, target in batches.shapes)
         logging.info(
             f"{batches.batches_per_epoch} batches per epoch, {batches.padding_fraction():.1%} of the target positions "
-            f"are padding, {len(batches.shapes)} shapes: {shapes}"
+            f"are padding, {len(batches.shapes)} batch shape{'s' if len(batches.shapes) > 1 else ''}: {shapes}"
         )
         finish_run(config, workdir, corpus, loop.run(), recipe, translate_command)
 
