@@ -119,7 +119,7 @@ def test_few_differing_lines_are_noted(compare, tmp_path):
     write_scored_run(tmp_path / "a", GOOD)
     write_scored_run(tmp_path / "b", [*GOOD[:-1], "Nein."])
     output = compare(tmp_path / "a", tmp_path / "b")[1]
-    assert f"chrF, {tmp_path}/b: the number of lines that differ is 1. With so few, no p-value" in output
+    assert f"chrF, {tmp_path}/b: the number of lines that differ is 1. With so few, a p-value" in output
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def _summary(comparison: Comparison, style: str, escape: Escape) -> Iterator[str
             if score.randomization is not None and score.randomization < score.least_p_value:
                 yield (
                     f"{metric}, {escape(run)}: the number of lines that differ is {score.differing_lines}. With so "
-                    f"few, no p-value (randomization) below {score.least_p_value:.4f} is significant."
+                    f"few, a p-value (randomization) below {score.least_p_value:.4f} is not possible."
                 )
     yield "\n".join(f"- {metric} `{scores[0].signature}`" for metric, scores in comparison.scores.items())
     yield "The lines that differ most:" if comparison.lines else "All translations are equal."

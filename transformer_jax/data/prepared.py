@@ -93,6 +93,7 @@ def _encode_in_memory(data: DataConfig, tokenizers: Tokenizers, text: Pairs) -> 
     counter = UnknownCounter(tokenizers)
     counter.add(pairs)
     _require_pairs(len(pairs), counter.shares(), data, tokenizers)
+    text.require_unchanged()
     return PreparedPairs(pairs, excluded, counter.shares())
 
 

@@ -14,7 +14,8 @@ phrasebook                         the built-in phrasebook, English and German
 phrasebook:two                     lines of two phrasebook sentences, the same lines for every role of the data
 =================================  ====================================================================================
 
-Text files may be compressed with gzip, bzip2, xz or Zstandard, whatever their names are. Paths may start with ``~``.
+Text files may be compressed with gzip, bzip2, xz, LZMA or Zstandard, whatever their names are. Paths may start with
+``~``.
 
 ``hf://``, ``tfds://`` and directories accept ``?split=`` in the library's own notation, such as
 ``?split=train[:90%]``. The default split depends on the role of the data: train, validation or test. Files are always
@@ -22,8 +23,8 @@ read completely.
 
 Each iteration reads and validates the text again, so no text is kept in memory. An invalid record (not UTF-8, blank,
 without one of the languages, ...) raises an error, or is skipped and counted. A missing or damaged file, or one with
-more or fewer lines than the other language's file, always raises an error. Blank sentences from ``hf://`` and
-``tfds://`` are allowed, because users cannot edit those data sets.
+more or fewer lines than the other language's file, always raises an error. Blank sentences from ``hf://``, ``tfds://``
+and directories are allowed, because users cannot edit those data sets.
 
 Error messages count lines from 1 and rows from 0.
 """

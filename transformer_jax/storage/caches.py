@@ -25,12 +25,12 @@ def cache_directory(name: str, variable: str) -> Path | None:
     """
     if chosen := os.environ.get(variable):
         return expand_home(Path(chosen))
-    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not caches.is_absolute():  # The specification of this variable demands an absolute path.
-        try:
+    try:
+        caches = expand_home(Path(os.environ.get("XDG_CACHE_HOME", "")))
+        if not caches.is_absolute():  # The specification of this variable demands an absolute path.
             caches = expand_home(Path("~/.cache"))
-        except InputError:
-            return None
+    except InputError:
+        return None
     return caches / name
 
 
