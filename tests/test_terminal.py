@@ -1,5 +1,6 @@
 """Printed commands can be pasted whatever they contain, and text cannot control a terminal."""
 
+import gzip
 import logging
 import os
 import subprocess
@@ -59,13 +60,19 @@ def test_printed_text_is_read_as_text(text):
     ("path", "command"),
     [
         ("a b.txt", "iconv -f UTF-16 -t UTF-8 'a b.txt' > NEW"),
-        ("-x.gz", "gzip -dc ./-x.gz | iconv -f UTF-16 -t UTF-8 > NEW"),
-        ("$(x).xz", "xz -dc '$(x).xz' | iconv -f UTF-16 -t UTF-8 > NEW"),
+        ("-x.tsv", "iconv -f UTF-16 -t UTF-8 ./-x.tsv > NEW"),
+        ("$(x).tsv", "iconv -f UTF-16 -t UTF-8 '$(x).tsv' > NEW"),
         ("a\x1b", "iconv -f UTF-16 -t UTF-8 $'a\\033' > NEW"),
     ],
 )
 def test_conversion_command_quotes_the_path(path, command):
     assert conversion_command("UTF-16", path) == command
+
+
+def test_conversion_command_decompresses_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-x y").write_bytes(gzip.compress(b"a"))
+    assert conversion_command("UTF-16", "-x y") == "gzip -dc './-x y' | iconv -f UTF-16 -t UTF-8 > NEW"
 
 
 def test_command_prefix_quotes_the_directory(tmp_path, monkeypatch):
@@ -75,16 +82,25 @@ def test_command_prefix_quotes_the_directory(tmp_path, monkeypatch):
     assert command_prefix("translate") == f"python '{tmp_path}/a b/translate.py'"
 
 
-def test_control_characters_are_escaped_in_a_terminal():
-    with pseudo_terminal() as (stream, received):
-        show(f"a\tb {ESCAPE}", stream)
+def test_control_characters_are_escaped_in_a_terminal(monkeypatch):
+    with pseudo_terminal() as (stream, received), monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        show(f"a\tb {ESCAPE}")
         assert received() == f"a\tb {ESCAPED}\n"
 
 
-def test_files_and_pipes_get_the_text_unchanged(tmp_path):
-    with (tmp_path / "file").open("w", newline="") as stream:
-        show(ESCAPE, stream)
+def test_files_and_pipes_get_the_text_unchanged(tmp_path, monkeypatch):
+    with (tmp_path / "file").open("w", newline="") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        show(ESCAPE)
     assert (tmp_path / "file").read_bytes().decode() == f"{ESCAPE}\n"
+
+
+def test_nothing_is_printed_to_a_closed_stream(monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        show("a", "stderr")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_errors_and_logs_are_escaped_in_a_terminal(monkeypatch):

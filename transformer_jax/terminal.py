@@ -1,7 +1,7 @@
 """Text that is safe in a terminal: printed commands that can be pasted, and text without control characters.
 
 Texts, file names and translations can contain anything. A shell would run `$(...)` in a pasted command, and a terminal
-obeys escape sequences: they can hide text, change the title or, in some terminals, enter commands.
+interprets escape sequences: they can hide text, change the title or, in some terminals, enter commands.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 BIDI_CONTROLS = "\u202a-\u202e\u2066-\u2069"
 """Characters that reverse or isolate the text after them, so that it looks like other text."""
 CONTROL_CHARACTERS = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{BIDI_CONTROLS}\ud800-\udfff]")
-"""Characters that a terminal obeys or cannot show, except for the tab and the line feed."""
+"""Characters that a terminal interprets or cannot show, except for the tab and the line feed."""
 UNTYPABLE = re.compile(rf"[\t\n]|{CONTROL_CHARACTERS.pattern}")
 """Characters that cannot be pasted into a command line."""
 
@@ -56,7 +56,7 @@ def command_with_text(command: str, text: str, *options: str | Path) -> str:
 def _octal(character: str) -> str:
     try:
         encoded = os.fsencode(character)
-    except UnicodeEncodeError:  # A surrogate that is no byte of a file name.
+    except UnicodeEncodeError:  # A surrogate that is not a byte of a file name.
         encoded = character.encode(errors="surrogatepass")
     return "".join(f"\\{byte:03o}" for byte in encoded)
 
@@ -75,14 +75,16 @@ def one_line(text: str, max_length: int = 500) -> str:
     return f"{escaped}..." if len(text) > max_length else escaped
 
 
-def show(text: str, file: Any = None, end: str = "\n") -> None:
+def show(text: str, stream: Literal["stdout", "stderr"] = "stdout", end: str = "\n") -> None:
     """Print a text. Control characters are escaped if it goes to a terminal. Files and pipes get it unchanged.
 
-    file: a text stream. Default: standard output.
+    stream: nothing is printed if the shell has closed it.
     """
-    file = file or sys.stdout
-    is_terminal = getattr(file, "isatty", bool)()  # A notebook's stream may have no isatty, and a closed one is None.
-    print(escape_control_characters(text) if is_terminal else text, file=file, end=end, flush=file is sys.stderr)
+    file: Any = getattr(sys, stream)
+    if file is None:
+        return
+    is_terminal = getattr(file, "isatty", bool)()  # A notebook's stream may have no isatty.
+    print(escape_control_characters(text) if is_terminal else text, file=file, end=end, flush=stream == "stderr")
 
 
 class EscapingFormatter(logging.Formatter):

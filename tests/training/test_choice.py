@@ -70,4 +70,7 @@ def test_the_end_of_a_run_is_explained():
     assert describe_end(progress, 3, 9, validations) == "no better score for 1 validation: best step 2, BLEU 23.10"
     assert describe_end(progress, 9, 9, validations) == "reached training.steps 9: best step 2, BLEU 23.10"
     assert describe_end(progress, 9, 9, validations[:1]) == by_loss
+    diverged = progress_after([(math.nan, 0), (math.nan, 0)])
+    nans = [Validation(step, math.nan, 0.0) for step in (1, 2)]
+    assert describe_end(diverged, 2, 2, nans) == "reached training.steps 2: best step 1, validation loss nan"
     assert describe_end(Progress(), 9, 9, validations) == "reached training.steps 9"

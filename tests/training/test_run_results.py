@@ -122,11 +122,13 @@ def test_a_loss_that_is_not_finite_adds_no_duplicate_results(tmp_path):
     assert earlier_results(tmp_path, results) == []
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "null", "\xff"])
+@pytest.mark.parametrize("content", ["{", "[]", "null", "\xff", '{"history": null}', '{"history": "abc"}'])
 def test_damaged_results_are_renamed(content, tmp_path, caplog):
     (tmp_path / "results.json").write_bytes(content.encode("latin-1"))
     assert earlier_results(tmp_path, {}) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["results.json.damaged"]
+    (tmp_path / "results.json").write_text("{")
+    assert earlier_results(tmp_path, {}) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json.damaged-1", "results.json.damaged-2"}
     assert "results.json is damaged" in caplog.text
 
 

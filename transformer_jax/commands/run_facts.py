@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import platform
-from importlib import metadata
 from pathlib import Path
 
 import jax
 
 import transformer_jax
 from transformer_jax.config import Config
-from transformer_jax.training.environment import RECORDED_PACKAGES
+from transformer_jax.training.environment import RECORDED_PACKAGES, library_version
 
 LOCAL_FIELDS = ("data.train", "data.valid", "data.test", "training.init")
 """Config fields that may differ between hosts: paths and locators. What they contain is compared once it is read."""
@@ -54,11 +53,3 @@ def code_version() -> str:
         source = path.read_bytes()
         checksum.update(f"{path.relative_to(package).as_posix()} {len(source)}\n".encode() + source)
     return f"{transformer_jax.__version__} (sources {checksum.hexdigest()[:12]})"
-
-
-def library_version(name: str) -> str:
-    """Return the version of an installed library."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -6,6 +6,7 @@ power failure could keep the new name but lose the content.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,14 @@ def writing(name: Path | str, remedy: str) -> Iterator[None]:
 def write_error(name: Path | str, error: OSError, remedy: str) -> RunError:
     """Return the error of ``writing``, for callers that must handle some OSErrors differently."""
     return RunError(f"cannot write {name}: {error.strerror or error}. {remedy}")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file or directory to the first unused name among NAME.damaged-1, NAME.damaged-2, ..., and return
+    the new path.
+    """
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    return path.rename(next(name for name in names if not name.exists()))
 
 
 def sync(directory: Path) -> None:

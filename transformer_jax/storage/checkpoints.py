@@ -6,7 +6,6 @@ It is written under a temporary name and renamed when it is complete, so a check
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import re
@@ -236,9 +235,7 @@ def _clean_up(directory: Path) -> None:
             shutil.rmtree(unfinished)
     for checkpoint in [directory / str(step) for step in _steps(directory)]:
         if reason := find_damage(checkpoint):
-            names = (checkpoint.with_name(f"{checkpoint.name}.damaged-{number}") for number in itertools.count(1))
-            damaged = next(name for name in names if not name.exists())
-            checkpoint.rename(damaged)
+            damaged = atomic.set_aside(checkpoint)
             logging.warning(f"{checkpoint} is damaged: {reason}. It was renamed to {damaged.name} and is not used.")
 
 

@@ -50,9 +50,12 @@ def record_validation(progress: Progress, validation: Validation) -> Progress:
 
 def deciding_metric(progress: Progress, validations: Iterable[Validation]) -> Literal["bleu", "loss"]:
     """Return the metric by which the best of all validations of a run was chosen."""
-    if progress.best_loss is None:  # Chosen by an earlier version, or without a finite loss.
+    validations = list(validations)
+    if len({_informative_bleu(validation.bleu) for validation in validations}) > 1:
         return "bleu"
-    return "bleu" if len({_informative_bleu(validation.bleu) for validation in validations}) > 1 else "loss"
+    # Earlier versions recorded no loss and chose by BLEU alone.
+    is_earlier = progress.best_loss is None and all(math.isfinite(validation.loss) for validation in validations)
+    return "bleu" if is_earlier else "loss"
 
 
 def describe_end(progress: Progress, step: int, steps: int, validations: Iterable[Validation]) -> str:
@@ -68,7 +71,8 @@ def describe_end(progress: Progress, step: int, steps: int, validations: Iterabl
         return reason
     if deciding_metric(progress, validations) == "bleu":
         return f"{reason}: best step {progress.best_step}, BLEU {progress.best_score:.2f}"
-    return f"{reason}: best step {progress.best_step}, validation loss {progress.best_loss:.3f}"
+    loss = math.nan if progress.best_loss is None else progress.best_loss
+    return f"{reason}: best step {progress.best_step}, validation loss {loss:.3f}"
 
 
 def _informative_bleu(bleu: float) -> float:

@@ -43,7 +43,7 @@ class CurvesWriter:
                 with atomic.new_file(path, path.with_name(".curves.png.unfinished"), "bytes") as file:
                     # Without the version of matplotlib, equal curves are equal files.
                     figure.savefig(file, format="png", metadata={"Software": None})
-        except Exception as error:  # matplotlib raises many types, and no picture is worth a run.
+        except Exception as error:  # matplotlib raises many types, and training must not stop.
             if not self.has_failed:
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 logging.warning(f"cannot draw {path}: {reason}. Training continues without it.")

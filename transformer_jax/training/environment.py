@@ -29,12 +29,20 @@ RECORDED_PACKAGES = (
 
 def describe_environment() -> dict[str, Any]:
     """Return hardware, commit and versions, as JSON values."""
-    versions = {name: metadata.version(name) for name in RECORDED_PACKAGES}
+    versions = {name: library_version(name) for name in RECORDED_PACKAGES}
     return {
         "hardware": hardware(),
         "commit": git_commit(),
         "versions": {"python": platform.python_version(), **versions},
     }
+
+
+def library_version(name: str) -> str:
+    """Return the version of an installed library."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def hardware() -> dict[str, Any]:

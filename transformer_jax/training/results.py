@@ -119,11 +119,13 @@ def earlier_results(workdir: Path, results: Mapping[str, Any]) -> list[dict[str,
     try:
         last = json.loads(path.read_text(encoding="utf-8"))
         history = last.pop("history", [])
+        if not isinstance(history, list):
+            raise TypeError("the history is not a list")
         # Compared as text, since a loss may be NaN, which does not equal itself.
         outcomes = [json.dumps([record.get(name) for name in OUTCOME], sort_keys=True) for record in (last, results)]
         return history if outcomes[0] == outcomes[1] else [*history, last]
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
-        damaged = path.replace(path.with_name("results.json.damaged"))
+        damaged = atomic.set_aside(path)
         logging.warning(f"{path} is damaged ({type(error).__name__}). It was renamed to {damaged.name}.")
         return []
 
