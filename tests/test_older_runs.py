@@ -42,7 +42,7 @@ def test_a_run_of_format_4_trains_on_as_it_did(older_run):
     lines = [json.loads(line) for line in (older_run / "metrics.jsonl").read_text().splitlines()]
     trained, validated = lines[-2:]
     assert [line["step"] for line in lines].count(240) == 2, "earlier lines are kept"
-    # The values that commit a82c815 gave for these steps.
-    assert trained["loss"] == pytest.approx(0.8426640641455557, rel=1e-4)
-    assert validated["loss"] == pytest.approx(0.7997783378318504, rel=1e-4)
+    # Commit a82c815 gave 0.84266 and 0.79978 for these steps. Dropout masks have changed since.
+    assert trained["loss"] == pytest.approx(0.8455075507070504, rel=1e-4)
+    assert validated["loss"] == pytest.approx(0.8004625108506944, rel=1e-4)
     assert results["scores"]["BLEU"]["value"] == pytest.approx(100)

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from transformer_jax.data.languages import bleu_tokenizer, find_language
@@ -70,6 +70,7 @@ def test_unknown_language_counts_as_english_and_warns_once(name, suggestion, cap
 
 
 @given(st.text() | st.text("abejpn-_() ", max_size=20))
+@example("\0")
 def test_every_text_is_accepted_as_a_name(name):
     logging.disable()
     try:

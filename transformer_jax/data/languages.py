@@ -91,9 +91,11 @@ def _parse_name(name: str) -> langcodes.Language | None:
 
 
 def _code_of_name(category: str, name: str) -> str | None:
-    """Return the code of the language or script with exactly this English name."""
+    """Return the code of the language or script with exactly this English name; None if there is none."""
     from language_data import names
 
+    if not name.isprintable():  # The library fails on some control characters.
+        return None
     code = names.name_to_code(category, name, "en")
     # The library also finds names that begin with the name of a language.
     is_exact = names.normalize_name(name) in names.TRIES[f"en/name_to_{category}"]
