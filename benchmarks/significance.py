@@ -39,7 +39,7 @@ def record_translations(workdir: Path, record: Path, baseline: Path) -> dict[str
         _translations_path(record).unlink(missing_ok=True)
         logging.warning(f"{workdir} has no {HYPOTHESES_FILE}, so it is {NOT_TESTED}. Run its train command again.")
         return {}
-    run = read_scored_run(workdir, "python train.py")
+    run = read_scored_run(workdir)
     significance = {} if record == baseline else _test(run, baseline)
     record.parent.mkdir(parents=True, exist_ok=True)
     path = _translations_path(record)
@@ -66,7 +66,7 @@ def describe_significance(record: Mapping[str, Any], directory: Path, metric: st
 
 
 def _test(run: ScoredRun, baseline: Path) -> dict[str, Any]:
-    """Return the field ``significance`` of a run; nothing if it cannot be tested."""
+    """Return the field ``significance`` of a run, or nothing if the baseline has no translations of its test set."""
     path = _translations_path(baseline)
     if not baseline.exists() or not path.exists():
         return {}

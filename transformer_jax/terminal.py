@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 BIDI_CONTROLS = "\u202a-\u202e\u2066-\u2069"
 """Characters that reverse or isolate the text after them, so that it looks like other text."""
@@ -75,16 +75,16 @@ def one_line(text: str, max_length: int = 500) -> str:
     return f"{escaped}..." if len(text) > max_length else escaped
 
 
-def show(text: str, stream: Literal["stdout", "stderr"] = "stdout", end: str = "\n") -> None:
+def show(text: str, file: Any = ..., end: str = "\n") -> None:
     """Print a text. Control characters are escaped if it goes to a terminal. Files and pipes get it unchanged.
 
-    stream: nothing is printed if the shell has closed it.
+    file: a text stream; None for a stream that the shell has closed, where nothing is printed. Default: standard output.
     """
-    file: Any = getattr(sys, stream)
+    file = sys.stdout if file is ... else file
     if file is None:
         return
     is_terminal = getattr(file, "isatty", bool)()  # A notebook's stream may have no isatty.
-    print(escape_control_characters(text) if is_terminal else text, file=file, end=end, flush=stream == "stderr")
+    print(escape_control_characters(text) if is_terminal else text, file=file, end=end, flush=file is sys.stderr)
 
 
 class EscapingFormatter(logging.Formatter):

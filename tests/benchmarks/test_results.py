@@ -1,73 +1,16 @@
 """Result tables are built from recorded runs alone."""
 
-import dataclasses
-import gzip
 import json
-import re
-import shutil
 from pathlib import Path
 
 import pytest
-from sacrebleu.metrics import BLEU
-from sacrebleu.significance import PairedTest
-from scored_run import BAD, GOOD, REFERENCES, SOURCES
 
-from benchmarks.results import BEGIN_MARKER, END_MARKER, ROOT, main
-from transformer_jax.commands.recipe import load_recipe
-from transformer_jax.config import save_config
+from benchmarks.results import BEGIN_MARKER, END_MARKER, RECORDS, main
 from transformer_jax.errors import InputError, RunError
-
-RECORDS = "benchmarks/results/runs"
 
 
 def test_tables_of_this_checkout_match_its_records():
     main(["--check"])
-
-
-@pytest.fixture
-def root(tmp_path):
-    """A checkout with two recipes and pages with empty tables."""
-    (tmp_path / "configs").mkdir()
-    for name in ("phrasebook", "multi30k_tiny"):
-        shutil.copy(ROOT / "configs" / f"{name}.py", tmp_path / "configs")
-    (tmp_path / "docs/results").mkdir(parents=True)
-    for name in ("README.md", "docs/results/README.md", "docs/results/multi30k.md"):
-        (tmp_path / name).write_text(f"before\n{BEGIN_MARKER}\n{END_MARKER}\nafter\n")
-    return tmp_path
-
-
-@pytest.fixture
-def finished(root):
-    """Return a function that makes the directory of a finished run in runs/."""
-
-    def make(name, recipe="multi30k_tiny", steps=None, seed=0, **values):
-        config = load_recipe(root / "configs" / f"{recipe}.py")
-        training = dataclasses.replace(config.training, seed=seed, steps=steps or config.training.steps)
-        config = dataclasses.replace(config, training=training)
-        workdir = root / "runs" / name
-        workdir.mkdir(parents=True)
-        save_config(config, workdir / "config.json")
-        results = {
-            "recipe": recipe,
-            "config": dataclasses.asdict(config),
-            "scores": {
-                "BLEU": {"value": 37.126, "signature": "case:lc|tok:13a"},
-                "chrF": {"value": 59.999, "signature": "nc:6"},
-                "BLEU-tokenized": {"value": 37.5, "signature": "case:lc|tok:none"},
-            },
-            "overlap": {"sentences": 1009, "sources": 13, "pairs": 2},
-            "training_pairs": 28_999,
-            "best_step": 1201,
-            "parameters": 2_640_000,
-            "wall_seconds": 791.0,
-            "target_tokens_per_second": 6700.4,
-            "hardware": {"processor": "A chip", "cores": 2, "devices": ["cpu"]},
-            "versions": {"python": "3.11.7", "jax": "0.10.2"},
-        }
-        (workdir / "results.json").write_text(json.dumps(results | values))
-        return workdir
-
-    return make
 
 
 def test_row_shows_scores_and_command_of_a_run(root, finished):
@@ -231,57 +174,6 @@ def test_run_is_shown_on_the_page_with_the_longest_name(root, finished):
     assert "No run is recorded yet." in (root / "docs/results/multi30k.md").read_text()
 
 
-@pytest.fixture
-def translated(finished, monkeypatch):
-    """Return a function that makes a finished run with the translations of its test set."""
-    monkeypatch.setattr(PairedTest, "_DEFAULT_SAMPLES", {"ar": 211, "bs": 101})
-
-    def make(name, hypotheses, references=REFERENCES):
-        workdir = finished(name)
-        for kind, lines in (("src", SOURCES), ("hyp", hypotheses), ("ref", references)):
-            (workdir / f"test.{kind}.txt").write_text("".join(f"{line}\n" for line in lines))
-        return workdir
-
-    return make
-
-
-def test_translations_are_kept_and_tested_against_the_recipe(root, translated):
-    base, other = translated("multi30k_tiny", GOOD), translated("other", BAD)
-    main(["--add", str(base), str(other)], root)
-    kept = root / RECORDS / "other.hyp.txt.gz"
-    assert gzip.decompress(kept.read_bytes()).decode().split("\n") == [*BAD, ""]
-    assert sorted(path.name for path in (root / RECORDS).iterdir()) == [
-        *("multi30k_tiny.hyp.txt.gz", "multi30k_tiny.json", "other.hyp.txt.gz", "other.json")
-    ]
-    tested = PairedTest([("a", GOOD), ("b", BAD)], {"BLEU": BLEU()}, [REFERENCES], "bs")()[1]["BLEU"][1].p_value
-    [row] = re.findall("other.json.*", (root / "docs/results/multi30k.md").read_text())[1:]
-    assert f"| {tested:.4f}, 0." in row
-    [row] = re.findall("multi30k_tiny.json.*", (root / "docs/results/multi30k.md").read_text())[1:]
-    assert "not tested" not in row
-    before = {path: path.read_bytes() for path in (root / RECORDS).iterdir()}
-    main(["--add", str(base), str(other)], root)
-    assert {path: path.read_bytes() for path in before} == before
-
-
-def test_runs_without_comparable_translations_are_not_tested(root, translated, finished, caplog):
-    main(["--add", str(finished("older")), str(translated("first", BAD))], root)
-    assert "runs/older has no test.hyp.txt, so it is not tested. Run its train command again." in caplog.text
-    base = translated("multi30k_tiny", GOOD)
-    main(["--add", str(base), str(translated("other", BAD, BAD)), str(translated("tested", BAD))], root)
-    page = root / "docs/results/multi30k.md"
-    assert page.read_text().count("| not tested |") == 3
-    (base / "test.hyp.txt").write_text("".join(f"{line}\n" for line in BAD))
-    main(["--add", str(base)], root)
-    assert page.read_text().count("| not tested |") == 4
-
-
-def test_damaged_translations_are_refused_and_not_recorded(root, translated):
-    workdir = translated("multi30k_tiny", GOOD[:-1])
-    with pytest.raises(InputError, match="multi30k_tiny is damaged: its files must have equal numbers of lines"):
-        main(["--add", str(workdir)], root)
-    assert not list(root.glob(f"{RECORDS}/*"))
-
-
 def test_deleted_record_has_no_row(root, finished):
     main(["--add", str(finished("multi30k_tiny"))], root)
     (root / RECORDS / "multi30k_tiny.json").unlink()
@@ -315,51 +207,6 @@ def test_accelerators_are_named(root, finished):
     hardware = {"processor": "A chip", "cores": 16, "devices": ["Fast card", "Fast card"]}
     main(["--add", str(finished("multi30k_tiny", hardware=hardware, wall_seconds=7200.0))], root)
     assert "| 2.0 h | 2 x Fast card |" in (root / "README.md").read_text()
-
-
-def test_unfinished_run_is_refused(root, finished):
-    workdir = finished("multi30k_tiny")
-    save_config(load_recipe(root / "configs/phrasebook.py"), workdir / "config.json")
-    with pytest.raises(
-        InputError, match=r"does not match config\.json in the same directory\. Finish the run: python "
-    ):
-        main(["--add", str(workdir)], root)
-    (workdir / "results.json").unlink()
-    with pytest.raises(
-        InputError, match=r"multi30k_tiny has no results\.json\. Finish the run: python train\.py .*multi30k_tiny$"
-    ):
-        main(["--add", str(workdir)], root)
-    assert not (root / RECORDS).exists()
-
-
-def without(key):
-    return lambda text: json.dumps({name: value for name, value in json.loads(text).items() if name != key})
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda text: text[:-1], lambda text: "[]", without("config"), without("scores"), without("recipe")]
-)
-def test_damaged_results_are_refused_in_one_line(damage, root, finished):
-    path = finished("multi30k_tiny") / "results.json"
-    path.write_text(damage(path.read_text()))
-    with pytest.raises(InputError, match=r"^.*results\.json is damaged or has an old format .* train again\.$"):
-        main(["--add", str(path.parent)], root)
-
-
-def test_run_without_a_recipe_is_refused(root, finished):
-    path = finished("multi30k_tiny") / "results.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": None}))
-    with pytest.raises(
-        InputError, match=r"^.*results\.json does not name a recipe\. Train again: python train\.py --config RECIPE$"
-    ):
-        main(["--add", str(path.parent)], root)
-
-
-def test_missing_recipe_is_named(root, finished):
-    workdir = finished("mine", recipe="multi30k_tiny")
-    (root / "configs/multi30k_tiny.py").unlink()
-    with pytest.raises(InputError, match=r"needs configs/multi30k_tiny\.py, which is missing\. Restore"):
-        main(["--add", str(workdir)], root)
 
 
 @pytest.mark.parametrize(

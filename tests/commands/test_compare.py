@@ -16,6 +16,7 @@ from transformer_jax.__main__ import dispatch
 from transformer_jax.commands.cli import run_command
 from transformer_jax.config import Config, DataConfig, EvaluationConfig, TrainingConfig
 from transformer_jax.data.languages import find_language
+from transformer_jax.terminal import CONTROL_CHARACTERS
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +107,28 @@ def test_output_escapes_what_text_and_markdown_would_obey(compare, tmp_path):
     assert r"\\u001b\[31m\|\<b\>\*x\*\\u000d" in compare(tmp_path / "a", tmp_path / "b", "--format", "markdown")[1]
 
 
+def test_references_to_characters_are_escaped_in_markdown(compare, tmp_path):
+    write_scored_run(tmp_path / "a", ["&lt;b&gt; & c", *GOOD[1:]])
+    write_scored_run(tmp_path / "b", BAD)
+    assert r"\&lt;b\&gt; \& c" in compare(tmp_path / "a", tmp_path / "b", "--format", "markdown")[1]
+
+
+@pytest.mark.parametrize("format", ["text", "json", "markdown"])
+def test_names_that_are_not_utf8_are_escaped(format, compare, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"a\xff\x9b")
+    write_scored_run(tmp_path / name, ["\u202eabc\x85\x9b31m\x7f", *GOOD[1:]])
+    write_scored_run(tmp_path / "b", BAD)
+    status, output, errors = compare(name, "b", "--format", format)
+    assert (status, errors) == (0, "")
+    assert "\\udcff" in output
+    assert not CONTROL_CHARACTERS.search(output)
+    if format == "json":
+        values = json.loads(output)
+        assert values["runs"] == [name, "b"]
+        assert "\u202eabc\x85\x9b31m\x7f" in [line["hypotheses"][0] for line in values["lines"]]
+
+
 def test_equal_runs_are_called_equal(compare, tmp_path):
     for name in ("a", "b"):
         write_scored_run(tmp_path / name, GOOD)
@@ -169,15 +192,13 @@ def test_directories_without_a_finished_run_are_named(runs, compare, tmp_path):
     assert refusal(compare("good", "none")) == "none does not exist. Name the directory of a finished run."
     assert refusal(compare("file", "good")) == "file is not a directory. Name the directory of a finished run."
     assert refusal(compare("good", "empty")).startswith("empty is not a run directory: results.json is missing.")
-    assert refusal(compare("good", "new run")).endswith(
-        "Resume it: python -m transformer_jax train --workdir 'new run'"
-    )
+    assert refusal(compare("good", "new run")).endswith("Run its train command again, which resumes it.")
 
 
 @pytest.mark.parametrize("name", ["test.src.txt", "test.hyp.txt", "test.ref.txt"])
-def test_missing_or_damaged_text_names_the_train_command(name, runs, compare, tmp_path):
+def test_missing_or_damaged_text_asks_to_train_again(name, runs, compare, tmp_path):
     path = tmp_path / "bad" / name
-    remedy = "it anew: python -m transformer_jax train --config phrasebook --workdir bad"
+    remedy = "Run the train command of this run again, which scores it anew."
     for damage, problem in (
         (lambda: path.write_bytes(b"\xff" + path.read_bytes()), f"bad/{name} is damaged ("),
         (lambda: path.write_text("one\nline too few\n"), "bad is damaged: its files must have equal numbers of lines"),

@@ -14,6 +14,8 @@ from parallel_text import COMPRESS, refusal
 
 from transformer_jax.data.compression import file_of_chunks
 from transformer_jax.data.sources import open_pairs
+from transformer_jax.data.text_files import read_stream_lines
+from transformer_jax.errors import InputError
 
 COMPRESSED = [suffix for suffix in COMPRESS if suffix]
 ROWS = b"".join(b"%d\t%d\n" % (n, n * n) for n in range(97))
@@ -112,6 +114,40 @@ def test_brotli_is_known_by_its_suffix(tmp_path):
     assert f"{path} is Brotli data, not text. Convert it (brotli -dc {path} > NEW)." in refusal(path)
     path.write_bytes(b"a\tb\n")
     assert read(path) == [("a", "b")]
+
+
+BRETON = "Pelec’h emañ ar c’harr? Ne oar den.\n"
+
+
+@pytest.mark.parametrize("code", ["br", "bgz", "rar", "tar", "tsv", "csv", "doc", "odt", "xls", "xml", "sgm", "srt"])
+def test_language_codes_are_not_taken_for_a_format(tmp_path, code):
+    for cut in range(3):  # The first bytes of a file may end within a character.
+        text = "a" * cut + BRETON.replace("\n", "") * 97
+        for language in ("en", code):
+            (tmp_path / f"x.{language}").write_text(f"{text}\n", encoding="utf-8")
+        assert list(open_pairs(f"{tmp_path}/x.{{lang}}", "en", code, "train")) == [(text, text)]
+
+
+@pytest.mark.parametrize("encoding", ["WINDOWS-1252", "UTF-16"])
+def test_breton_in_another_encoding_is_not_brotli(tmp_path, encoding):
+    (tmp_path / "x.en").write_text("a\n")
+    (tmp_path / "x.br").write_bytes(BRETON.encode(encoding))
+    assert f"iconv -f {encoding} -t UTF-8" in refusal(f"{tmp_path}/x.{{lang}}", "en", "br")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x1f\x9d\x90rest", "compress data, not text. Convert it (gzip -dc)."),
+        (archive("zip"), "a zip archive, not text. Convert it (save it to FILE first, then: unzip -p FILE > NEW)."),
+        (archive("tar"), "a tar archive, not text. Convert it (save it to FILE first, then: tar -xOf FILE > NEW)."),
+        (b"%PDF-1.4rest", "a PDF document, not text. Convert it (save it to FILE first, then: pdftotext FILE NEW)."),
+        (b"PAR1\x15rest", "a Parquet file, not text. Convert it (save it to FILE first, then: mv FILE NEW.parquet)."),
+    ],
+)
+def test_command_for_a_pipe_reads_it_or_asks_to_save_it(content, message):
+    with pytest.raises(InputError, match=re.escape(f"standard input is {message}")):
+        list(read_stream_lines(io.BytesIO(content)))
 
 
 def test_compressed_parquet_is_refused(tmp_path):

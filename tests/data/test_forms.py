@@ -1,10 +1,12 @@
 """Files in another form than their locator promises are refused with the command that converts them."""
 
+import io
 import re
 import subprocess
+import zipfile
 
 import pytest
-from parallel_text import refusal, write
+from parallel_text import COMPRESS, refusal, write
 
 from transformer_jax.data.sources import open_pairs
 
@@ -37,6 +39,42 @@ def test_suggested_paste_makes_the_files_readable(tmp_path):
     command = re.search(r"paste .* > NEW.tsv", refusal(f"{tmp_path}/my x.{{lang}}.tsv"))[0]
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     assert list(open_pairs(f"{tmp_path}/NEW.tsv", "en", "de", "train")) == [("a", "c"), ("b", "d")]
+
+
+def run_command(pattern, message, directory):
+    """Run the command that a message suggests."""
+    subprocess.run(re.search(pattern, message)[0], shell=True, check=True, cwd=directory, executable="/bin/bash")
+
+
+def test_suggested_paste_decompresses_files(tmp_path):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("x", "a\nb\n")
+    (tmp_path / "my x.en.tsv.gz").write_bytes(archive.getvalue())
+    (tmp_path / "my x.de.tsv.gz").write_bytes(b"c\nd\n")
+    (tmp_path / "my x.fr.tsv.gz").write_bytes(COMPRESS[".gz"](b"e\nf\n"))
+    locator = f"{tmp_path}/my x.{{lang}}.tsv.gz"
+    for target, words in (("de", "cd"), ("fr", "ef")):
+        run_command("paste .* > NEW.tsv", refusal(locator, "en", target), tmp_path)
+        assert list(open_pairs(f"{tmp_path}/NEW.tsv", "en", target, "train")) == list(zip("ab", words, strict=True))
+
+
+def test_suggested_extraction_decompresses_files(tmp_path):
+    (tmp_path / "x.en.jsonl.gz").write_bytes(COMPRESS[".gz"](b'{"text": "a"}\n'))
+    message = refusal(f"{tmp_path}/x.{{lang}}.jsonl.gz")
+    assert f"(gzip -dc {tmp_path}/x.en.jsonl.gz | jq -r .text > NEW.en), and use NEW.{{lang}}." in message
+    (tmp_path / "x.en.json.xz").write_bytes(COMPRESS[".xz"](b'["a"]\n'))
+    message = refusal(f"{tmp_path}/x.{{lang}}.json.xz")
+    assert f"(xz -dc {tmp_path}/x.en.json.xz | jq -r '.[]' > NEW.en), and use NEW.{{lang}}." in message
+
+
+def test_compressed_pairs_are_converted_by_the_suggested_command(tmp_path):
+    path = tmp_path / "x.json.gz"
+    path.write_bytes(COMPRESS[".gz"](b"[]\n"))
+    assert f"Convert it to JSON lines (gzip -dc {path} | jq -c '.[]' > NEW.jsonl). " in refusal(path)
+    (tmp_path / "x.csv.bz2").write_bytes(COMPRESS[".bz2"](b'"a, b",c,more\n'))
+    run_command(r"bzip2 -dc .* \| python -c .* > NEW.tsv", refusal(tmp_path / "x.csv.bz2"), tmp_path)
+    assert list(open_pairs(f"{tmp_path}/NEW.tsv", "en", "de", "train")) == [("a, b", "c")]
 
 
 def test_other_suffixes_are_plain_text(tmp_path):

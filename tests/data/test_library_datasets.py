@@ -180,7 +180,7 @@ def test_full_cache_of_hugging_face_names_the_variable(hub, monkeypatch):
         raise ValueError("An error occurred") from OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("datasets.load_dataset", fail)
-    assert refusal(f"hf://{hub}").endswith("Set HF_HOME to a directory with free space that can be written.")
+    assert refusal(f"hf://{hub}").endswith("Set HF_HOME to a writable directory with free space.")
 
 
 def test_hf_rows_stay_on_disk(hub, monkeypatch):
@@ -275,16 +275,16 @@ def test_tfds_without_a_home_names_the_variable(tfds, monkeypatch):
     message = refusal("tfds://wmt14_translate/de-en")
     assert message == (
         "tfds://wmt14_translate/de-en?split=train needs a directory, but the home directory is not known. "
-        "Set TFDS_DATA_DIR to a directory that can be written."
+        "Set TFDS_DATA_DIR to a writable directory."
     )
 
 
-def test_tfds_directory_that_cannot_be_written_is_named(tfds, tmp_path, monkeypatch):
+def test_tfds_directory_that_is_not_writable_is_named(tfds, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "file" / "tfds"))
     message = refusal("tfds://wmt14_translate/de-en")
-    assert message.startswith("tfds://wmt14_translate/de-en?split=train cannot be prepared in")
-    assert message.endswith("Set TFDS_DATA_DIR to a directory with free space that can be written.")
+    assert " is not writable, so tfds://wmt14_translate/de-en?split=train is not prepared (" in message
+    assert message.endswith("Set TFDS_DATA_DIR to a writable directory with free space.")
 
 
 def test_tfds_missing_files_are_refused(tfds, tmp_path):

@@ -1,4 +1,4 @@
-"""Caches have a documented directory, and those that cannot be written are replaced."""
+"""Caches have a documented directory, and those that are not writable are replaced."""
 
 import errno
 import os
@@ -47,8 +47,8 @@ def test_missing_hf_home_is_replaced_with_a_warning(home, monkeypatch, caplog):
     prepare_hf_caches()
     assert Path(os.environ["HF_HOME"]).is_dir()
     assert caplog.messages == [
-        f"{home}/.cache/huggingface cannot be written. Data sets are kept in a temporary directory until this command "
-        "ends. To keep them, set HF_HOME to a directory that can be written."
+        f"{home}/.cache/huggingface is not writable. Data sets are kept in a temporary directory until this command "
+        "ends. To keep them, set HF_HOME to a writable directory."
     ]
 
 

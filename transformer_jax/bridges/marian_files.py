@@ -47,10 +47,10 @@ def download_model(name: str) -> Path:
         ) from error
     except (OSError, ValueError) as error:
         if is_hf_cache_failure(error):
-            problem = f"{name} cannot be downloaded ({summarize_error(error)})."
-            raise InputError(f"{problem} Set HF_HOME to a directory with free space that can be written.") from error
+            problem = f"{name}: the download failed ({summarize_error(error)})."
+            raise InputError(f"{problem} Set HF_HOME to a writable directory with free space.") from error
         raise InputError(
-            f"{name} is not a directory and cannot be downloaded. Check the name and the network connection, or "
+            f"{name} is not a directory, and the download failed. Check the name and the network connection, or "
             f"download {', '.join(REQUIRED_FILES)}, {' or '.join(WEIGHT_FILES)}, and if present "
             f"{', '.join(OPTIONAL_FILES)}, from https://huggingface.co/{name}/tree/main into a directory, and "
             "import that directory."

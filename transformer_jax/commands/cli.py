@@ -59,7 +59,7 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str] | None =
         # The reader, for example `head`, has closed the pipe. This is not an error.
         _redirect_stdout_to_null()
     except StoppedBySignal as stopped:
-        show(str(stopped), "stderr")
+        show(str(stopped), sys.stderr)
         return stopped.status
     except (Exception, KeyboardInterrupt) as error:
         status = _report_error(error, arguments)
@@ -96,13 +96,13 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
     """Print the error that ended the command, and return the exit status."""
     is_expected = isinstance(error, (InputError, RunError, OSError, KeyboardInterrupt))
     if "--debug" in arguments or not is_expected:
-        show("".join(traceback.format_exception(error)), "stderr", end="")
+        show("".join(traceback.format_exception(error)), sys.stderr, end="")
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130
     if is_expected:
         message = str(error).replace("\n", "\\n")  # A file name may contain a line feed.
-        show(f"error: {message}", "stderr")
+        show(f"error: {message}", sys.stderr)
     return 2 if isinstance(error, InputError) else 1
 
 

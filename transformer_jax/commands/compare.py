@@ -9,6 +9,7 @@ from typing import Literal
 import tyro
 
 from transformer_jax.commands.cli import command_prefix, parse_arguments
+from transformer_jax.terminal import show
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,17 @@ class CompareCommand:
 
 
 def compare(command: CompareCommand) -> None:
-    """Print the comparison. Raises InputError if a run is damaged or cannot be compared with the first one."""
+    """Print the comparison. Raises InputError if a run is damaged or not comparable with the first one."""
     from transformer_jax.comparison import report
     from transformer_jax.comparison.differences import compare_runs
     from transformer_jax.comparison.scored_runs import read_scored_run, require_distinct_runs, require_same_test_set
 
     require_distinct_runs(command.runs)
-    runs = [read_scored_run(path, command_prefix("train")) for path in command.runs]
+    runs = [read_scored_run(path) for path in command.runs]
     require_same_test_set(runs)
     comparison = compare_runs(runs)
     formats = {"text": report.as_text, "json": report.as_json, "markdown": report.as_markdown}
-    print(formats[command.format](comparison))
+    show(formats[command.format](comparison))
 
 
 def main(arguments: list[str]) -> None:

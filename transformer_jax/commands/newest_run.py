@@ -70,7 +70,7 @@ def newest_run(runs: Path = Path("runs"), activity: str = "translating") -> Path
 def read_results(workdir: Path) -> FinishedRun:
     """Read the score of a run, which may come from an untrusted source.
 
-    Raises ValueError if results.json is damaged, and OSError if it does not exist or cannot be read.
+    Raises ValueError if results.json is damaged, and OSError if it is missing or not readable.
     """
     path = workdir / "results.json"
     if path.stat().st_size > MAX_JSON_BYTES or not path.is_file():

@@ -11,11 +11,11 @@ from tabulate import tabulate
 
 from transformer_jax.comparison.differences import Comparison
 from transformer_jax.comparison.significance import SEED
-from transformer_jax.terminal import one_line
+from transformer_jax.terminal import escape_control_characters, one_line
 
 Escape = Callable[[str], str]
 """A function that replaces the characters with a meaning in the output format."""
-MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]<>#|~])")
+MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
 def as_json(comparison: Comparison) -> str:
@@ -26,7 +26,8 @@ def as_json(comparison: Comparison) -> str:
         "lines": [line._asdict() for line in comparison.lines],
         "seed": SEED,
     }
-    return json.dumps(values, indent=2, ensure_ascii=False)
+    # Line feeds and tabs are kept, but JSON has them only between its values.
+    return escape_control_characters(json.dumps(values, indent=2, ensure_ascii=False))
 
 
 def as_text(comparison: Comparison) -> str:

@@ -15,7 +15,9 @@ from transformer_jax.config_checks import require_types
 from transformer_jax.errors import InputError
 from transformer_jax.evaluation import HYPOTHESES_FILE, REFERENCES_FILE, SOURCES_FILE
 from transformer_jax.storage.untrusted import require_contained
-from transformer_jax.terminal import quote, quote_command
+
+REMEDY = "Run the train command of this run again, which scores it anew."
+"""Remedy for damaged files. A run directory does not contain the options of its command."""
 
 
 class ScoredRun(NamedTuple):
@@ -49,25 +51,21 @@ class ScoredRun(NamedTuple):
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def read_scored_run(path: Path, train_command: str) -> ScoredRun:
+def read_scored_run(path: Path) -> ScoredRun:
     """Read a run directory.
 
-    train_command: start of the command that trains a run, for messages.
     Raises InputError if it is not a run directory, if the run is not finished, or if a file is missing or damaged.
     """
     if not path.is_dir():
         problem = "is not a directory" if path.exists() else "does not exist"
         raise InputError(f"{path} {problem}. Name the directory of a finished run.")
-    results = _read_results(path, train_command)
-    recipe = results.get("recipe")
-    again = quote_command("--config", recipe if isinstance(recipe, str) else "RECIPE", "--workdir", path)
-    remedy = f"Run its train command again, which scores it anew: {train_command} {again}"
+    results = _read_results(path)
     files = [path / name for name in (SOURCES_FILE, HYPOTHESES_FILE, REFERENCES_FILE)]
-    sources, hypotheses, references = (_read_lines(file, remedy) for file in files)
+    sources, hypotheses, references = (_read_lines(file) for file in files)
     counts = {file.name: len(lines) for file, lines in zip(files, (sources, hypotheses, references), strict=True)}
     if len(set(counts.values())) > 1 or not references:
         numbers = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise InputError(f"{path} is damaged: its files must have equal numbers of lines, but have {numbers}. {remedy}")
+        raise InputError(f"{path} is damaged: its files must have equal numbers of lines, but have {numbers}. {REMEDY}")
     return ScoredRun(path, results, sources, hypotheses, references)
 
 
@@ -104,15 +102,15 @@ def _describe_difference(lines: Sequence[str], other_lines: Sequence[str]) -> st
     return f"line {numbers[0]}" + (f" and {len(numbers) - 1} others" if len(numbers) > 1 else "")
 
 
-def _read_results(path: Path, train_command: str) -> dict[str, Any]:
+def _read_results(path: Path) -> dict[str, Any]:
     """Return the content of results.json, with default values for the fields that its config lacks."""
     file = path / "results.json"
     if not file.exists():
         if not (path / "config.json").exists():
             raise InputError(f"{path} is not a run directory: results.json is missing. Name a finished run.")
         raise InputError(
-            f"{path} has no results.json, because its training has not ended. Resume it: {train_command} --workdir "
-            f"{quote(path)}"
+            f"{path} has no results.json, because its training has not ended. Run its train command again, which "
+            "resumes it."
         )
     require_contained(path)
     try:
@@ -128,12 +126,12 @@ def _read_results(path: Path, train_command: str) -> dict[str, Any]:
     return results
 
 
-def _read_lines(file: Path, remedy: str) -> list[str]:
+def _read_lines(file: Path) -> list[str]:
     """Return the lines of a text file. Only a line feed ends a line, as in the files of ``training.results``."""
     if not file.exists():
-        raise InputError(f"{file} is missing. {remedy}")
+        raise InputError(f"{file} is missing. {REMEDY}")
     try:
         text = file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is damaged ({error}). {remedy}") from error
+        raise InputError(f"{file} is damaged ({error}). {REMEDY}") from error
     return text.removesuffix("\n").split("\n") if text else []

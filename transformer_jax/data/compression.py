@@ -7,6 +7,7 @@ refused, with the command that makes it readable.
 from __future__ import annotations
 
 import bz2
+import codecs
 import contextlib
 import gzip
 import io
@@ -87,8 +88,13 @@ FORMATS = tuple(
     )
 )
 """The known formats. The first with a matching signature counts."""
-BROTLI = Format("Brotli data", re.compile(rb".*[\x80-\xff]", re.DOTALL), "brotli -dc FILE > NEW")
-"""Brotli has no signature. It is known by its suffix, unless the file is ASCII."""
+BROTLI = Format(
+    "Brotli data", re.compile(rb"(?!\xff\xfe|\xfe\xff).*[\0-\x08\x0e-\x1f]", re.DOTALL), "brotli -dc FILE > NEW"
+)
+"""Brotli has no signature. It is known by its suffix, but ``.br`` is also the language code of Breton.
+
+The pattern matches control characters, which text in other encodings than UTF-8 lacks, except for UTF-16.
+"""
 
 
 def detect_format(start: bytes, suffix: str = "") -> Format | None:
@@ -96,12 +102,21 @@ def detect_format(start: bytes, suffix: str = "") -> Format | None:
 
     suffix: the suffix of the file. It matters only for Brotli.
     """
-    formats = (*FORMATS, BROTLI) if suffix.lower() == ".br" else FORMATS
+    formats = (*FORMATS, BROTLI) if suffix.lower() == ".br" and not starts_as_utf8(start) else FORMATS
     return next((known for known in formats if known.signature.match(start)), None)
 
 
+def starts_as_utf8(start: bytes) -> bool:
+    """Return whether the first bytes of a file are UTF-8. They may end within a character."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def file_format(path: Path) -> Format | None:
-    """Return the format of a file. None if it is text, unknown, or not a regular file that can be read."""
+    """Return the format of a file. None if it is text, unknown, or not a readable regular file."""
     if not path.is_file():  # Opening a pipe would take its content.
         return None
     try:
@@ -149,9 +164,13 @@ def decompressed(file: io.BufferedIOBase, path: Path | None) -> io.BufferedIOBas
 
 
 def extraction_command(known: Format, path: Path | str | None) -> str:
-    """Return the shell command that extracts the text of a file, or of a pipe if ``path`` is None."""
+    """Return the shell command that extracts the text of a file, or of a pipe if ``path`` is None.
+
+    For formats whose command does not read a pipe, an instruction to save the content precedes the command.
+    """
     if path is None:
-        return known.command.removesuffix(" FILE > NEW")
+        command = known.command.removesuffix(" FILE > NEW")
+        return command if command.endswith(" -dc") else f"save it to FILE first, then: {known.command}"
     return known.command.replace("FILE", quote(Path(path)))
 
 
@@ -168,7 +187,7 @@ class _ChunkReader(io.RawIOBase):
         self._rest = b""
 
     def readable(self) -> bool:
-        """Return True, as the interface demands of streams that can be read."""
+        """Return True, as the interface demands of readable streams."""
         return True
 
     def readinto(self, buffer: Any) -> int:

@@ -1,7 +1,7 @@
 """Recognition of text that is not UTF-8, and the commands that convert it.
 
 UTF-16 and UTF-32 are recognized from their byte order mark or from their NUL bytes. Windows-1252, which contains
-Latin-1, is recognized from the places of its non-ASCII letters. Other encodings cannot be told apart reliably.
+Latin-1, is recognized from the places of its non-ASCII letters. Other encodings are not recognized reliably.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from transformer_jax.data.compression import extraction_command, file_format
+from transformer_jax.data.compression import extraction_command, file_format, starts_as_utf8
 from transformer_jax.terminal import quote
 
 SAMPLE_BYTES = 2**16
@@ -67,19 +67,11 @@ def detect_wide_encoding(sample: bytes) -> str | None:
     if b"\0" not in sample:  # Spaces, digits and line feeds contain a NUL.
         return None
     controls = len(sample) - len(sample.translate(None, CONTROL_BYTES))
-    if controls < 0.3 * len(sample) and _is_utf8(sample):
+    if controls < 0.3 * len(sample) and starts_as_utf8(sample):
         return None
     scores = {encoding: _count_common(sample, encoding) for encoding in WIDE_ENCODINGS}
     best = max(scores, key=lambda encoding: scores[encoding])
     return best if scores[best] else None
-
-
-def _is_utf8(sample: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(sample)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _count_common(sample: bytes, encoding: str) -> int:
@@ -123,10 +115,16 @@ def guess_encoding(evidence: Evidence) -> str:
 
 def text_command(command: str, path: str | Path) -> str:
     """Return the shell command that passes the text of a plain or compressed file through ``command``."""
+    extraction = extraction_to_pipe(path)
+    return f"{extraction} | {command} > NEW" if extraction else f"{command} {quote(Path(path))} > NEW"
+
+
+def extraction_to_pipe(path: str | Path) -> str | None:
+    """Return the shell command that writes the text of a compressed file to a pipe, or None for other files."""
     compression = file_format(Path(path))
-    if compression is None or compression.decompressor is None:
-        return f"{command} {quote(Path(path))} > NEW"
-    return f"{extraction_command(compression, path).removesuffix(' > NEW')} | {command} > NEW"
+    if compression is None or not compression.command.endswith(" > NEW"):
+        return None
+    return extraction_command(compression, path).removesuffix(" > NEW")
 
 
 def conversion_command(encoding: str, path: str | Path | None) -> str:

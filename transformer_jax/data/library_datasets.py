@@ -112,7 +112,7 @@ def open_hf(name: str, source: str, target: str, split: Split) -> Records:
         problem = f"{location}?split={split_name}: {summarize_error(error)}."
         remedy = "Check the split, or write the data set again." if is_saved else "Check name, config and split."
         if is_hf_cache_failure(error):
-            remedy = "Set HF_HOME to a directory with free space that can be written."
+            remedy = "Set HF_HOME to a writable directory with free space."
         raise InputError(f"{problem} {remedy}") from error
     table = Table(rows, rows.features, f"{location}?split={split_name}", rows._fingerprint)
     return table_records(table, source, target, split)
@@ -163,7 +163,7 @@ def open_tfds(name: str, source: str, target: str, split: Split) -> Records:
     except InputError as error:
         raise InputError(
             f"{location} needs a directory, but the home directory is not known. "
-            "Set TFDS_DATA_DIR to a directory that can be written."
+            "Set TFDS_DATA_DIR to a writable directory."
         ) from error
     try:
         rows = tensorflow_datasets.data_source(
@@ -175,8 +175,8 @@ def open_tfds(name: str, source: str, target: str, split: Split) -> Records:
     except OSError as error:
         if error.errno in WRITE_ERRNOS:
             raise InputError(
-                f"{location} cannot be prepared in {directory} ({summarize_error(error)}). "
-                "Set TFDS_DATA_DIR to a directory with free space that can be written."
+                f"{directory} is not writable, so {location} is not prepared ({summarize_error(error)}). "
+                "Set TFDS_DATA_DIR to a writable directory with free space."
             ) from error
         raise InputError(
             f"{location} is not available ({summarize_error(error)}). Prepare it on a machine with network access, "

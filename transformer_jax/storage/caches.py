@@ -1,4 +1,4 @@
-"""Directories for files that can be computed or downloaded again, and what replaces those that cannot be written."""
+"""Directories for files that can be computed or downloaded again, and what replaces those that are not writable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformer_jax.errors import InputError
 from transformer_jax.storage.home import expand_home
 
 WRITE_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.ENOTDIR)
-"""Error numbers of directories that cannot be created or written."""
+"""Error numbers of a failure to create a directory or to write in it."""
 
 
 def cache_directory(name: str, variable: str) -> Path | None:
@@ -35,7 +35,7 @@ def cache_directory(name: str, variable: str) -> Path | None:
 
 
 def prepare_hf_caches() -> None:
-    """Replace caches of the Hugging Face libraries that cannot be written by a temporary directory, with a warning.
+    """Replace caches of the Hugging Face libraries that are not writable by a temporary directory, with a warning.
 
     Call it before these libraries are imported. They would fail, or write to a directory named ``~``.
     """
@@ -47,7 +47,7 @@ def prepare_hf_caches() -> None:
 
 
 def is_hf_cache_failure(error: BaseException | None) -> bool:
-    """Return whether an error of the Hugging Face libraries, or its cause, is that their caches cannot be written."""
+    """Return whether an error of the Hugging Face libraries, or its cause, is that their caches are not writable."""
     caches = str(cache_directory("huggingface", "HF_HOME"))
     while error is not None:
         if isinstance(error, OSError) and error.errno in WRITE_ERRNOS:
@@ -62,15 +62,15 @@ def _use_temporary(variable: str, directory: Path | None) -> None:
     temporary = tempfile.mkdtemp(prefix="transformer_jax-")
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     os.environ[variable] = temporary
-    problem = f"{directory} cannot be written" if directory else "the home directory is not known"
+    problem = f"{directory} is not writable" if directory else "the home directory is not known"
     logging.warning(
         f"{problem}. Data sets are kept in a temporary directory until this command ends. "
-        f"To keep them, set {variable} to a directory that can be written."
+        f"To keep them, set {variable} to a writable directory."
     )
 
 
 def _can_write(directory: Path) -> bool:
-    """Create a directory if necessary, and return whether files can be written in it."""
+    """Create a directory if necessary, and return whether it is writable."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as file:
