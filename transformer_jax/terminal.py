@@ -78,7 +78,7 @@ def one_line(text: str, max_length: int = 500) -> str:
 def show(text: str, file: Any = ..., end: str = "\n") -> None:
     """Print a text. Control characters are escaped if it goes to a terminal. Files and pipes get it unchanged.
 
-    file: a text stream; None for a stream that the shell has closed, where nothing is printed. Default: standard output.
+    file: a text stream, by default standard output. Nothing is printed to None, a stream that the shell has closed.
     """
     file = sys.stdout if file is ... else file
     if file is None:

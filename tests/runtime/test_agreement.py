@@ -1,6 +1,8 @@
 """Facts that differ between the processes of a run are named, with the processes."""
 
+import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -32,13 +34,14 @@ def compare(monkeypatch):
     monkeypatch.setattr(agreement, "distributed", SimpleNamespace(global_state=local))
     monkeypatch.setattr(agreement, "POLL_SECONDS", 0.001)
 
-    def call(*facts, processes=None):
+    def call(*facts, processes=None, delays=None, seconds=60.0):
         store = KeyValueStore()
 
         def run(process):
             local.client, local.process_id, local.num_processes = store, process, processes or len(facts)
+            time.sleep(delays[process] if delays else 0)
             try:
-                return require_agreement("settings", facts[process])
+                return require_agreement("settings", facts[process], seconds)
             except (InputError, RunError) as error:
                 return error
 
@@ -62,12 +65,18 @@ def test_different_fact_is_refused_by_all(compare):
         )
 
 
-def test_process_that_does_not_answer_is_named(compare, monkeypatch):
-    monkeypatch.setattr(agreement, "WAIT_SECONDS", 0.05)
-    errors = compare({"a": "1"}, {"a": "1"}, processes=4)
+def test_process_that_does_not_answer_is_named(compare):
+    errors = compare({"a": "1"}, {"a": "1"}, processes=4, seconds=0.05)
     assert [type(error) for error in errors] == [RunError] * 2
     assert str(errors[0]).startswith("processes 2 and 3 have not sent the settings to compare within 0.05 s")
-    assert str(errors[1]).startswith("process 0 has not sent the settings")
+    assert str(errors[1]).startswith("process 0 has not sent the settings to compare within 0.1 s")
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_slow_process_is_refused_only_with_a_time_limit(slow, compare):
+    facts, delays = [{"a": "1"}] * 2, [0.5 * (process == slow) for process in range(2)]
+    assert any(compare(*facts, delays=delays, seconds=0.05))
+    assert compare(*facts, delays=delays, seconds=math.inf) == [None, None]
 
 
 def test_single_process_compares_nothing():

@@ -107,7 +107,9 @@ def test_failure_before_the_start_ends_the_others(failed, address):
 def test_failure_is_reported_in_vain_if_no_one_waits(address):
     report_failure(Member(address, 2, 1), "reason")
     report_failure(Member(address, 2, 0), "reason")
-    report_failure(Member("nonsense", 2, 0), "reason")
+    for address in ("nonsense", "a..b:1234", f"{'x' * 64}:1234", "host.invalid:1234"):
+        report_failure(Member(address, 2, 0), "reason")
+        report_failure(Member(address, 2, 1), "reason")
 
 
 @pytest.mark.parametrize(
@@ -129,14 +131,57 @@ def test_port_of_another_program_is_named(address):
     assert isinstance(errors[1], RunError)
 
 
+def test_a_host_name_that_resolves_later_is_retried(address, monkeypatch):
+    real = socket.getaddrinfo
+    attempts = []
+
+    def resolve_third_attempt(host, *arguments, **options):
+        if host == "headless":
+            attempts.append(host)
+            if len(attempts) < 3:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_third_attempt)
+    port = address.rpartition(":")[2]
+    assert call_together(Member(address, 2, 0), Member(f"headless:{port}", 2, 1)) == [None, None]
+    assert len(attempts) == 3
+
+
+def test_a_host_name_that_never_resolves_is_named_in_the_end():
+    began = time.monotonic()
+    with pytest.raises(
+        InputError, match=r"the host host\.invalid was not found \(.*\)\. Set the variable to HOST:PORT"
+    ):
+        call_roll(Member("host.invalid:1234", 2, 1))
+    assert time.monotonic() - began >= roll_call.JOIN_SECONDS
+
+
+def test_the_time_limit_holds_for_a_host_of_many_addresses(monkeypatch):
+    timeouts = []
+
+    def time_out(address, timeout):
+        timeouts.append(timeout)
+        time.sleep(min(timeout, 0.2))
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", time_out)
+    monkeypatch.setattr(roll_call, "ATTEMPT_SECONDS", 0.2)
+    [error] = call_together(Member("host:1234", 2, 1))
+    assert "within 0.6 s (timed out)" in str(error)
+    assert max(timeouts) == 0.2
+    assert 0 < min(timeouts) < 0.2, "the last attempt has the remaining time"
+
+
 @pytest.mark.parametrize(
     ("member", "message"),
     [
         (Member("host", 2, 1), "JAX_COORDINATOR_ADDRESS host is invalid. Set it to HOST:PORT"),
         (Member("host:0", 2, 0), "JAX_COORDINATOR_ADDRESS host:0 is invalid"),
         (Member("host:99999", 2, 0), "JAX_COORDINATOR_ADDRESS host:99999 is invalid"),
-        (Member("host.invalid:1234", 2, 1), "the host host.invalid was not found"),
-        (Member(f"{'x' * 300}:1234", 2, 1), "was not found"),
+        (Member("host.invalid:1234", 2, 0), "the host host.invalid was not found"),
+        (Member("a..b:1234", 2, 1), "JAX_COORDINATOR_ADDRESS a..b:1234 is invalid"),
+        (Member(f"{'x' * 64}:1234", 2, 1), "is invalid. Set it to HOST:PORT"),
         (Member("127.0.0.1:1", 2, 2), "JAX_PROCESS_ID is 2, but JAX_NUM_PROCESSES is 2."),
         (Member("127.0.0.1:1", 0, 0), "JAX_PROCESS_ID is 0, but JAX_NUM_PROCESSES is 0."),
     ],

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -151,6 +152,26 @@ def test_only_changeable_fields_may_differ_when_resuming(make_config, finished_r
     assert metrics_lines(workdir)[-1]["step"] == 16
 
 
+@pytest.mark.parametrize(
+    ("saved", "requested", "has_checkpoint", "process", "is_accepted"),
+    [
+        ("/a", "/b", True, 0, True),
+        ("/a", "/b", False, 0, False),
+        ("/a", "/b", False, 1, True),
+        ("", "/b", True, 0, False),
+        ("/a", "", True, 1, False),
+    ],
+)
+def test_path_of_the_initial_run_may_change_after_a_checkpoint(
+    saved, requested, has_checkpoint, process, is_accepted, make_config, tmp_path, monkeypatch
+):
+    save_config(make_config(init=saved), tmp_path / "config.json")
+    (tmp_path / "checkpoints" / ("4" if has_checkpoint else "")).mkdir(parents=True)
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    with nullcontext() if is_accepted else pytest.raises(InputError, match=rf"init {saved} -> {requested}\. Restore"):
+        loop.require_same_config(make_config(init=requested), tmp_path)
+
+
 def test_a_missing_tokenizer_package_is_reported_before_training(make_config, tmp_path, monkeypatch):
     monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
     config = dataclasses.replace(make_config(), evaluation=EvaluationConfig("ja-mecab"))
@@ -257,6 +278,13 @@ def test_a_later_start_does_not_read_the_training_text(make_config, tmp_path, mo
     assert [text.identity is None for text in opened] == [True, False, False]
     assert later.texts == first.texts
     np.testing.assert_array_equal(later.train.source.values, first.train.source.values)
+
+
+def test_processes_compare_their_texts_without_time_limit(make_config, tmp_path, monkeypatch):
+    limits = {}
+    monkeypatch.setattr(corpus, "require_agreement", lambda stage, facts, seconds: limits.update({stage: seconds}))
+    corpus.load_corpus(make_config(), tmp_path)
+    assert limits == {"data": float("inf")}
 
 
 def test_missing_training_text_is_reported_despite_the_cache(own_texts, tmp_path):

@@ -45,10 +45,14 @@ def test_parameters_of_other_shapes_are_refused(tiny_run):  # noqa: F811
         init_from_run(tiny_run, zero_state(tiny_run, d_ff=23))
 
 
-def test_processes_compare_the_parameters(tiny_run, monkeypatch):  # noqa: F811
+def test_several_processes_compare_the_parameters(tiny_run, monkeypatch):  # noqa: F811
     compared = []
     monkeypatch.setattr(warm_start, "require_agreement", lambda stage, facts: compared.append(facts))
-    init_from_run(tiny_run, zero_state(tiny_run))
-    loaded = load_params(tiny_run / "checkpoints")
+    state, loaded = zero_state(tiny_run), load_params(tiny_run / "checkpoints")
+    init_from_run(tiny_run, state)
+    assert compared == [], "a single process computes no checksum"
+    monkeypatch.setattr(warm_start, "load_params", lambda *_, **__: loaded)  # The real one would wait for others.
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    init_from_run(tiny_run, state)
     assert compared == [{"--training.init with the checksum": checksum(loaded)}]
     assert checksum(loaded) != checksum(jax.tree.map(lambda leaf: leaf + 1, loaded))

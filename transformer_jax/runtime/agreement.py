@@ -20,7 +20,7 @@ FACTS_KEY = "transformer_jax/facts/"
 VERDICT_KEY = "transformer_jax/verdict/"
 """Key prefix for the differences that process 0 found, followed by the stage."""
 WAIT_SECONDS = 60.0
-"""Time in which all processes must send their facts."""
+"""Time in which all processes must send their facts, unless the caller sets another limit."""
 POLL_SECONDS = 0.1
 MAX_DIFFERENCES = 5
 """Number of differences that a message lists."""
@@ -28,15 +28,17 @@ MAX_VALUE_LENGTH = 80
 """Number of characters of a value that a message shows."""
 
 
-def require_agreement(stage: str, facts: Mapping[str, str]) -> None:
+def require_agreement(stage: str, facts: Mapping[str, str], seconds: float = WAIT_SECONDS) -> None:
     """Raise InputError, on every process of the run, if the facts of the processes differ.
 
-    All processes must call it at about the same time. No device is used, and a single process returns at once.
-    Raises RunError if a process was killed or hangs. If one fails before, its error ends this process too (see
-    ``distributed_run``).
+    No device is used. A single process returns immediately. A process that fails before it sends its facts ends the
+    other processes (see ``distributed_run``).
+    Raises RunError if a process does not send its facts in time.
 
     stage: what the facts describe, in the plural, such as "settings". Each stage is compared once per run.
     facts: name of each fact -> its value.
+    seconds: maximum time between the calls of two processes; ``math.inf`` if the work before the call has no limit.
+        A killed process still ends the wait, since JAX misses its heartbeat. A process that hangs does not.
     """
     client: Any = distributed.global_state.client
     if client is None:
@@ -44,14 +46,15 @@ def require_agreement(stage: str, facts: Mapping[str, str]) -> None:
     process, processes = distributed.global_state.process_id, distributed.global_state.num_processes
     client.key_value_set(f"{FACTS_KEY}{stage}/{process}", json.dumps(dict(facts)))
     if process == 0:
-        entries = _wait_for_entries(client, f"{FACTS_KEY}{stage}/", processes, WAIT_SECONDS)
+        entries = _wait_for_entries(client, f"{FACTS_KEY}{stage}/", processes, seconds)
         by_process = {int(key.rpartition("/")[2]): json.loads(value) for key, value in entries}
         if missing := sorted({*range(processes)} - by_process.keys()):
-            raise _no_answer(missing, stage)
+            raise _no_answer(missing, stage, seconds)
         client.key_value_set(f"{VERDICT_KEY}{stage}/0", describe_differences(by_process))
-    verdicts = _wait_for_entries(client, f"{VERDICT_KEY}{stage}/", 1, 2 * WAIT_SECONDS)
+    # Process 0 may be the last to call, and then waits for others.
+    verdicts = _wait_for_entries(client, f"{VERDICT_KEY}{stage}/", 1, 2 * seconds)
     if not verdicts:
-        raise _no_answer([0], stage)
+        raise _no_answer([0], stage, 2 * seconds)
     [(_, differences)] = verdicts
     if differences:
         raise InputError(
@@ -68,9 +71,9 @@ def _wait_for_entries(client: Any, prefix: str, count: int, seconds: float) -> l
     return entries
 
 
-def _no_answer(processes: list[int], stage: str) -> RunError:
+def _no_answer(processes: list[int], stage: str, seconds: float) -> RunError:
     return RunError(
-        f"{format_processes(processes)} not sent the {stage} to compare within {WAIT_SECONDS:g} s. Read the messages "
+        f"{format_processes(processes)} not sent the {stage} to compare within {seconds:g} s. Read the messages "
         "there, then start all processes again."
     )
 
@@ -83,13 +86,14 @@ def describe_differences(facts: Mapping[int, Mapping[str, str]]) -> str:
     names = dict.fromkeys(name for process in sorted(facts) for name in facts[process])
     differences = []
     for name in names:
-        processes: dict[str, list[int]] = {}  # By value. The largest ID decides the order: process 0 comes last.
+        groups: dict[str, list[int]] = {}  # Value -> IDs of the processes that have it.
         for process in sorted(facts):
-            processes.setdefault(facts[process].get(name, "nothing"), []).append(process)
-        if len(processes) > 1:
-            (last_value, last), *others = processes.items()
+            groups.setdefault(facts[process].get(name, "nothing"), []).append(process)
+        if len(groups) > 1:
+            # The group of process 0 comes last in the message, since the others are compared with it.
+            (reference_value, reference), *others = groups.items()
             subjects = [f"{format_processes(ids)} {name} {_shorten(value)}" for value, ids in others]
-            differences.append(", ".join([*subjects, f"{format_processes(last)} {_shorten(last_value)}"]))
+            differences.append(", ".join([*subjects, f"{format_processes(reference)} {_shorten(reference_value)}"]))
     if len(differences) > MAX_DIFFERENCES:
         differences[MAX_DIFFERENCES:] = [f"{len(differences) - MAX_DIFFERENCES} other differences"]
     return "; ".join(differences)

@@ -43,7 +43,7 @@ def distributed_run() -> Iterator[None]:
     watcher.start()
     try:
         yield
-        jax.distributed.shutdown()  # Watched too, since it waits for the other processes.
+        jax.distributed.shutdown()  # Also watched, since it waits for the other processes.
     finally:
         finished.set()
         watcher.join()

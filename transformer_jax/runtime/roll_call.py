@@ -1,8 +1,9 @@
 """Meeting of all processes of a distributed run, before JAX connects them.
 
-JAX's client aborts its process with a stack trace of C++ if another process is missing or has other numbers, and names
-neither. So the processes first meet at the address of the coordinator: process 0 listens, the others say who they are,
-and process 0 answers all of them. Then it stops listening, and JAX's service takes over the address.
+If a process is missing or has different numbers, JAX's client aborts with a C++ stack trace that names neither the
+process nor the numbers. The processes therefore first connect to the address of the coordinator: process 0 listens, the
+others send their process ID and number of processes, and process 0 answers all of them. Then process 0 stops listening,
+and JAX's coordination service listens at the address.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from transformer_jax.errors import InputError, RunError
 from transformer_jax.runtime.agreement import describe_differences, format_processes
 
 JOIN_SECONDS = 60.0
-"""Time in which all processes must be there, counted from the start of process 0."""
+"""Time in which all processes must connect. Each process counts it from its own start."""
 GRACE_SECONDS = 2.0
-"""Time after a problem in which other processes still hear about it."""
+"""Time after a problem in which process 0 still accepts connections, to report the problem to other processes."""
+ATTEMPT_SECONDS = 5.0
+"""Timeout of one attempt to connect, per IP address of the host."""
 RETRY_SECONDS = 0.2
+"""Time between two attempts to connect."""
 SET_VARIABLES = "Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
 MAX_MESSAGE_BYTES = 2**14
 """Maximum length of a message. Any program may connect."""
@@ -48,8 +52,8 @@ class Member(NamedTuple):
 class Verdict(NamedTuple):
     """The answer of process 0.
 
-    problem: why the run cannot start; empty if all processes are there.
-    is_input: whether the cause is wrong input, not a failure.
+    problem: why the run cannot start; empty if all processes have connected.
+    is_input: whether the cause is invalid input, not a failure.
     """
 
     problem: str
@@ -79,7 +83,9 @@ def identify_process() -> Member:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise InputError(f"--distributed: the processes were not found ({reason}). {SET_VARIABLES}") from error
     if address is None or processes is None or process is None:
-        raise InputError(f"--distributed: this is no TPU pod or Slurm job, and a variable is not set. {SET_VARIABLES}")
+        raise InputError(
+            f"--distributed: no TPU pod or Slurm job was found, and a variable is not set. {SET_VARIABLES}"
+        )
     return Member(address, processes, process)
 
 
@@ -91,10 +97,12 @@ def _read_number(variable: str) -> int | None:
 
 
 def call_roll(member: Member) -> None:
-    """Wait until all processes of the run are there.
+    """Wait until all processes of the run have connected to process 0.
 
-    Raises InputError, on every process, if the processes disagree on their number or if two have the same ID.
-    Raises RunError, on every process, if one is missing after JOIN_SECONDS or has failed.
+    Raises InputError, on every process, if the numbers of processes differ or if two processes have the same ID.
+    Raises InputError if the address is invalid, or if its host is not found: immediately on process 0, and after
+    JOIN_SECONDS on the others, since the name of a host that has just started may not be in the DNS yet.
+    Raises RunError, on every process, if a process has failed or has not connected within JOIN_SECONDS.
     """
     host, port = split_address(member.address)
     if member.process >= member.processes:
@@ -104,17 +112,13 @@ def call_roll(member: Member) -> None:
         )
         report_failure(member, problem)
         raise InputError(problem)
-    try:
-        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "invalid name"
-        raise InputError(
-            f"JAX_COORDINATOR_ADDRESS {member.address}: the host {host} was not found ({reason}). Set the variable to "
-            "HOST:PORT of process 0."
-        ) from error
     if member.process:
         _answer_call(member, JOIN_SECONDS).require_success()
         return
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise _host_not_found(member, error) from error
     try:
         listener = _listen(port)
     except OSError as error:
@@ -124,7 +128,7 @@ def call_roll(member: Member) -> None:
 
 
 def report_failure(member: Member, reason: str) -> None:
-    """Tell the other processes that this process will not come, if they are waiting.
+    """Tell the other processes, if they are waiting, that this process has failed.
 
     reason: its error message.
     """
@@ -136,14 +140,19 @@ def report_failure(member: Member, reason: str) -> None:
             with _listen(port) as listener:
                 _Register(member, listener, reason).call()
     except (InputError, RunError, OSError):
-        return  # No one waits, or the address is wrong, which the others find out by themselves.
+        return  # No process waits, or the address is invalid, which the other processes report themselves.
 
 
 def split_address(address: str) -> tuple[str, int]:
     """Return the host and the port of HOST:PORT or [HOST]:PORT. Raises InputError if the address is invalid."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or not 0 < int(port[:6]) < 2**16:
+    try:
+        host.encode("idna")  # As socket does. It raises UnicodeError for empty labels and labels over 63 characters.
+        is_valid = bool(host) and port.isdecimal() and 0 < int(port[:6]) < 2**16
+    except UnicodeError:
+        is_valid = False
+    if not is_valid:
         raise InputError(
             f"JAX_COORDINATOR_ADDRESS {address} is invalid. Set it to HOST:PORT of process 0, such as host0:1234."
         )
@@ -159,8 +168,16 @@ def _listen(port: int) -> socket.socket:
     return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
+def _host_not_found(member: Member, error: socket.gaierror) -> InputError:
+    host, _ = split_address(member.address)
+    return InputError(
+        f"JAX_COORDINATOR_ADDRESS {member.address}: the host {host} was not found ({error.strerror}). Set the variable "
+        "to HOST:PORT of process 0."
+    )
+
+
 def _raise_conflict(member: Member, error: OSError) -> NoReturn:
-    """Raise the error of a process 0 that cannot listen. If another process 0 does, tell that one too."""
+    """Raise the error of a process 0 that cannot listen. If another process 0 listens, report the conflict to it."""
     if error.errno == errno.EADDRINUSE:
         try:
             verdict = _answer_call(member, GRACE_SECONDS)
@@ -176,39 +193,43 @@ def _raise_conflict(member: Member, error: OSError) -> NoReturn:
 def _answer_call(member: Member, seconds: float, failure: str = "") -> Verdict:
     """Connect to process 0 and return its verdict.
 
-    seconds: time in which process 0 must answer the connection.
-    failure: why this process does not take part; empty if it does.
-    Raises RunError if process 0 does not answer.
+    seconds: time in which process 0 must accept the connection. Attempts are repeated until then.
+    failure: error message of this process if it has failed; otherwise empty.
+    Raises InputError if the host is not found. Raises RunError if process 0 does not answer.
     """
     deadline = time.monotonic() + seconds
     message = _encode({"process": member.process, "processes": member.processes, "failure": failure[:1000]})
-    while True:
+    attempt_error: OSError = TimeoutError("timed out")
+    while (remaining := deadline - time.monotonic()) > 0:
         try:
-            with socket.create_connection(split_address(member.address), timeout=seconds) as connection:
+            timeout = min(ATTEMPT_SECONDS, remaining)
+            with socket.create_connection(split_address(member.address), timeout=timeout) as connection:
                 connection.sendall(message)
-                # Process 0 has its own deadline, which starts when it does.
+                # The deadline of process 0 starts when process 0 does.
                 connection.settimeout(seconds + 2 * GRACE_SECONDS)
                 with connection.makefile("rb") as stream:
                     answer = _decode(stream.readline(MAX_MESSAGE_BYTES))
             if isinstance(answer.get("problem"), str):
                 return Verdict(answer["problem"], bool(answer.get("is_input")))
-            reason = "another program, or a run that has already started, uses this address"
+            attempt_error = OSError("another program, or a run that has already started, uses this address")
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-        if time.monotonic() > deadline:
-            raise RunError(
-                f"process 0 of {member.processes} is missing: it did not answer process {member.process} at "
-                f"{member.address} within {seconds:g} s ({reason}). Start all processes at the same time, with the "
-                "same JAX_COORDINATOR_ADDRESS and different JAX_PROCESS_ID."
-            )
+            attempt_error = error
         time.sleep(RETRY_SECONDS)
+    if isinstance(attempt_error, socket.gaierror):
+        raise _host_not_found(member, attempt_error)
+    reason = (attempt_error.strerror or str(attempt_error)).lower()
+    raise RunError(
+        f"process 0 of {member.processes} is missing: it did not answer process {member.process} at {member.address} "
+        f"within {seconds:g} s ({reason}). Start all processes at the same time, with the same JAX_COORDINATOR_ADDRESS "
+        "and different JAX_PROCESS_ID."
+    )
 
 
 class _Register:
     """The processes that have connected to process 0."""
 
     def __init__(self, member: Member, listener: socket.socket, failure: str = "") -> None:
-        """Enter process 0. failure: see ``report_failure``."""
+        """Add process 0. failure: error message of process 0 if it has failed; otherwise empty."""
         self.member = member
         self.failures = {0: failure} if failure else {}
         self.present: dict[socket.socket, Member] = {}
@@ -219,14 +240,14 @@ class _Register:
         self.selector.register(listener, selectors.EVENT_READ)
 
     def call(self) -> Verdict:
-        """Wait for all processes, or for a problem, and answer all that are there."""
+        """Wait for all processes, or for a problem, and answer all connected processes."""
         try:
             deadline = time.monotonic() + JOIN_SECONDS
             while not self.is_settled() and time.monotonic() < deadline:
-                self._hear_until(deadline)
+                self._receive_until(deadline)
             deadline = time.monotonic() + (GRACE_SECONDS if self.verdict().problem else 0)
             while time.monotonic() < deadline:
-                self._hear_until(deadline)
+                self._receive_until(deadline)
             verdict = self.verdict()
             for connection in self.present:
                 with suppress(OSError):
@@ -237,11 +258,11 @@ class _Register:
             for connection in self.received:
                 connection.close()
 
-    def _hear_until(self, deadline: float) -> None:
-        """Wait for connections and messages until the first of them or the deadline."""
+    def _receive_until(self, deadline: float) -> None:
+        """Receive connections and messages. Return after the first of them or at the deadline."""
         for key, _ in self.selector.select(max(0.0, deadline - time.monotonic())):
             if key.fileobj is self.listener:
-                with suppress(OSError):  # The other side is gone already.
+                with suppress(OSError):  # The other side has already disconnected.
                     connection, _ = self.listener.accept()
                     connection.setblocking(False)
                     self.received[connection] = b""
@@ -250,7 +271,7 @@ class _Register:
                 self._read(key.fileobj)
 
     def _read(self, connection: socket.socket) -> None:
-        """Read a part of a message, and enter its process when it is complete. Forget a process that has left."""
+        """Read a part of a message. Add its process when it is complete, and remove a process that has disconnected."""
         try:
             part = connection.recv(MAX_MESSAGE_BYTES)
         except OSError:
@@ -262,9 +283,9 @@ class _Register:
             del self.received[connection]
             connection.close()
         elif b"\n" in part:
-            self._enter(connection, _decode(self.received[connection]))
+            self._add(connection, _decode(self.received[connection]))
 
-    def _enter(self, connection: socket.socket, message: dict[str, Any]) -> None:
+    def _add(self, connection: socket.socket, message: dict[str, Any]) -> None:
         process, processes, failure = (message.get(name) for name in ("process", "processes", "failure"))
         if type(process) is int and type(processes) is int and isinstance(failure, str):
             if failure:
@@ -273,12 +294,12 @@ class _Register:
                 self.present[connection] = Member(self.member.address, processes, process)
 
     def is_settled(self) -> bool:
-        """Return whether all processes are there, or the run cannot start, whoever still comes."""
+        """Return whether to stop waiting: all processes have connected, or the run cannot start."""
         verdict = self.verdict()
         return not verdict.problem or verdict.is_input or bool(self.failures)
 
     def verdict(self) -> Verdict:
-        """Return whether the run can start with the processes that are there now."""
+        """Return whether the run can start with the processes that are connected now."""
         members = [self.member, *self.present.values()]
         for process, failure in self.failures.items():
             return Verdict(f"process {process} of the run failed: {failure}")
@@ -308,7 +329,7 @@ def _encode(message: dict[str, Any]) -> bytes:
 
 
 def _decode(line: bytes) -> dict[str, Any]:
-    """Return a message, or an empty one if the other side is no process of a run."""
+    """Return a message, or an empty one if the other side is not a process of a run."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +65,7 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     # Counting reads the complete training text, so bad text is reported before anything is written.
     overlap = None if has_tokenizers else count_overlap(test, text)
     texts = identify_texts((text, valid_text, test_text), data, recorded)
-    require_agreement("data", texts.identities())
+    require_agreement("data", texts.identities(), seconds=math.inf)  # Only some hosts may have to read the text.
     if recorded:
         require_same_texts(texts, recorded, data, workdir)
     if jax.process_index() == 0 and not has_tokenizers:

@@ -108,13 +108,17 @@ def fit(
 def require_same_config(config: Config, workdir: Path) -> None:
     """Raise InputError if ``workdir`` contains a run with a different config, or checkpoints without a config."""
     path = workdir / "config.json"
-    if not path.exists() and any((workdir / "checkpoints").glob("[1-9]*")):
+    has_checkpoints = any((workdir / "checkpoints").glob("[1-9]*"))
+    if not path.exists() and has_checkpoints:
         raise InputError(f"{path} is missing, but checkpoints exist. Restore the file, or choose another --workdir.")
     if path.exists():
         saved, requested = _flatten(load_config(path)), _flatten(config)
         changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(CHANGEABLE_FIELDS)]
         if RunData.exists(workdir):
             changed = [key for key in changed if not _is_changeable_with_same_text(key, saved[key], requested[key])]
+        # The initial weights are not read again after the first checkpoint. config.json contains the path on process 0.
+        if saved["training.init"] and requested["training.init"] and (has_checkpoints or jax.process_index()):
+            changed = [key for key in changed if key != "training.init"]
         if changed:
             differences = ", ".join(f"{key} {saved[key]} -> {requested[key]}" for key in changed)
             raise InputError(
@@ -150,7 +154,7 @@ def corpus_size(corpus: Corpus) -> list[int]:
     return [len(corpus.train), *(int(lengths.sum()) for lengths in corpus.train.lengths())]
 
 
-def _is_changeable_with_same_text(key: str, saved: str, requested: str) -> bool:
+def _is_changeable_with_same_text(key: str, saved: Any, requested: Any) -> bool:
     """Return whether a field may change if the text stays the same. Languages may only get other names."""
     if key in ("data.source", "data.target"):
         return find_language(saved)[1:] == find_language(requested)[1:]  # Code and script.
