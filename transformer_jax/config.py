@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -291,6 +292,11 @@ class Config:
                 f"training.r_drop is {self.training.r_drop} but model.dropout is 0, so both passes over a batch would "
                 "be identical. Set --model.dropout to a number above 0, or set --training.r-drop 0."
             )
+
+
+def flatten(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields of all sections of a config by their full names, such as ``model.d_model``."""
+    return {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
 
 
 def save_config(config: Config, path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 import transformer_jax
-from transformer_jax.config import Config
+from transformer_jax.config import Config, flatten
 from transformer_jax.training.environment import RECORDED_PACKAGES, library_version
 
 LOCAL_FIELDS = ("data.train", "data.valid", "data.test", "training.init")
@@ -31,8 +31,7 @@ def run_facts(config: Config, debug_nans: bool) -> dict[str, str]:
 
     debug_nans: see ``training.loop.fit``.
     """
-    sections = dataclasses.asdict(config)
-    settings = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
+    settings = flatten(dataclasses.asdict(config))
     shared = {name: str(value) for name, value in settings.items() if name not in LOCAL_FIELDS}
     flags = {name: str(getattr(jax.config, name, None)) for name in JAX_FLAGS}
     versions = {"Python": platform.python_version(), "transformer_jax": code_version()}

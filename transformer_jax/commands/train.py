@@ -14,7 +14,7 @@ import tyro
 
 from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.recipe import find_recipe, load_recipe
-from transformer_jax.config import Config, load_config
+from transformer_jax.config import Config, flatten, load_config
 from transformer_jax.errors import InputError
 from transformer_jax.storage.home import expand_home
 from transformer_jax.storage.untrusted import require_contained
@@ -58,7 +58,7 @@ def train(
     """
     from transformer_jax.training.loop import fit
 
-    changes = {f"--{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
+    changes = {f"--{name}": value for name, value in flatten(sections).items()}
     options = {"--config": recipe} | ({"--workdir": workdir} if workdir else {}) | changes
     command = parse_train([str(word) for option in options.items() for word in option])
     fit(command.config, command.workdir, recipe=Path(command.recipe).stem)

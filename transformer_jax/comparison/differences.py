@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from transformer_jax.comparison.scored_runs import ScoredRun
 from transformer_jax.comparison.significance import ComparedScore, compare_systems
+from transformer_jax.config import flatten
 from transformer_jax.data.languages import bleu_tokenizer, find_language
 from transformer_jax.errors import InputError
 from transformer_jax.evaluation import Metric, make_metrics
@@ -82,14 +83,7 @@ def require_same_metrics(runs: Sequence[ScoredRun]) -> None:
 
 def differing_settings(runs: Sequence[ScoredRun]) -> dict[str, list[Any]]:
     """Return the values of each run, for the config fields in which the runs differ."""
-    configs = [
-        {
-            f"{section}.{name}": value
-            for section, fields in run.results["config"].items()
-            for name, value in fields.items()
-        }
-        for run in runs
-    ]
+    configs = [flatten(run.results["config"]) for run in runs]
     fields = dict.fromkeys(field for config in configs for field in config)
     values = {field: [config.get(field) for config in configs] for field in fields}
     return {field: row for field, row in values.items() if any(value != row[0] for value in row)}

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import optax
 
-from transformer_jax.config import Config, load_config, save_config
+from transformer_jax.config import Config, flatten, load_config, save_config
 from transformer_jax.data.languages import find_language
 from transformer_jax.data.pipeline import Shard, TrainingBatches, training_iterator
 from transformer_jax.data.run_data import RunData
@@ -112,7 +112,7 @@ def require_same_config(config: Config, workdir: Path) -> None:
     if not path.exists() and has_checkpoints:
         raise InputError(f"{path} is missing, but checkpoints exist. Restore the file, or choose another --workdir.")
     if path.exists():
-        saved, requested = _flatten(load_config(path)), _flatten(config)
+        saved, requested = (flatten(dataclasses.asdict(values)) for values in (load_config(path), config))
         changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(CHANGEABLE_FIELDS)]
         if RunData.exists(workdir):
             changed = [key for key in changed if not _is_changeable_with_same_text(key, saved[key], requested[key])]
@@ -159,11 +159,6 @@ def _is_changeable_with_same_text(key: str, saved: Any, requested: Any) -> bool:
     if key in ("data.source", "data.target"):
         return find_language(saved)[1:] == find_language(requested)[1:]  # Code and script.
     return key in TEXT_FIELDS
-
-
-def _flatten(config: Config) -> dict[str, Any]:
-    sections = dataclasses.asdict(config)
-    return {f"{section}.{key}": value for section, fields in sections.items() for key, value in fields.items()}
 
 
 class TrainingLoop:
