@@ -1,4 +1,4 @@
-"""Tokens that stand for unknown text are counted, reported and refused."""
+"""Tokens for unknown text are counted, reported and refused."""
 
 import logging
 

@@ -42,7 +42,7 @@ class Language(NamedTuple):
 
 @functools.cache
 def find_language(name: str) -> Language:
-    """Return the language that a code or an English name stands for.
+    """Return the language with this code or English name.
 
     An unknown name counts as a language in Latin script. Its first look-up in a process logs a warning.
     """

@@ -181,7 +181,7 @@ def split_lines(file: Any) -> Iterator[bytes]:
     line = readline(MAX_LINE_BYTES)
     if b"\r" in line and not line.endswith(b"\n"):
         rest = file_of_chunks(itertools.chain([line], iter(lambda: file.read(CHUNK_BYTES), b"")))
-        text = io.TextIOWrapper(rest, "latin-1", newline="")  # One character per byte. It ends lines at "\r", too.
+        text = io.TextIOWrapper(rest, "latin-1", newline="")  # One character per byte. It also splits at "\r".
         readline, line_ends = lambda size: text.readline(size).encode("latin-1"), (b"\n", b"\r")
         line = readline(MAX_LINE_BYTES)
     while line:

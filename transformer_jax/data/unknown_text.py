@@ -1,4 +1,4 @@
-"""Shares of the tokens that stand for text outside the vocabulary.
+"""Shares of tokens for text outside the vocabulary.
 
 These are [UNK] and, in byte-level BPE, tokens that contain only a part of a character. A model learns nothing about the
 text behind [UNK], and only with difficulty about characters in parts.
@@ -62,7 +62,7 @@ def unknown_shares(pairs: Sequence[Pair], tokenizers: Tokenizers) -> UnknownShar
 
 
 def find_unknown_ids(tokenizer: Tokenizer) -> Bool[np.ndarray, "V"]:
-    """Return for each id of a vocabulary whether the token stands for text outside the vocabulary."""
+    """Return for each id of a vocabulary whether its token represents text outside the vocabulary."""
     is_unknown = np.zeros(len(tokenizer), bool)
     is_unknown[tokenizer.unk_id] = True
     if tokenizer.kind == "bpe":
