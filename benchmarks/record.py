@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from transformer_jax.config import Config
 from transformer_jax.errors import InputError
+from transformer_jax.storage import atomic
 from transformer_jax.training.environment import hardware
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "ctranslate2", "transformers")
@@ -152,6 +153,12 @@ def report(measured: dict[str, Spread], unit: str, output: Path | None, baseline
     for name, value in measured.items():
         change = f"   {value.median / baseline[name]['median'] - 1:+.1%} since the baseline" if name in baseline else ""
         print(f"{name:32} {value}{change}")
+    write_record(measured, unit, output)
+
+
+def write_record(measured: Mapping[str, Spread], unit: str, output: Path | None) -> None:
+    """Write the measurements and a description of this machine to ``output``, if given."""
     if output:
         values = {name: value._asdict() for name, value in measured.items()}
-        output.write_text(json.dumps({"unit": unit, "measured": values, "machine": this_machine}, indent=2) + "\n")
+        record = {"unit": unit, "measured": values, "machine": machine()}
+        atomic.write_text(output, json.dumps(record, indent=2) + "\n")

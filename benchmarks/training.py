@@ -6,8 +6,9 @@
 
 Both systems train the same model on the same sentences, with the same number of target positions per batch. This
 package packs several sentences into a row. PyTorch uses length buckets, with one bucket per length on a CPU, where it
-compiles nothing. Each system runs in its own process, and the systems are timed alternately. "share of that" is the
-FLOP/s of training divided by the FLOP/s of one large matrix product measured in the same run. Requires
+compiles nothing. Each system runs in its own process, and the systems are timed alternately. "share of the product" is
+the FLOP/s of training divided by the FLOP/s of a large matrix product measured in the same run. It counts neither
+padding nor recomputation. The measurements of a model size are stored as soon as it is done. PyTorch requires
 requirements-parity.txt.
 """
 
@@ -27,7 +28,16 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.record import Spread, measure_in_turn, read_baseline, report, require_packages, spread_of
+from benchmarks.record import (
+    Spread,
+    measure_in_turn,
+    read_baseline,
+    report,
+    require_packages,
+    spread_of,
+    write_record,
+)
+from transformer_jax.commands.cli import use_compilation_cache
 from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from transformer_jax.data.batches import Batch
 from transformer_jax.data.pipeline import TrainingBatches
@@ -35,8 +45,10 @@ from transformer_jax.model.flops import training_flops
 from transformer_jax.runtime.malloc import restart_with_tuned_malloc
 from transformer_jax.sharding import make_mesh, put_batch
 from transformer_jax.training.compiled import jit_functions
-from transformer_jax.training.corpus import Corpus, load_corpus
+from transformer_jax.training.corpus import load_corpus
 
+UNIT = "target tokens per second"
+System = Literal["transformer_jax", "PyTorch"]
 Update = Callable[[Batch], Any]
 """Function that runs one training step and returns the loss. Calling ``float`` on the loss waits for the step."""
 
@@ -47,7 +59,7 @@ class Size:
 
     batch_tokens: number of target positions per batch.
     batches: number of batches per measurement.
-    words: vocabulary size.
+    words: vocabulary size of the model, even if the text has fewer subwords.
     max_length: maximum sentence length in tokens.
     row_length: number of positions per packed row in this package.
     buckets: number of length buckets in PyTorch.
@@ -81,17 +93,20 @@ class TrainingBenchmark:
     """Models and batch sizes to measure. The suite ``toy`` takes seconds."""
     train: str = "phrasebook"
     """Locator of the training pairs, as for train.py."""
+    systems: tuple[System, ...] = ("transformer_jax", "PyTorch")
+    """Systems to measure."""
     repeats: int = 5
-    """Number of measurements. Their median is reported."""
+    """Number of measurements. Their median is reported. 0 only compiles, which fills the compilation caches."""
     output: Path | None = None
     """JSON file for the measurements."""
     against: Path | None = None
     """JSON file of an earlier run to compare with."""
 
 
-def ours(config: Config, corpus: Corpus) -> Update:
+def ours(config: Config) -> Update:
     """Return the training step that train.py uses."""
-    functions = jit_functions(config, make_mesh(config.mesh), *map(len, corpus.tokenizers))
+    words = config.tokenizer.size
+    functions = jit_functions(config, make_mesh(config.mesh), words, words)
     state = functions.initialize()
 
     def update(batch: Batch) -> Any:
@@ -102,20 +117,20 @@ def ours(config: Config, corpus: Corpus) -> Update:
     return update
 
 
-def pytorch(config: Config, corpus: Corpus) -> Update:
+def pytorch(config: Config) -> Update:
     """Return the training step of the PyTorch implementation."""
     from benchmarks.peers.torch_loop import TorchTraining
 
-    return TorchTraining(config.model, len(corpus.tokenizers.source), config.data.max_length).step
+    return TorchTraining(config.model, config.tokenizer.size, config.data.max_length).step
 
 
-SYSTEMS = {"transformer_jax": ours, "PyTorch": pytorch}
+SYSTEMS: dict[System, Callable[[Config], Update]] = {"transformer_jax": ours, "PyTorch": pytorch}
 
 
 class TrainingRunner:
     """A training system with its batches. Calling it measures the system once."""
 
-    def __init__(self, benchmark: TrainingBenchmark, size: Size, system: str) -> None:
+    def __init__(self, benchmark: TrainingBenchmark, size: Size, system: System) -> None:
         config = Config(
             model=size.model,
             data=DataConfig(
@@ -139,9 +154,9 @@ class TrainingRunner:
         self.batches = [batches[index] for index in indices]
         pairs = np.concatenate([batches.plans(0)[index].rows.values for index in indices])
         lengths = (side[pairs] for side in corpus.train.lengths())
-        self.flops = int(training_flops(size.model, len(corpus.tokenizers.target), *lengths).sum())
+        self.flops = int(training_flops(size.model, size.words, *lengths).sum())
         self.tokens = sum(int((batch.target_segments != 0).sum()) for batch in self.batches)
-        self.update = SYSTEMS[system](config, corpus)
+        self.update = SYSTEMS[system](config)
 
     def __call__(self) -> dict[str, float]:
         """Train on all batches, and return target tokens per second and floating-point operations per second."""
@@ -153,37 +168,43 @@ class TrainingRunner:
         return {"tokens/s": self.tokens / seconds, "FLOP/s": self.flops / seconds}
 
 
-def product_rate(dtype: str, size: int = 4096) -> float:
-    """Return the FLOP/s of an XLA product of two square matrices, as the best of five runs."""
-    matrix = jnp.ones((size, size), dtype)
+def product_rate(dtype: str) -> float:
+    """Return the FLOP/s of XLA's products of two large square matrices, as the best of five runs."""
+    # On an accelerator, a single small product would mostly measure the time until it starts.
+    size, products = (4096, 1) if jax.default_backend() == "cpu" else (8192, 20)
+    # Random numbers: GPUs run at a higher clock frequency on constant matrices.
+    left, right = (jax.random.normal(jax.random.key(seed), (size, size), dtype) for seed in range(2))
     product = jax.jit(jnp.matmul)
     times = []
     for _ in range(6):
         began = time.perf_counter()
-        jax.block_until_ready(product(matrix, matrix))
+        jax.block_until_ready([product(left, right) for _ in range(products)])
         times.append(time.perf_counter() - began)
-    return 2 * size**3 / min(times[1:])
+    return 2 * products * size**3 / min(times[1:])
 
 
-def measure(benchmark: TrainingBenchmark) -> dict[str, Spread]:
-    """Time the training step of every model size, and return measurement name -> spread.
+def measure(benchmark: TrainingBenchmark, name: str) -> dict[str, Spread]:
+    """Time the training step of one model size, and return measurement name -> spread.
 
-    The measurements alternate between this package and PyTorch.
+    The measurements alternate between the systems.
     """
-    results: dict[str, Spread] = {}
-    for name, size in SUITES[benchmark.suite].items():
-        runners = {system: partial(TrainingRunner, benchmark, size, system) for system in SYSTEMS}
-        measured = measure_in_turn(runners, benchmark.repeats)
-        speeds = {system: [repeat["tokens/s"] for repeat in measured[system]] for system in SYSTEMS}
-        results |= {f"{name}, {system}": spread_of(values) for system, values in speeds.items()}
+    size = SUITES[benchmark.suite][name]
+    runners = {system: partial(TrainingRunner, benchmark, size, system) for system in benchmark.systems}
+    measured = measure_in_turn(runners, benchmark.repeats)
+    if not benchmark.repeats:
+        return {}
+    speeds = {system: [repeat["tokens/s"] for repeat in measured[system]] for system in benchmark.systems}
+    results = {f"{name}, {system}": spread_of(values) for system, values in speeds.items()}
+    if len(speeds) > 1:
         ratios = [a / b for a, b in zip(speeds["transformer_jax"], speeds["PyTorch"], strict=True)]
         results[f"{name}, ratio"] = spread_of(ratios)
-        rate = product_rate(size.model.dtype)
-        shares = [repeat["FLOP/s"] / rate for repeat in measured["transformer_jax"]]
-        results[f"{name}, GFLOP/s of a large product"] = spread_of([rate / 1e9])
-        results[f"{name}, share of that"] = spread_of(shares)
-        hours = [100_000 * 25_000 / speed / 3600 for speed in speeds["transformer_jax"]]
-        results[f"{name}, hours for 100,000 steps of 25,000"] = spread_of(hours)
+    rate = product_rate(size.model.dtype)
+    results[f"{name}, GFLOP/s of a large product"] = spread_of([rate / 1e9])
+    for system in benchmark.systems:
+        shares = [repeat["FLOP/s"] / rate for repeat in measured[system]]
+        results[f"{name}, {system}: share of the product"] = spread_of(shares)
+        hours = [100_000 * 25_000 / speed / 3600 for speed in speeds[system]]
+        results[f"{name}, {system}: hours for 100,000 steps of 25,000"] = spread_of(hours)
     return results
 
 
@@ -191,9 +212,15 @@ def main() -> None:
     """Measure the training speed and print a report."""
     benchmark = tyro.cli(TrainingBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
-    require_packages("torch")
+    if "PyTorch" in benchmark.systems:
+        require_packages("torch")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Both systems share one GPU.
-    report(measure(benchmark), "target tokens per second", benchmark.output, baseline)
+    use_compilation_cache()  # The processes of the systems inherit this setting.
+    measured: dict[str, Spread] = {}
+    for name in SUITES[benchmark.suite]:
+        measured |= measure(benchmark, name)
+        write_record(measured, UNIT, benchmark.output)
+    report(measured, UNIT, benchmark.output, baseline)
 
 
 if __name__ == "__main__":

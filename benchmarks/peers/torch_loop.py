@@ -1,14 +1,18 @@
 """Optimized PyTorch implementation of the model and the training step, used as the baseline.
 
-It uses fused attention, a single matrix for queries, keys and values, dropout masks made of random bytes, a chunked
-projection and loss with gradients computed in the forward pass, and fused Adam. On a GPU, the model is also compiled.
-The data type (float32 or bfloat16) is a config field. Dropout is applied in the same places as in transformer_jax.
+It uses fused attention, a single matrix for queries, keys and values, and fused Adam. The data type (float32 or
+bfloat16) is a config field. Dropout is applied in the same places as in transformer_jax.
+
+On a CPU, dropout masks are made of random bytes, and projection and loss are computed in chunks, with gradients in the
+forward pass. On a GPU, torch.compile does better: it merges dropout and loss into its kernels. There, batches are
+copied from pinned memory, so that the copies do not wait for earlier steps.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,11 +20,11 @@ from torch.nn import functional
 from transformer_jax.config import ModelConfig
 from transformer_jax.data.batches import Batch
 
-CHUNKS = {"cpu": 256, "cuda": 8192}
-"""Device type -> number of tokens per chunk of the projection and loss."""
+CHUNK = 256
+"""Number of tokens per chunk of the projection and loss."""
 
 
-class Dropout(nn.Module):
+class ByteDropout(nn.Module):
     """Dropout that compares one random byte per value with a threshold. Eight bytes are drawn at a time."""
 
     def __init__(self, rate: float) -> None:
@@ -62,7 +66,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """An encoder layer, or a decoder layer if ``cross`` is True."""
 
-    def __init__(self, config: ModelConfig, cross: bool) -> None:
+    def __init__(self, config: ModelConfig, dropout: nn.Module, cross: bool) -> None:
         super().__init__()
         width = config.d_model
         self.pre = config.norm == "pre"
@@ -70,7 +74,7 @@ class Block(nn.Module):
         self.cross = Attention(width, config.heads) if cross else None
         self.widen, self.narrow = nn.Linear(width, config.d_ff), nn.Linear(config.d_ff, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in range(3 if cross else 2))
-        self.dropout = Dropout(config.dropout)
+        self.dropout = dropout
 
     def forward(self, x: Tensor, mask: Tensor | None, memory: Tensor | None, memory_mask: Tensor | None) -> Tensor:
         """Apply the sub-layers with their residual connections."""
@@ -89,15 +93,15 @@ class Transformer(nn.Module):
 
     sinusoids: Tensor
 
-    def __init__(self, config: ModelConfig, vocabulary_size: int, max_length: int) -> None:
+    def __init__(self, config: ModelConfig, dropout: nn.Module, vocabulary_size: int, max_length: int) -> None:
         super().__init__()
         width = config.d_model
         self.table = nn.Parameter(torch.randn(vocabulary_size, width) * width**-0.5)
-        self.encoder = nn.ModuleList(Block(config, cross=False) for _ in range(config.encoder_layers))
-        self.decoder = nn.ModuleList(Block(config, cross=True) for _ in range(config.decoder_layers))
+        self.encoder = nn.ModuleList(Block(config, dropout, cross=False) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(Block(config, dropout, cross=True) for _ in range(config.decoder_layers))
         stacks = 2 if config.norm == "pre" else 0
         self.final_norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in range(stacks))
-        self.dropout = Dropout(config.dropout)
+        self.dropout = dropout
         angles = torch.arange(max_length)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)
         self.register_buffer("sinusoids", torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
 
@@ -132,16 +136,15 @@ class ChunkedLoss(torch.autograd.Function):
         feature_gradient, table_gradient = torch.empty_like(features), torch.zeros_like(table)
         projection = table.to(features.dtype)
         total = table.new_zeros(())
-        chunk = CHUNKS[features.device.type]
-        for start in range(0, len(features), chunk):
-            chunk_features, labels = features[start : start + chunk], targets[start : start + chunk, None]
+        for start in range(0, len(features), CHUNK):
+            chunk_features, labels = features[start : start + CHUNK], targets[start : start + CHUNK, None]
             logits = (chunk_features @ projection.T).float()
             log_z = logits.logsumexp(-1, keepdim=True)
             total += (log_z - (1 - smoothing) * logits.gather(1, labels)).sum() - smoothing * logits.mean(-1).sum()
             gradient = logits.sub_(log_z).exp_().sub_(smoothing / vocabulary_size)
             gradient.scatter_add_(1, labels, gradient.new_full(labels.shape, smoothing - 1))
             gradient = gradient.to(features.dtype)
-            torch.mm(gradient, projection, out=feature_gradient[start : start + chunk])
+            torch.mm(gradient, projection, out=feature_gradient[start : start + CHUNK])
             if chunk_features.dtype == table.dtype:
                 table_gradient.addmm_(gradient.T, chunk_features)
             else:
@@ -156,33 +159,56 @@ class ChunkedLoss(torch.autograd.Function):
         return feature_gradient.mul_(scale), table_gradient.mul_(scale), None, None
 
 
+def whole_loss(features: Tensor, table: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Return the loss summed over all tokens, computed in one piece."""
+    logits = functional.linear(features, table).float()
+    return functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+
+
 class TorchTraining:
     """A Transformer with its optimizer and training step."""
 
-    def __init__(self, config: ModelConfig, vocabulary_size: int, max_length: int, smoothing: float = 0.1) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocabulary_size: int,
+        max_length: int,
+        smoothing: float = 0.1,
+        compiles: bool | None = None,
+    ) -> None:
+        """Initialize the model on a GPU, if there is one.
+
+        compiles: whether to compile the model and the loss. Default: on a GPU.
+        """
         torch.manual_seed(0)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = Transformer(config, vocabulary_size, max_length).to(self.device)
-        self.forward = torch.compile(self.model) if self.device.type == "cuda" else self.model
+        compiles = self.device.type == "cuda" if compiles is None else compiles
+        dropout = (nn.Dropout if compiles else ByteDropout)(config.dropout)
+        self.model = Transformer(config, dropout, vocabulary_size, max_length).to(self.device)
+        # Dynamic shapes: one compilation instead of one per bucket.
+        self.forward = torch.compile(self.model, dynamic=True) if compiles else self.model
+        self.loss = torch.compile(whole_loss, dynamic=True) if compiles else ChunkedLoss.apply
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16")
         self.smoothing = smoothing
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-9, fused=True)
 
+    def to_device(self, array: np.ndarray) -> Tensor:
+        """Copy an array to the device without waiting."""
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+
     def step(self, batch: Batch) -> Tensor:
         """Run one training step and return the mean loss per target token."""
-        source, source_is_token, target, labels, is_label = (
-            torch.from_numpy(x).to(self.device, non_blocking=True)
-            for x in (
-                batch.source.astype("int64"),
-                batch.source_segments != 0,
-                batch.target_input.astype("int64"),
-                batch.target_output.astype("int64"),
-                batch.target_segments != 0,
-            )
+        # Found on the host, because a GPU would have to finish first.
+        positions = np.flatnonzero(batch.target_segments)
+        source, target, labels = (
+            self.to_device(ids.astype("int64"))
+            for ids in (batch.source, batch.target_input, batch.target_output.ravel()[positions])
         )
+        source_is_token, indices = self.to_device(batch.source_segments != 0), self.to_device(positions)
         with self.autocast:
-            features = self.forward(source, source_is_token, target)[is_label]
-        loss = ChunkedLoss.apply(features, self.model.table, labels[is_label], self.smoothing) / len(features)
+            features = self.forward(source, source_is_token, target).flatten(0, 1)[indices]
+            loss = self.loss(features, self.model.table, labels, self.smoothing) / len(positions)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
