@@ -96,8 +96,8 @@ def test_peers_decode_the_same_model(run, peer):
     translator = Translator.load(run)
     eos = translator.tokenizers.source.eos_id
     sources = sorted(([*ids, eos] for ids in translator.tokenizers.source.encode(SOURCES[:4])), key=len)
-    ours = decoding.ours(translator, 1)(sources, 1)
-    theirs = getattr(decoding, peer)(translator, 1)(sources, 1)
+    ours = decoding.ours(translator, 1, "float32")(sources, 1, 64)
+    theirs = getattr(decoding, peer)(translator, 1, "float32")(sources, 1, 64)
     # With random weights few translations end before the length limit, which is lower per sentence in this package.
     assert [their_ids[: len(our_ids)] for our_ids, their_ids in zip(ours, theirs, strict=True)] == ours
 

@@ -1,0 +1,259 @@
+"""All benchmarks for a GPU in one command, most important first, in 12 minutes on an H100 or H200 with 16 CPU cores.
+
+    pip install -r requirements.txt "jax[cuda13]" torch transformers
+    python -m benchmarks.gpu --output runs/gpu                      # on the phrasebook
+    python -m benchmarks.gpu --output runs/gpu --data data          # on data/multi30k
+    python -m benchmarks.gpu --output /tmp/gpu --suite toy          # rehearsal on a CPU
+
+Parts of one stage run at the same time. The stage "preparation" compiles for the later stages, which are timed alone,
+and makes the comparisons that need no timing. Each part has a time limit. ``gpu.json`` in the output directory contains
+everything that has been measured, and is written after each stage. The same command runs only the parts that are not
+done, so it can continue after a time limit. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import tyro
+
+from benchmarks.record import Spread
+from transformer_jax.data.sources import open_pairs
+from transformer_jax.storage import atomic
+from transformer_jax.storage.lines import write_lines
+
+ROOT = Path(__file__).parent.parent
+GRACE_SECONDS = 20
+"""Time between SIGTERM and SIGKILL. A training saves a checkpoint in it."""
+ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""Environment variables of all parts. Parts of one stage share the memory of the GPU."""
+OPTIONS_OF_TOY_MODEL = (
+    *("--model.d-model", "16", "--model.d-ff", "24", "--model.heads", "2", "--training.steps", "53"),
+    *("--training.valid-every", "53", "--training.valid-sentences", "7", "--decoding.beam", "1"),
+)
+# The average of weights of the recipe is for many more updates.
+OPTIONS_OF_MODEL = (
+    *("--optimizer.warmup", "200", "--optimizer.factor", "0.2", "--training.ema", "0.99", "--training.steps", "600"),
+    *("--training.valid-every", "600", "--training.save-every", "0", "--training.valid-sentences", "100"),
+)
+RIVALS = ("PyTorch", "Hugging Face")
+
+
+@dataclass(frozen=True)
+class GpuBenchmark:
+    """Run all benchmarks for a GPU."""
+
+    output: Path
+    """Directory for the records, logs and run directories."""
+    data: Path | None = None
+    """Directory that contains multi30k/. Default: measure on the phrasebook."""
+    suite: Literal["gpu", "toy"] = "gpu"
+    """Sizes of models and batches. The suite ``toy`` takes minutes on a CPU."""
+    minutes: float = 12
+    """Time limit of the whole command. Parts that do not fit are left for the next call."""
+
+    def locator(self, name: str) -> str:
+        """Return the locator of the training, validation or test pairs."""
+        return f"{self.data}/multi30k/{name}.{{lang}}.gz" if self.data else "phrasebook"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command with a time limit.
+
+    name: name of the part, and of its log file in the output directory.
+    command: arguments of Python.
+    seconds: time limit.
+    record: JSON file that the command writes; None if it only prepares.
+    environment: additional environment variables.
+    """
+
+    name: str
+    command: Sequence[str]
+    seconds: float
+    record: Path | None
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+Stages: TypeAlias = dict[str, list[Part]]
+
+
+def make_stages(benchmark: GpuBenchmark) -> Stages:
+    """Return the parts by stage, in the order in which they run."""
+    output, toy = benchmark.output, benchmark.suite == "toy"
+    run, texts = output / "model", output / "source.en"
+    suite = ["--suite", benchmark.suite, "--train", benchmark.locator("train"), "--systems"]
+    slots = ["--slots", *(["2", "3"] if toy else ["64", "256", "1024"]), "--sentences", "7" if toy else "8192"]
+    model = ["--workdir", str(run), "--source", str(texts)]
+    decoding = [*model, *slots, "--dtype", "bfloat16", "--singles", "10", "--systems"]
+    systems = {
+        "training-transformer_jax": ["benchmarks.training", *suite, "transformer_jax"],
+        "training-pytorch": ["benchmarks.training", *suite, "PyTorch"],
+        "decoding-transformer_jax": ["benchmarks.decoding", *decoding, "transformer_jax"],
+        "decoding-hugging_face": ["benchmarks.decoding", *decoding, "Hugging Face"],
+    }
+
+    def module(name: str, command: Sequence[str], seconds: float, **environment: str) -> Part:
+        record = output / f"{name}.json"
+        return Part(name, ["-m", *command, "--output", str(record)], seconds, record, environment)
+
+    comparison = [*model, "--sentences", "7" if toy else "1000"]
+    resume = ["benchmarks.resume", *(["--steps", "43", "--kills", "23"] if toy else [])]
+    preparation = [
+        *(Part(f"compile-{name}", ["-m", *command, "--repeats", "0"], 200, None) for name, command in systems.items()),
+        module("same-search", ["benchmarks.same_search", *comparison], 200),
+        module("resume", [*resume, "--directory", str(output / "resume")], 200),
+        module(
+            "resume-deterministic",
+            [*resume, "--directory", str(output / "resume-deterministic")],
+            200,
+            XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true",
+        ),
+    ]
+    timed = {name: [module(name, [*command, "--repeats", "3"], 150)] for name, command in systems.items()}
+    first = module("first-update", ["benchmarks.first_update", "--workdir", str(run)], 240)
+    first = dataclasses.replace(first, command=[*first.command, "--", *train_options(benchmark)])
+    return {"first-update": [first], "preparation": preparation, **timed, "seeds": seed_parts(benchmark)}
+
+
+def train_options(benchmark: GpuBenchmark) -> list[str]:
+    """Return the options of train.py for the model whose start and decoding are timed: post-norm, for Hugging Face."""
+    if benchmark.suite == "toy":
+        return ["--model.norm", "post", *OPTIONS_OF_TOY_MODEL]
+    names = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
+    data = [word for kind, name in names.items() for word in (f"--data.{kind}", benchmark.locator(name))]
+    return ["--config", "wmt14_base", *data, *OPTIONS_OF_MODEL]
+
+
+def seed_parts(benchmark: GpuBenchmark) -> list[Part]:
+    """Return a training per seed: multi30k_tiny or, without data, the phrasebook."""
+    options: Sequence[str] = ["--config", "multi30k_tiny" if benchmark.data else "phrasebook"]
+    if benchmark.data:
+        for kind, name in (("train", "train"), ("valid", "val"), ("test", "test_2016_flickr")):
+            options = [*options, f"--data.{kind}", benchmark.locator(f"{name}.lc.norm.tok")]
+    if benchmark.suite == "toy":
+        options = [*options, *OPTIONS_OF_TOY_MODEL]
+    parts = []
+    for seed in range(1 if benchmark.suite == "toy" else 3):
+        run = benchmark.output / f"seed-{seed}"
+        command = ["train.py", *options, "--workdir", str(run), "--training.seed", str(seed)]
+        parts.append(Part(run.name, [*command, "--training.save-every", "0"], 600, run / "results.json"))
+    return parts
+
+
+def run_stage(parts: Sequence[Part], output: Path, deadline: float) -> dict[str, dict[str, Any]]:
+    """Run the parts at the same time, and return their status, seconds and records by name.
+
+    deadline: time.monotonic() at which all parts are stopped.
+    """
+    began = time.monotonic()
+    running = {part: _start(part, output) for part in parts}
+    outcomes: dict[str, dict[str, Any]] = {}
+    while running:
+        time.sleep(0.05)
+        seconds = time.monotonic() - began
+        for part, process in list(running.items()):
+            status = process.poll()
+            if status is None and (seconds > part.seconds or time.monotonic() > deadline):
+                _stop(process)
+                outcome = "time limit"
+            elif status is None:
+                continue
+            else:
+                outcome = "done" if status == 0 else f"failed with status {status}"
+            del running[part]
+            record = part.record and part.record.exists() and json.loads(part.record.read_text(encoding="utf-8"))
+            outcomes[part.name] = {"status": outcome, "seconds": round(seconds, 1), "command": part.command}
+            outcomes[part.name] |= {"record": record} if record else {}
+            print(f"{part.name}: {outcome} after {seconds:.0f} s", flush=True)
+    return outcomes
+
+
+def _start(part: Part, output: Path) -> subprocess.Popen[bytes]:
+    """Start a part in a process group of its own, with its output in a log file."""
+    with (output / f"{part.name}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, *part.command],
+            cwd=ROOT,
+            env={**os.environ, **ENVIRONMENT, **part.environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all processes that it started."""
+    for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, None)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(patience)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def summarize(parts: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of a Markdown table of everything that was measured."""
+    yield "| part | measurement | value |"
+    yield "|---|---|---|"
+    medians: dict[str, float] = {}
+    for name, part in parts.items():
+        record = part.get("record", {})
+        if part["status"] != "done":
+            yield f"| {name} | | {part['status']} |"
+        for measurement, value in record.get("measured", {}).items():
+            yield f"| {name} | {measurement} | {Spread(**value)} |"
+            medians[measurement] = value["median"]
+        for kind, counts in record.get("counts", {}).items():
+            yield f"| {name} | {kind} | {', '.join(f'{count} {word}' for word, count in counts.items())} |"
+        for kind in [key for key in record if key.startswith("differences")]:
+            yield f"| {name} | {kind} | {', '.join(record[kind]) or 'none'} |"
+        for metric, score in (record.get("scores") or {}).items():
+            yield f"| {name} | {metric} | {score['value']:.2f} |"
+        if "target_tokens_per_second" in record:
+            yield f"| {name} | target tokens per second | {record['target_tokens_per_second']:,.0f} |"
+            yield f"| {name} | wall seconds | {record['wall_seconds']:,.0f} |"
+    for measurement, median in medians.items():
+        for rival in RIVALS:
+            other = medians.get(measurement.replace("transformer_jax", rival))
+            if "transformer_jax" in measurement and other:
+                yield f"| ratio to {rival} | {measurement} | {median / other:.2f} |"
+
+
+def main() -> None:
+    """Run all parts that are not done, and print a table."""
+    began = time.monotonic()
+    benchmark = tyro.cli(GpuBenchmark)
+    benchmark = dataclasses.replace(
+        benchmark, output=benchmark.output.absolute(), data=benchmark.data and benchmark.data.absolute()
+    )
+    output, path = benchmark.output, benchmark.output / "gpu.json"
+    output.mkdir(parents=True, exist_ok=True)
+    parts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    pairs = open_pairs(benchmark.locator("train"), "en", "de", "train")
+    write_lines(output / "source.en", [pair.source for pair in islice(pairs, 8192)])
+    for stage in make_stages(benchmark).values():
+        waiting = [part for part in stage if parts.get(part.name, {}).get("status") != "done"]
+        deadline = began + 60 * benchmark.minutes
+        if waiting and time.monotonic() < deadline:
+            parts |= run_stage(waiting, output, deadline)
+            atomic.write_text(path, json.dumps(parts, indent=2) + "\n")
+    table = "\n".join(summarize(parts)) + "\n"
+    atomic.write_text(output / "gpu.md", table)
+    print(table)
+    sys.exit(0 if all(part["status"] == "done" for part in parts.values()) else 1)
+
+
+if __name__ == "__main__":
+    main()
