@@ -124,7 +124,8 @@ def hugging_face(translator: Translator, threads: int, dtype: Dtype) -> Decode:
     from benchmarks.peers.marian_model import marian_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = marian_model(translator).to(device, getattr(torch, dtype))
+    model: Any = marian_model(translator)
+    model = model.to(device, getattr(torch, dtype))
     pad = translator.tokenizers.target.pad_id
 
     def decode(sources: Sentences, beam: int, slots: int) -> Sentences:
@@ -207,7 +208,7 @@ class DecodingRunner:
 
 def measure(benchmark: DecodingBenchmark) -> dict[str, Spread]:
     """Measure all systems, alternating between them, and return measurement name -> spread."""
-    systems = {system: partial(DecodingRunner, benchmark, system) for system in benchmark.systems}
+    systems: dict[str, Any] = {system: partial(DecodingRunner, benchmark, system) for system in benchmark.systems}
     measured = measure_in_turn(systems, benchmark.repeats)
     names = next(iter(measured.values()))[0] if benchmark.repeats else {}
     return {

@@ -16,11 +16,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -38,6 +39,8 @@ GRACE_SECONDS = 20
 """Time between SIGTERM and SIGKILL. A training saves a checkpoint in it."""
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Environment variables of all parts. Parts of one stage share the memory of the GPU."""
+TOY_PAIRS = "toy.tsv"
+"""File in the output directory with the pairs of the suite ``toy``."""
 OPTIONS_OF_TOY_MODEL = (
     *("--model.d-model", "16", "--model.d-ff", "24", "--model.heads", "2", "--training.steps", "53"),
     *("--training.valid-every", "53", "--training.valid-sentences", "7", "--decoding.beam", "1"),
@@ -59,13 +62,21 @@ class GpuBenchmark:
     data: Path | None = None
     """Directory that contains multi30k/. Default: measure on the phrasebook."""
     suite: Literal["gpu", "toy"] = "gpu"
-    """Sizes of models and batches. The suite ``toy`` takes minutes on a CPU."""
+    """Sizes of models, batches and texts. The suite ``toy`` takes minutes on a CPU."""
     minutes: float = 12
     """Time limit of the whole command. Parts that do not fit are left for the next call."""
 
-    def locator(self, name: str) -> str:
-        """Return the locator of the training, validation or test pairs."""
-        return f"{self.data}/multi30k/{name}.{{lang}}.gz" if self.data else "phrasebook"
+    def locators(self, suffix: str = "") -> dict[str, str]:
+        """Return the locators of the training, validation and test pairs by option of train.py.
+
+        suffix: end of the names of the files of Multi30k, without language.
+        """
+        names = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
+        if self.suite == "toy":
+            return {f"--data.{kind}": str(self.output / TOY_PAIRS) for kind in names}
+        if self.data is None:
+            return {f"--data.{kind}": "phrasebook" for kind in names}
+        return {f"--data.{kind}": f"{self.data}/multi30k/{name}{suffix}.{{lang}}.gz" for kind, name in names.items()}
 
 
 @dataclass(frozen=True)
@@ -92,11 +103,11 @@ Stages: TypeAlias = dict[str, list[Part]]
 def make_stages(benchmark: GpuBenchmark) -> Stages:
     """Return the parts by stage, in the order in which they run."""
     output, toy = benchmark.output, benchmark.suite == "toy"
-    run, texts = output / "model", output / "source.en"
-    suite = ["--suite", benchmark.suite, "--train", benchmark.locator("train"), "--systems"]
+    patience = 5 if toy else 1  # The limits are those of a GPU.
+    run = ["--workdir", str(output / "model"), "--source", str(output / "source.en")]
+    suite = ["--suite", benchmark.suite, "--train", benchmark.locators()["--data.train"], "--systems"]
     slots = ["--slots", *(["2", "3"] if toy else ["64", "256", "1024"]), "--sentences", "7" if toy else "8192"]
-    model = ["--workdir", str(run), "--source", str(texts)]
-    decoding = [*model, *slots, "--dtype", "bfloat16", "--singles", "10", "--systems"]
+    decoding = [*run, *slots, "--dtype", "bfloat16", "--singles", "10", "--systems"]
     systems = {
         "training-transformer_jax": ["benchmarks.training", *suite, "transformer_jax"],
         "training-pytorch": ["benchmarks.training", *suite, "PyTorch"],
@@ -104,52 +115,59 @@ def make_stages(benchmark: GpuBenchmark) -> Stages:
         "decoding-hugging_face": ["benchmarks.decoding", *decoding, "Hugging Face"],
     }
 
-    def module(name: str, command: Sequence[str], seconds: float, **environment: str) -> Part:
+    def measured(name: str, seconds: float, command: Sequence[str], options: Sequence[str] = ()) -> Part:
         record = output / f"{name}.json"
-        return Part(name, ["-m", *command, "--output", str(record)], seconds, record, environment)
+        end = ["--", *options] if options else []
+        return Part(name, ["-m", *command, "--output", str(record), *end], patience * seconds, record)
 
-    comparison = [*model, "--sentences", "7" if toy else "1000"]
-    resume = ["benchmarks.resume", *(["--steps", "43", "--kills", "23"] if toy else [])]
-    preparation = [
-        *(Part(f"compile-{name}", ["-m", *command, "--repeats", "0"], 200, None) for name, command in systems.items()),
-        module("same-search", ["benchmarks.same_search", *comparison], 200),
-        module("resume", [*resume, "--directory", str(output / "resume")], 200),
-        module(
-            "resume-deterministic",
-            [*resume, "--directory", str(output / "resume-deterministic")],
-            200,
-            XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true",
-        ),
-    ]
-    timed = {name: [module(name, [*command, "--repeats", "3"], 150)] for name, command in systems.items()}
-    first = module("first-update", ["benchmarks.first_update", "--workdir", str(run)], 240)
-    first = dataclasses.replace(first, command=[*first.command, "--", *train_options(benchmark)])
-    return {"first-update": [first], "preparation": preparation, **timed, "seeds": seed_parts(benchmark)}
+    def resume(name: str) -> Part:
+        steps = ["--steps", "43", "--kills", "23"] if toy else []
+        options = flatten_options(benchmark.locators()) if toy else []
+        return measured(name, 200, ["benchmarks.resume", "--directory", str(output / name), *steps], options)
+
+    deterministic = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"}
+    start = ["benchmarks.training_start", "--workdir", str(output / "model")]
+    return {
+        "start": [measured("training-start", 240, start, model_options(benchmark))],
+        "preparation": [
+            *(
+                Part(f"compile-{name}", ["-m", *command, "--repeats", "0"], patience * 200, None)
+                for name, command in systems.items()
+                if name != "decoding-hugging_face"  # It compiles nothing.
+            ),
+            measured("same-search", 200, ["benchmarks.same_search", *run, "--sentences", "7" if toy else "1000"]),
+            resume("resume"),
+            dataclasses.replace(resume("resume-deterministic"), environment=deterministic),
+        ],
+        **{name: [measured(name, 150, [*command, "--repeats", "3"])] for name, command in systems.items()},
+        "seeds": [seed_part(benchmark, seed) for seed in range(1 if toy else 3)],
+    }
 
 
-def train_options(benchmark: GpuBenchmark) -> list[str]:
+def flatten_options(options: Mapping[str, str]) -> list[str]:
+    """Return options with their values as arguments."""
+    return [word for option in options.items() for word in option]
+
+
+def model_options(benchmark: GpuBenchmark) -> list[str]:
     """Return the options of train.py for the model whose start and decoding are timed: post-norm, for Hugging Face."""
+    data = flatten_options(benchmark.locators())
     if benchmark.suite == "toy":
-        return ["--model.norm", "post", *OPTIONS_OF_TOY_MODEL]
-    names = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
-    data = [word for kind, name in names.items() for word in (f"--data.{kind}", benchmark.locator(name))]
+        return [*data, "--model.norm", "post", *OPTIONS_OF_TOY_MODEL]
     return ["--config", "wmt14_base", *data, *OPTIONS_OF_MODEL]
 
 
-def seed_parts(benchmark: GpuBenchmark) -> list[Part]:
-    """Return a training per seed: multi30k_tiny or, without data, the phrasebook."""
-    options: Sequence[str] = ["--config", "multi30k_tiny" if benchmark.data else "phrasebook"]
-    if benchmark.data:
-        for kind, name in (("train", "train"), ("valid", "val"), ("test", "test_2016_flickr")):
-            options = [*options, f"--data.{kind}", benchmark.locator(f"{name}.lc.norm.tok")]
-    if benchmark.suite == "toy":
-        options = [*options, *OPTIONS_OF_TOY_MODEL]
-    parts = []
-    for seed in range(1 if benchmark.suite == "toy" else 3):
-        run = benchmark.output / f"seed-{seed}"
-        command = ["train.py", *options, "--workdir", str(run), "--training.seed", str(seed)]
-        parts.append(Part(run.name, [*command, "--training.save-every", "0"], 600, run / "results.json"))
-    return parts
+def seed_part(benchmark: GpuBenchmark, seed: int) -> Part:
+    """Return a training of multi30k_tiny with this seed or, without data, of the phrasebook."""
+    has_data, toy = benchmark.data and benchmark.suite == "gpu", benchmark.suite == "toy"
+    run = benchmark.output / f"seed-{seed}"
+    command = [
+        *("train.py", "--config", "multi30k_tiny" if has_data else "phrasebook", "--workdir", str(run)),
+        *flatten_options(benchmark.locators(".lc.norm.tok")),
+        *(OPTIONS_OF_TOY_MODEL if toy else ()),
+        *("--training.seed", str(seed), "--training.save-every", "0"),
+    ]
+    return Part(run.name, command, 60 * benchmark.minutes, run / "results.json")
 
 
 def run_stage(parts: Sequence[Part], output: Path, deadline: float) -> dict[str, dict[str, Any]]:
@@ -158,12 +176,12 @@ def run_stage(parts: Sequence[Part], output: Path, deadline: float) -> dict[str,
     deadline: time.monotonic() at which all parts are stopped.
     """
     began = time.monotonic()
-    running = {part: _start(part, output) for part in parts}
+    running = [(part, _start(part, output)) for part in parts]
     outcomes: dict[str, dict[str, Any]] = {}
     while running:
         time.sleep(0.05)
         seconds = time.monotonic() - began
-        for part, process in list(running.items()):
+        for part, process in list(running):
             status = process.poll()
             if status is None and (seconds > part.seconds or time.monotonic() > deadline):
                 _stop(process)
@@ -172,7 +190,7 @@ def run_stage(parts: Sequence[Part], output: Path, deadline: float) -> dict[str,
                 continue
             else:
                 outcome = "done" if status == 0 else f"failed with status {status}"
-            del running[part]
+            running.remove((part, process))
             record = part.record and part.record.exists() and json.loads(part.record.read_text(encoding="utf-8"))
             outcomes[part.name] = {"status": outcome, "seconds": round(seconds, 1), "command": part.command}
             outcomes[part.name] |= {"record": record} if record else {}
@@ -231,6 +249,15 @@ def summarize(parts: dict[str, Any]) -> Iterator[str]:
                 yield f"| ratio to {rival} | {measurement} | {median / other:.2f} |"
 
 
+def write_texts(benchmark: GpuBenchmark) -> None:
+    """Write the sentences to translate, and the pairs of the suite ``toy``."""
+    if benchmark.suite == "toy":
+        toy_pairs = islice(open_pairs("phrasebook", "en", "de", "train"), 211)
+        write_lines(benchmark.output / TOY_PAIRS, ["\t".join(pair) for pair in toy_pairs])
+    pairs = open_pairs(benchmark.locators()["--data.train"], "en", "de", "train")
+    write_lines(benchmark.output / "source.en", [pair.source for pair in islice(pairs, 8192)])
+
+
 def main() -> None:
     """Run all parts that are not done, and print a table."""
     began = time.monotonic()
@@ -241,12 +268,13 @@ def main() -> None:
     output, path = benchmark.output, benchmark.output / "gpu.json"
     output.mkdir(parents=True, exist_ok=True)
     parts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    pairs = open_pairs(benchmark.locator("train"), "en", "de", "train")
-    write_lines(output / "source.en", [pair.source for pair in islice(pairs, 8192)])
-    for stage in make_stages(benchmark).values():
+    write_texts(benchmark)
+    for stage_name, stage in make_stages(benchmark).items():
         waiting = [part for part in stage if parts.get(part.name, {}).get("status") != "done"]
         deadline = began + 60 * benchmark.minutes
         if waiting and time.monotonic() < deadline:
+            if stage_name == "start":  # Its first start must find no run.
+                shutil.rmtree(output / "model", ignore_errors=True)
             parts |= run_stage(waiting, output, deadline)
             atomic.write_text(path, json.dumps(parts, indent=2) + "\n")
     table = "\n".join(summarize(parts)) + "\n"

@@ -3,9 +3,9 @@
     python -m benchmarks.resume --directory runs/resume
     XLA_FLAGS=--xla_gpu_deterministic_ops=true python -m benchmarks.resume --directory runs/resume
 
-Two runs train the phrasebook model for some updates. One of them is killed at several updates and resumed each time.
-The benchmark compares the metrics (without the speed), the translations and every array of the last checkpoint. It
-first compares two uninterrupted runs: if those differ, the device itself is not deterministic.
+Three runs train the phrasebook model for some updates. One of them is killed at several updates and resumed each time.
+The benchmark compares the metrics (without the speed), the translations and every array of the last checkpoint. It also
+compares the two uninterrupted runs: if these differ, the programs themselves are not deterministic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -49,8 +49,8 @@ class ResumeBenchmark:
     """Number of updates."""
     kills: tuple[int, ...] = (23, 71)
     """Updates at which the run is killed."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Data type of the arithmetic."""
+    options: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """More options of train.py, after "--"."""
     output: Path | None = None
     """JSON file for the result."""
 
@@ -109,7 +109,7 @@ def read_state(workdir: Path) -> dict[str, np.ndarray]:
 
 def compare(benchmark: ResumeBenchmark) -> dict[str, Any]:
     """Train the runs, and return the differences of the second uninterrupted run and of the killed run."""
-    options = [*OPTIONS, "--training.steps", str(benchmark.steps), "--model.dtype", benchmark.dtype]
+    options = [*OPTIONS, "--training.steps", str(benchmark.steps), *benchmark.options]
     first, second, killed = (benchmark.directory / name for name in ("first", "second", "killed"))
     for workdir in (first, second, killed):
         shutil.rmtree(workdir, ignore_errors=True)
@@ -127,7 +127,7 @@ def compare(benchmark: ResumeBenchmark) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Compare the runs, print the differences, and exit with status 1 if the killed run has any."""
+    """Compare the runs and print the differences."""
     benchmark = tyro.cli(ResumeBenchmark)
     use_compilation_cache()
     result = compare(benchmark)
@@ -135,7 +135,6 @@ def main() -> None:
         print(f"{name}: {', '.join(map(str, value)) or 'none'}")
     if benchmark.output:
         atomic.write_text(benchmark.output, json.dumps({**result, "machine": machine()}, indent=2) + "\n")
-    sys.exit(1 if result["differences of the killed run"] else 0)
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def measure(benchmark: TrainingBenchmark, name: str) -> dict[str, Spread]:
     The measurements alternate between the systems.
     """
     size = SUITES[benchmark.suite][name]
-    runners = {system: partial(TrainingRunner, benchmark, size, system) for system in benchmark.systems}
+    runners: dict[str, Any] = {system: partial(TrainingRunner, benchmark, size, system) for system in benchmark.systems}
     measured = measure_in_turn(runners, benchmark.repeats)
     if not benchmark.repeats:
         return {}

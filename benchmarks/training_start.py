@@ -1,6 +1,6 @@
-"""Time from the start of train.py to its first updates, without and with compiled programs in the cache.
+"""Time from the command train.py to its first updates, without and with compiled programs in the cache.
 
-    python -m benchmarks.first_update --workdir runs/timed -- --config configs/wmt14_base.py --training.steps 100
+    python -m benchmarks.training_start --workdir runs/timed -- --config configs/wmt14_base.py --training.steps 100
 
 Everything after ``--`` goes to train.py. The first start has empty caches: it trains tokenizers, encodes the text and
 compiles. It runs to the end, so ``--workdir`` then contains a finished run. The second start, in another run directory,
@@ -30,7 +30,7 @@ TRAIN = Path(__file__).parent.parent / "train.py"
 
 
 @dataclass(frozen=True)
-class FirstUpdateBenchmark:
+class TrainingStartBenchmark:
     """Measure the time until the first updates of a training."""
 
     workdir: Path
@@ -70,7 +70,7 @@ def time_start(workdir: Path, options: Sequence[str], caches: Mapping[str, str],
     return seconds
 
 
-def measure(benchmark: FirstUpdateBenchmark) -> dict[str, Spread]:
+def measure(benchmark: TrainingStartBenchmark) -> dict[str, Spread]:
     """Time both starts, and return measurement name -> spread."""
     if benchmark.workdir.exists():
         raise SystemExit(f"error: {benchmark.workdir} exists. Remove it, or choose another --workdir.")
@@ -84,7 +84,7 @@ def measure(benchmark: FirstUpdateBenchmark) -> dict[str, Spread]:
 
 def main() -> None:
     """Measure the times and print a report."""
-    benchmark = tyro.cli(FirstUpdateBenchmark)
+    benchmark = tyro.cli(TrainingStartBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     report(measure(benchmark), "seconds", benchmark.output, baseline)
 
