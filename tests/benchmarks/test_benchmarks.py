@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 from tiny_run import SOURCES, make_run
 
-from benchmarks import decoding
+from benchmarks import decoding, training
 from benchmarks.record import read_baseline
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.training.loss import smoothed_cross_entropy
@@ -26,11 +26,20 @@ def test_training_is_compared_with_pytorch(tmp_path):
     first = tmp_path / "first.json"
     subprocess.run([*command, "--output", str(first)], cwd=ROOT, check=True)
     measured = json.loads(first.read_text())["measured"]
-    parts = "transformer_jax", "PyTorch", "ratio", "GFLOP/s of a large product", "share of that"
-    assert measured.keys() == {f"toy, {part}" for part in (*parts, "hours for 100,000 steps of 25,000")}
+    systems = "transformer_jax", "PyTorch"
+    parts = (*systems, "ratio", "GFLOP/s of a large product")
+    parts += tuple(f"{system}: share of the product" for system in systems)
+    parts += tuple(f"{system}: hours for 100,000 steps of 25,000" for system in systems)
+    assert measured.keys() == {f"toy, {part}" for part in parts}
     assert all(value["median"] > 0 for value in measured.values())
-    again = subprocess.run([*command, "--against", str(first)], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert again.stdout.count("since the baseline") == 6
+    command += ["--systems", "transformer_jax", "--against", str(first)]
+    again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert again.stdout.count("since the baseline") == 4
+
+
+def test_training_without_repeats_measures_nothing(monkeypatch):
+    monkeypatch.setattr(training, "measure_in_turn", lambda systems, repeats: {name: [] for name in systems})
+    assert training.measure(training.TrainingBenchmark("toy", repeats=0), "toy") == {}
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"unit": "s"}'])
@@ -75,6 +84,28 @@ def test_decoding_is_compared_with_both_peers(run, tmp_path):
     assert all(value["median"] > 0 for value in measured.values())
 
 
+def test_fewer_slots_decode_fewer_sentences(run, tmp_path, monkeypatch):
+    source = tmp_path / "source.en"
+    source.write_text("\n".join(SOURCES) + "\n")
+    calls = []
+
+    def search_in_slots(model, params, sources, special_ids, beam, slots):
+        calls.append((len(sources), beam, slots, model.config.dtype))
+        return [[5]] * len(sources)
+
+    monkeypatch.setattr(decoding, "search_in_slots", search_in_slots)
+    benchmark = decoding.DecodingBenchmark(
+        run, source, ("transformer_jax",), "bfloat16", slots=(3, 9), sentences=11, singles=1
+    )
+    runner = decoding.DecodingRunner(benchmark, "transformer_jax")
+    assert sorted(calls) == [(1, 1, 1, "bfloat16"), (1, 4, 1, "bfloat16")] + [
+        (sentences, beam, slots, "bfloat16") for sentences, slots in ((3, 3), (11, 9)) for beam in (1, 4)
+    ]
+    results = runner()
+    assert results["greedy, 9 slots, tokens"] == 11
+    assert results["beam 4, 3 slots, tokens"] == 3
+
+
 def test_export_translations_are_compared(run, tmp_path):
     pytest.importorskip("ctranslate2", reason="pip install -r requirements-parity.txt")
     source, output = tmp_path / "source.en", tmp_path / "output.json"
@@ -113,7 +144,7 @@ def test_growth_of_a_step_is_measured(tmp_path):
 
 def test_pytorch_loop_computes_the_same_loss():
     torch = pytest.importorskip("torch", reason="pip install -r requirements-parity.txt")
-    from benchmarks.peers.torch_loop import ChunkedLoss
+    from benchmarks.peers.torch_loop import ChunkedLoss, whole_loss
 
     random = np.random.default_rng(0)
     features, table = random.normal(size=(7, 83, 5)).astype("f4"), random.normal(size=(11, 5)).astype("f4")
@@ -130,3 +161,5 @@ def test_pytorch_loop_computes_the_same_loss():
     assert_allclose(loss.item(), expected, rtol=1e-5)
     for leaf, gradient in zip(leaves, gradients, strict=True):
         assert_allclose(leaf.grad.numpy(), gradient, atol=1e-4)
+    whole = whole_loss(leaves[0].flatten(0, 1), leaves[1], torch.tensor(targets).flatten(), 0.1)
+    assert_allclose(whole.item(), expected, rtol=1e-5)
