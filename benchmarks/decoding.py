@@ -2,7 +2,7 @@
 
     python -m benchmarks.decoding --workdir runs/NAME --source data/multi30k/test_2016_flickr.lc.norm.tok.en.gz
     python -m benchmarks.decoding --workdir runs/NAME --source data/multi30k/train.en.gz --dtype bfloat16 \
-        --slots 64 256 1024 --sentences 8192 --systems transformer_jax "Hugging Face"    # on a GPU
+        --slots 64 256 1024 --sentences 4096 --systems transformer_jax "Hugging Face"    # on a GPU
 
 The benchmark measures throughput (sentences per second, sorted by length) and latency (milliseconds per sentence).
 Input and output are token ids. All systems use the same weights. On a CPU they use all cores for batches; for single

@@ -106,7 +106,7 @@ def make_stages(benchmark: GpuBenchmark) -> Stages:
     patience = 5 if toy else 1  # The limits are those of a GPU.
     run = ["--workdir", str(output / "model"), "--source", str(output / "source.en")]
     suite = ["--suite", benchmark.suite, "--train", benchmark.locators()["--data.train"], "--systems"]
-    slots = ["--slots", *(["2", "3"] if toy else ["64", "256", "1024"]), "--sentences", "7" if toy else "8192"]
+    slots = ["--slots", *(["2", "3"] if toy else ["64", "256", "1024"]), "--sentences", "7" if toy else "4096"]
     decoding = [*run, *slots, "--dtype", "bfloat16", "--singles", "10", "--systems"]
     systems = {
         "training-transformer_jax": ["benchmarks.training", *suite, "transformer_jax"],
@@ -139,7 +139,10 @@ def make_stages(benchmark: GpuBenchmark) -> Stages:
             resume("resume"),
             dataclasses.replace(resume("resume-deterministic"), environment=deterministic),
         ],
-        **{name: [measured(name, 150, [*command, "--repeats", "3"])] for name, command in systems.items()},
+        **{
+            name: [measured(name, 150, [*command, "--repeats", "5" if "training" in name else "3"])]
+            for name, command in systems.items()
+        },
         "seeds": [seed_part(benchmark, seed) for seed in range(1 if toy else 3)],
     }
 
@@ -255,7 +258,7 @@ def write_texts(benchmark: GpuBenchmark) -> None:
         toy_pairs = islice(open_pairs("phrasebook", "en", "de", "train"), 211)
         write_lines(benchmark.output / TOY_PAIRS, ["\t".join(pair) for pair in toy_pairs])
     pairs = open_pairs(benchmark.locators()["--data.train"], "en", "de", "train")
-    write_lines(benchmark.output / "source.en", [pair.source for pair in islice(pairs, 8192)])
+    write_lines(benchmark.output / "source.en", [pair.source for pair in islice(pairs, 4096)])
 
 
 def main() -> None:

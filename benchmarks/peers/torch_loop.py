@@ -184,7 +184,9 @@ class TorchTraining:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         compiles = self.device.type == "cuda" if compiles is None else compiles
         dropout = (nn.Dropout if compiles else ByteDropout)(config.dropout)
-        self.model = Transformer(config, dropout, vocabulary_size, max_length).to(self.device)
+        self.length_multiple = 8 if compiles else 1  # Fused attention with a mask requires it on a GPU.
+        longest = max_length + self.length_multiple - 1
+        self.model = Transformer(config, dropout, vocabulary_size, longest).to(self.device)
         # Dynamic shapes: one compilation instead of one per bucket.
         self.forward = torch.compile(self.model, dynamic=True) if compiles else self.model
         self.loss = torch.compile(whole_loss, dynamic=True) if compiles else ChunkedLoss.apply
@@ -201,11 +203,13 @@ class TorchTraining:
         """Run one training step and return the mean loss per target token."""
         # Found on the host, because a GPU would have to finish first.
         positions = np.flatnonzero(batch.target_segments)
+        padding = (0, 0), (0, -batch.source.shape[1] % self.length_multiple)
         source, target, labels = (
             self.to_device(ids.astype("int64"))
-            for ids in (batch.source, batch.target_input, batch.target_output.ravel()[positions])
+            for ids in (np.pad(batch.source, padding), batch.target_input, batch.target_output.ravel()[positions])
         )
-        source_is_token, indices = self.to_device(batch.source_segments != 0), self.to_device(positions)
+        source_is_token = self.to_device(np.pad(batch.source_segments, padding) != 0)
+        indices = self.to_device(positions)
         with self.autocast:
             features = self.forward(source, source_is_token, target).flatten(0, 1)[indices]
             loss = self.loss(features, self.model.table, labels, self.smoothing) / len(positions)

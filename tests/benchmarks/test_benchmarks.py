@@ -14,6 +14,8 @@ from tiny_run import SOURCES, make_run
 
 from benchmarks import decoding, training
 from benchmarks.record import read_baseline
+from transformer_jax.config import ModelConfig
+from transformer_jax.data.batches import Batch
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.training.loss import smoothed_cross_entropy
 
@@ -163,3 +165,24 @@ def test_pytorch_loop_computes_the_same_loss():
         assert_allclose(leaf.grad.numpy(), gradient, atol=1e-4)
     whole = whole_loss(leaves[0].flatten(0, 1), leaves[1], torch.tensor(targets).flatten(), 0.1)
     assert_allclose(whole.item(), expected, rtol=1e-5)
+
+
+def test_pytorch_loops_for_cpu_and_gpu_compute_the_same_loss(monkeypatch):
+    torch = pytest.importorskip("torch", reason="pip install -r requirements-parity.txt")
+    from benchmarks.peers.torch_loop import TorchTraining
+
+    # The compiler takes a minute on a CPU and does not change the result.
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    random = np.random.default_rng(0)
+    ids, lengths = random.integers(4, 31, (2, 7, 13)), random.integers(5, 14, (2, 7))
+    segments = np.arange(13) < lengths[..., None]
+    source, target = ids * segments
+    source_segments, target_segments = segments.astype("i4")
+    batch = Batch(source, source_segments, source_segments, target, target, target_segments, target_segments)
+    config = ModelConfig(8, 12, 2, 2, 2, dropout=0.0)
+    losses = [
+        [float(training.step(batch)) for _ in range(3)]
+        for training in (TorchTraining(config, 31, 13, compiles=compiles) for compiles in (False, True))
+    ]
+    assert_allclose(*losses, rtol=1e-5)
+    assert losses[0][0] > losses[0][2]
