@@ -7,7 +7,7 @@
 
 Parts of one stage run at the same time. The stage "preparation" compiles for the later stages, which are timed alone,
 and makes the comparisons that need no timing. Each part has a time limit. ``gpu.json`` in the output directory contains
-everything that has been measured, and is written after each stage. The same command runs only the parts that are not
+everything that has been measured, and is written after each part. The same command runs only the parts that are not
 done, so it can continue after a time limit. Nothing is downloaded.
 """
 
@@ -35,7 +35,7 @@ from transformer_jax.storage import atomic
 from transformer_jax.storage.lines import write_lines
 
 ROOT = Path(__file__).parent.parent
-GRACE_SECONDS = 20
+GRACE_SECONDS = 10
 """Time between SIGTERM and SIGKILL. A training saves a checkpoint in it."""
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Environment variables of all parts. Parts of one stage share the memory of the GPU."""
@@ -173,32 +173,32 @@ def seed_part(benchmark: GpuBenchmark, seed: int) -> Part:
     return Part(run.name, command, 60 * benchmark.minutes, run / "results.json")
 
 
-def run_stage(parts: Sequence[Part], output: Path, deadline: float) -> dict[str, dict[str, Any]]:
-    """Run the parts at the same time, and return their status, seconds and records by name.
+def run_stage(parts: Sequence[Part], output: Path, deadline: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run the parts at the same time. When one ends, yield its name and its status, seconds, command and record.
 
     deadline: time.monotonic() at which all parts are stopped.
     """
     began = time.monotonic()
     running = [(part, _start(part, output)) for part in parts]
-    outcomes: dict[str, dict[str, Any]] = {}
-    while running:
-        time.sleep(0.05)
-        seconds = time.monotonic() - began
-        for part, process in list(running):
-            status = process.poll()
-            if status is None and (seconds > part.seconds or time.monotonic() > deadline):
-                _stop(process)
-                outcome = "time limit"
-            elif status is None:
-                continue
-            else:
-                outcome = "done" if status == 0 else f"failed with status {status}"
-            running.remove((part, process))
-            record = part.record and part.record.exists() and json.loads(part.record.read_text(encoding="utf-8"))
-            outcomes[part.name] = {"status": outcome, "seconds": round(seconds, 1), "command": part.command}
-            outcomes[part.name] |= {"record": record} if record else {}
-            print(f"{part.name}: {outcome} after {seconds:.0f} s", flush=True)
-    return outcomes
+    try:
+        while running:
+            time.sleep(0.05)
+            seconds = time.monotonic() - began
+            for part, process in list(running):
+                status = process.poll()
+                is_late = seconds > part.seconds or time.monotonic() > deadline
+                if status is None and not is_late:
+                    continue
+                if status is None:
+                    _stop(process)
+                running.remove((part, process))
+                words = {None: "time limit", 0: "done"}.get(status, f"failed with status {status}")
+                record = part.record and part.record.exists() and json.loads(part.record.read_text(encoding="utf-8"))
+                outcome = {"status": words, "seconds": round(seconds, 1), "command": list(part.command)}
+                yield part.name, outcome | ({"record": record} if record else {})
+    finally:
+        for _, process in running:
+            _stop(process)
 
 
 def _start(part: Part, output: Path) -> subprocess.Popen[bytes]:
@@ -264,6 +264,7 @@ def write_texts(benchmark: GpuBenchmark) -> None:
 def main() -> None:
     """Run all parts that are not done, and print a table."""
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # Then running parts are also stopped.
     benchmark = tyro.cli(GpuBenchmark)
     benchmark = dataclasses.replace(
         benchmark, output=benchmark.output.absolute(), data=benchmark.data and benchmark.data.absolute()
@@ -278,8 +279,10 @@ def main() -> None:
         if waiting and time.monotonic() < deadline:
             if stage_name == "start":  # Its first start must find no run.
                 shutil.rmtree(output / "model", ignore_errors=True)
-            parts |= run_stage(waiting, output, deadline)
-            atomic.write_text(path, json.dumps(parts, indent=2) + "\n")
+            for name, outcome in run_stage(waiting, output, deadline):
+                print(f"{name}: {outcome['status']} after {outcome['seconds']:.0f} s", flush=True)
+                parts[name] = outcome
+                atomic.write_text(path, json.dumps(parts, indent=2) + "\n")
     table = "\n".join(summarize(parts)) + "\n"
     atomic.write_text(output / "gpu.md", table)
     print(table)

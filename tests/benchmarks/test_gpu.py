@@ -1,9 +1,11 @@
 """The GPU benchmarks: stages with time limits, starts of training, kills, and search on two devices."""
 
 import json
+import math
 import shutil
 import sys
 import time
+from contextlib import closing
 
 import pytest
 from tiny_run import SOURCES, make_run
@@ -38,12 +40,19 @@ def python(name, code, seconds=60.0, record=None):
     return Part(name, ["-c", code], seconds, record)
 
 
+def changes(path):
+    """Return whether a running program writes the file."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    time.sleep(0.3)
+    return path.exists() and path.stat().st_mtime_ns != before
+
+
 def test_every_end_of_a_part_is_recorded(tmp_path):
     record = tmp_path / "good.json"
     write = f"import json; json.dump({{'measured': {{}}}}, open({str(record)!r}, 'w'))"
     parts = [python("good", write, record=record), python("bad", "raise SystemExit(7)")]
     parts.append(python("slow", "import time; time.sleep(60)", seconds=0.5))
-    outcomes = gpu.run_stage(parts, tmp_path, time.monotonic() + 60)
+    outcomes = dict(gpu.run_stage(parts, tmp_path, time.monotonic() + 60))
     assert {name: outcome["status"] for name, outcome in outcomes.items()} == {
         "good": "done",
         "bad": "failed with status 7",
@@ -57,11 +66,17 @@ def test_the_deadline_also_stops_programs_that_a_part_started(tmp_path):
     beat = tmp_path / "beat"
     child = f"import time\nwhile True: open({str(beat)!r}, 'w').write(str(time.time())); time.sleep(0.01)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    outcomes = gpu.run_stage([python("parent", code)], tmp_path, time.monotonic() + 3)
+    outcomes = dict(gpu.run_stage([python("parent", code)], tmp_path, time.monotonic() + 3))
     assert outcomes["parent"]["status"] == "time limit"
-    before = beat.read_text()
-    time.sleep(0.3)
-    assert beat.read_text() == before
+    assert not changes(beat)
+
+
+def test_an_end_of_the_command_stops_its_parts(tmp_path):
+    beat = tmp_path / "beat"
+    write = f"import time\nwhile True: open({str(beat)!r}, 'w').write(str(time.time())); time.sleep(0.01)"
+    with closing(gpu.run_stage([python("endless", write), python("short", "")], tmp_path, math.inf)) as outcomes:
+        assert next(outcomes)[0] == "short"
+    assert not changes(beat)
 
 
 def test_a_later_call_runs_only_unfinished_parts(tmp_path, monkeypatch, capsys):
