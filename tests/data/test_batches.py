@@ -135,6 +135,37 @@ def test_pairs_longer_than_a_row_go_into_longer_rows():
     assert {index for plan in batches.plans(0) if plan.shape.target == 17 for index in plan.rows.values} == {1, 2}
 
 
+def packed_lengths(pairs, row_length, **options):
+    config = DataConfig(batch_tokens=97, max_length=29, row_length=row_length)
+    return list(TrainingBatches(pairs, config, seed=0, batch_multiple=1, **options).packed_rows)
+
+
+def test_one_row_length_replaces_two_if_it_adds_little_padding():
+    assert packed_lengths(random_corpus(211), row_length=19) == [23]
+
+
+def test_two_row_lengths_stay_if_one_adds_padding():
+    # 101 rows of 23 positions instead of 100 rows of 20 and one of 29: 2,323 positions instead of 2,029.
+    assert packed_lengths(corpus([(20, 20)] * 100 + [(23, 23)]), row_length=20) == [20, 29]
+
+
+@pytest.mark.parametrize(("count", "row_lengths"), [(100, [50]), (101, [49, 50])])
+def test_one_row_length_may_add_two_percent_of_the_positions(count, row_lengths):
+    # Two row lengths take 49 * 100 + 50 * 2 = 5,000 positions. One takes 100 more.
+    pairs = corpus([(49, 49)] * count + [(50, 50)] * 2)
+    config = DataConfig(batch_tokens=97, max_length=50, row_length=49)
+    assert list(TrainingBatches(pairs, config, seed=0, batch_multiple=1).packed_rows) == row_lengths
+
+
+def test_two_row_lengths_stay_if_rows_would_be_much_longer():
+    assert packed_lengths(random_corpus(211), row_length=18) == [18, 29]
+
+
+def test_row_lengths_of_a_resumed_run_are_kept():
+    assert packed_lengths(random_corpus(211), row_length=19, row_lengths=[19, 29]) == [19, 29]
+    assert packed_lengths(random_corpus(211), row_length=18, row_lengths=[23]) == [23]
+
+
 def test_rows_are_a_multiple_of_batch_multiple():
     shapes = bucket_shapes(random_corpus(200), 3, batch_tokens=97, batch_multiple=8)
     assert all(shape.rows % 8 == 0 and shape.rows > 0 for shape in shapes)

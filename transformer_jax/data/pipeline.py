@@ -49,6 +49,14 @@ class Shard(NamedTuple):
 SINGLE_PROCESS = Shard()
 """All rows."""
 
+MAX_ADDED_PADDING = 0.02
+"""Packed rows of a single length are chosen if they have at most this fraction more positions than rows of two lengths.
+"""
+MAX_LENGTHENING = 1.25
+"""Packed rows are made longer than ``row_length`` by at most this factor, because the cost of attention per token grows
+with the row length.
+"""
+
 
 class TrainingBatches:
     """Random access to the batches of all epochs. A batch depends on the seed, not on the number of processes.
@@ -65,11 +73,13 @@ class TrainingBatches:
         batch_multiple: int,
         shard: Shard = SINGLE_PROCESS,
         devices: int = 1,
+        row_lengths: Sequence[int] = (),
     ) -> None:
         """Plan the batches.
 
         batch_multiple: the planned number of rows per batch is a multiple of it.
         devices: number of devices. Empty rows pad the number of rows to a multiple of it; plan and order do not change.
+        row_lengths: the lengths of packed rows in the run that resumes; by default, they are chosen.
         """
         self.pairs = pairs
         self.seed = seed
@@ -80,7 +90,8 @@ class TrainingBatches:
             self.packed_rows = {}
             self.shapes = bucket_shapes(pairs, config.buckets, config.batch_tokens, batch_multiple)
         else:
-            self.packed_rows = pack_by_length(pairs, np.random.default_rng(seed).permutation(len(pairs)), config)
+            order = np.random.default_rng(seed).permutation(len(pairs))
+            self.packed_rows = pack_by_length(pairs, order, row_lengths) if row_lengths else pack(pairs, order, config)
             self.shapes = [
                 BatchShape(max(1, config.batch_tokens // length // batch_multiple) * batch_multiple, length, length)
                 for length in self.packed_rows
@@ -100,6 +111,10 @@ class TrainingBatches:
             ]
         return [plans[index] for index in random.permutation(len(plans))]
 
+    def global_shapes(self) -> list[BatchShape]:
+        """Return the shapes of the batches over all processes, including the empty rows that pad them."""
+        return [shape._replace(rows=-(-shape.rows // self.devices) * self.devices) for shape in self.shapes]
+
     def padding_fraction(self) -> float:
         """Return the fraction of target positions per epoch that are padding."""
         positions = sum(plan.shape.rows * plan.shape.target for plan in self.plans(0))
@@ -115,16 +130,40 @@ class TrainingBatches:
         return fill_batch(self.pairs, self.shard.select(BatchPlan(shape, pair_indices)))
 
 
-def pack_by_length(pairs: EncodedPairs, order: Int[np.ndarray, "P"], config: DataConfig) -> dict[int, Ragged]:
-    """Pack pairs into rows of ``row_length``, and longer pairs into rows of ``max_length``.
+def pack(pairs: EncodedPairs, order: Int[np.ndarray, "P"], config: DataConfig) -> dict[int, Ragged]:
+    """Pack pairs into rows of ``row_length`` and ``max_length``, or into rows of a single length if that costs little.
+
+    Each row length is another shape, for which the training step is compiled. Rows as long as the longest pair replace
+    both lengths within the limits of ``MAX_ADDED_PADDING`` and ``MAX_LENGTHENING``.
 
     Returns a dict from row length to the indices of the pairs in each row.
     """
-    if config.row_length >= config.max_length:
-        return {config.max_length: pack_rows(pairs, order, config.max_length)}
-    fits = np.maximum(*pairs.lengths())[order] <= config.row_length
-    groups = {config.row_length: order[fits], config.max_length: order[~fits]}
+    rows = pack_by_length(pairs, order, configured_row_lengths(config))
+    longest = int(np.maximum(*pairs.lengths()).max())
+    if len(rows) > 1 and longest <= MAX_LENGTHENING * config.row_length:
+        single = pack_by_length(pairs, order, [longest])
+        if _count_positions(single) <= (1 + MAX_ADDED_PADDING) * _count_positions(rows):
+            return single
+    return rows
+
+
+def configured_row_lengths(config: DataConfig) -> list[int]:
+    """Return the lengths of packed rows that the config allows: ``row_length``, and ``max_length`` for longer pairs."""
+    return sorted({min(config.row_length, config.max_length), config.max_length})
+
+
+def pack_by_length(pairs: EncodedPairs, order: Int[np.ndarray, "P"], row_lengths: Sequence[int]) -> dict[int, Ragged]:
+    """Pack each pair into a row of the smallest length that fits it. See ``pack``.
+
+    row_lengths: in ascending order; the last one fits all pairs.
+    """
+    bucket = np.searchsorted(row_lengths, np.maximum(*pairs.lengths())[order])
+    groups = {length: order[bucket == index] for index, length in enumerate(row_lengths)}
     return {length: pack_rows(pairs, members, length) for length, members in groups.items() if len(members)}
+
+
+def _count_positions(packed_rows: dict[int, Ragged]) -> int:
+    return sum(length * len(rows) for length, rows in packed_rows.items())
 
 
 def training_iterator(batches: TrainingBatches) -> grain.DatasetIterator:
@@ -144,9 +183,14 @@ def evaluation_batches(
     batch_tokens: approximate number of positions per batch, counted on the longer side.
     batch_multiple: the number of rows per batch is a multiple of it.
     """
+    for plan in plan_evaluation(pairs, batch_tokens, batch_multiple):
+        yield fill_batch(pairs, shard.select(plan))
+
+
+def plan_evaluation(pairs: EncodedPairs, batch_tokens: int, batch_multiple: int) -> list[BatchPlan]:
+    """Plan the batches of ``evaluation_batches``."""
     shapes: Sequence[BatchShape] = [
         shape._replace(rows=max(1, batch_tokens // max(shape.source, shape.target) // batch_multiple) * batch_multiple)
         for shape in bucket_shapes(pairs, 2, batch_tokens, batch_multiple)
     ]
-    for plan in plan_buckets(pairs, np.arange(len(pairs)), shapes):
-        yield fill_batch(pairs, shard.select(plan))
+    return plan_buckets(pairs, np.arange(len(pairs)), shapes)

@@ -44,6 +44,7 @@ class Progress(NamedTuple):
     divisor: batch multiple of the training batches, which stays the same when the run resumes on other devices.
     corpus: pairs, source tokens and target tokens of the training text.
     best_loss: loss of the best validation; None before the first, if it was not finite, or in earlier versions.
+    row_lengths: lengths of the packed rows; empty with buckets, None in earlier versions.
     """
 
     best_step: int = 0
@@ -56,6 +57,7 @@ class Progress(NamedTuple):
     divisor: int = 0
     corpus: list[int] | None = None
     best_loss: float | None = None
+    row_lengths: list[int] | None = None
 
     def is_stale(self, patience: int) -> bool:
         """Return whether the last ``patience`` validations brought no improvement; False if ``patience`` is 0."""

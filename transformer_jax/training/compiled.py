@@ -6,9 +6,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import Mesh
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from transformer_jax.config import Config
+from transformer_jax.data.batches import Batch, BatchShape
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.sharding import batch_sharding, state_shardings, with_shardings
@@ -26,6 +28,7 @@ class CompiledFunctions(NamedTuple):
     initialize: () -> initial state.
     train_step: (state, batch) -> (next state, metrics). It donates the memory of its state to the next state.
     loss_sums: (params, batch) -> LossSums, without dropout.
+    replicate: params -> the same params on every device.
     """
 
     mesh: Mesh
@@ -34,6 +37,7 @@ class CompiledFunctions(NamedTuple):
     initialize: Any
     train_step: Any
     loss_sums: Any
+    replicate: Any
 
 
 def jit_functions(
@@ -63,7 +67,18 @@ def jit_functions(
         jax.jit(initialize, out_shardings=shardings),
         train_step,
         jax.jit(loss_fn, in_shardings=(shardings.params, rows)),
+        jax.jit(lambda params: params, out_shardings=NamedSharding(mesh, PartitionSpec())),
     )
+
+
+def abstract_batch(shape: BatchShape, mesh: Mesh) -> Batch:
+    """Return the shapes and shardings of a batch, for which a jitted function can be compiled."""
+    source, target = (
+        jax.ShapeDtypeStruct((shape.rows, length), np.int32, sharding=batch_sharding(mesh))
+        for length in (shape.source, shape.target)
+    )
+    fields: Any = [source if "source" in name else target for name in Batch._fields]
+    return Batch(*fields)
 
 
 def require_enough_rows(config: Config, parts: int, length: int) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import optax
 
-from transformer_jax.config import Config, flatten, load_config, save_config
-from transformer_jax.data.languages import find_language
+from transformer_jax.config import Config, save_config
+from transformer_jax.data.batches import BatchShape
 from transformer_jax.data.pipeline import Shard, TrainingBatches, training_iterator
-from transformer_jax.data.run_data import RunData
 from transformer_jax.errors import InputError, StoppedBySignal
 from transformer_jax.evaluation import check_evaluation
 from transformer_jax.runtime.agreement import require_agreement
@@ -26,8 +24,9 @@ from transformer_jax.runtime.workdir_lock import exclusive_workdir
 from transformer_jax.sharding import batch_multiple, batch_shard, make_mesh, put_batch
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
 from transformer_jax.storage.untrusted import require_contained
+from transformer_jax.training.background import BackgroundCompiler, is_worthwhile
 from transformer_jax.training.choice import Validation, describe_end, record_validation
-from transformer_jax.training.compiled import CompiledFunctions, jit_functions, require_enough_rows
+from transformer_jax.training.compiled import CompiledFunctions, abstract_batch, jit_functions, require_enough_rows
 from transformer_jax.training.corpus import Corpus, load_corpus
 from transformer_jax.training.curves import CurvesWriter
 from transformer_jax.training.debug_nans import check_nans
@@ -35,17 +34,15 @@ from transformer_jax.training.journal import MetricAccumulator, MetricsWriter, r
 from transformer_jax.training.optimizer import learning_rate
 from transformer_jax.training.progress_display import ProgressDisplay
 from transformer_jax.training.results import finish_run
-from transformer_jax.training.validation import score_validation_set
-from transformer_jax.training.warm_start import init_from_run
-
-CHANGEABLE_FIELDS = (
-    *(f"training.{name}" for name in ("steps", "patience", "log_every", "valid_every", "save_every", "max_skipped")),
-    "mesh",
-    "decoding",
+from transformer_jax.training.resumption import (
+    corpus_size,
+    require_enough_steps,
+    require_same_config,
+    require_same_corpus,
+    resumed_row_lengths,
 )
-"""Config fields and sections that may change when a run resumes."""
-TEXT_FIELDS = ("data.train", "data.valid", "data.test", "data.on_error")
-"""Config fields that may also change if the run has recorded the content of its texts, which must stay the same."""
+from transformer_jax.training.validation import compile_validation, score_validation_set
+from transformer_jax.training.warm_start import init_from_run
 
 PROFILED_UPDATES = range(20, 25)
 """Updates that a profile covers, counted from the start of the process. The first updates are excluded because they
@@ -87,7 +84,15 @@ def fit(
         require_agreement("run directories", {name: str(value) for name, value in contents.items()})
         require_same_corpus(progress, corpus, workdir)
         planned_multiple = progress.divisor or multiple  # A run keeps its batches when it resumes on other devices.
-        batches = TrainingBatches(corpus.train, config.data, config.training.seed, planned_multiple, shard, multiple)
+        batches = TrainingBatches(
+            corpus.train,
+            config.data,
+            config.training.seed,
+            planned_multiple,
+            shard,
+            multiple,
+            resumed_row_lengths(config, progress),
+        )
         require_enough_rows(config, multiple, batches.shapes[-1].target)
         functions = jit_functions(config, mesh, *map(len, corpus.tokenizers))
         require_state_memory(mesh, functions.state)
@@ -103,62 +108,6 @@ def fit(
             f"are padding, {len(batches.shapes)} batch shape{'s' if len(batches.shapes) > 1 else ''}: {shapes}"
         )
         finish_run(config, workdir, corpus, loop.run(), recipe, translate_command)
-
-
-def require_same_config(config: Config, workdir: Path) -> None:
-    """Raise InputError if ``workdir`` contains a run with a different config, or checkpoints without a config."""
-    path = workdir / "config.json"
-    has_checkpoints = any((workdir / "checkpoints").glob("[1-9]*"))
-    if not path.exists() and has_checkpoints:
-        raise InputError(f"{path} is missing, but checkpoints exist. Restore the file, or choose another --workdir.")
-    if path.exists():
-        saved, requested = (flatten(dataclasses.asdict(values)) for values in (load_config(path), config))
-        changed = [key for key in requested if requested[key] != saved[key] and not key.startswith(CHANGEABLE_FIELDS)]
-        if RunData.exists(workdir):
-            changed = [key for key in changed if not _is_changeable_with_same_text(key, saved[key], requested[key])]
-        # The initial weights are not read again after the first checkpoint. config.json contains the path on process 0.
-        if saved["training.init"] and requested["training.init"] and (has_checkpoints or jax.process_index()):
-            changed = [key for key in changed if key != "training.init"]
-        if changed:
-            differences = ", ".join(f"{key} {saved[key]} -> {requested[key]}" for key in changed)
-            raise InputError(
-                f"{workdir} contains a run with a different config: {differences}. Restore the old values, or choose "
-                "another --workdir."
-            )
-
-
-def require_enough_steps(config: Config, completed: int, workdir: Path) -> None:
-    """Raise InputError if the run has completed more updates than ``training.steps``."""
-    if completed > config.training.steps:
-        raise InputError(
-            f"training.steps is {config.training.steps}, but the run in {workdir} has completed {completed} updates. "
-            f"Nothing was changed. Set --training.steps to at least {completed}, or choose another --workdir."
-        )
-
-
-def require_same_corpus(progress: Progress, corpus: Corpus, workdir: Path) -> None:
-    """Raise InputError if the training text has other sizes, since the saved position in the batches would be wrong.
-
-    Runs of earlier versions have recorded no more than these sizes.
-    """
-    if progress.corpus is not None and progress.corpus != corpus_size(corpus):
-        saved, current = (", ".join(map(str, size)) for size in (progress.corpus, corpus_size(corpus)))
-        raise InputError(
-            f"the training text of the run in {workdir} has changed (pairs, source tokens, target tokens: {saved} -> "
-            f"{current}). Restore the text, or choose another --workdir."
-        )
-
-
-def corpus_size(corpus: Corpus) -> list[int]:
-    """Return the numbers of pairs, source tokens and target tokens of the training text."""
-    return [len(corpus.train), *(int(lengths.sum()) for lengths in corpus.train.lengths())]
-
-
-def _is_changeable_with_same_text(key: str, saved: Any, requested: Any) -> bool:
-    """Return whether a field may change if the text stays the same. Languages may only get other names."""
-    if key in ("data.source", "data.target"):
-        return find_language(saved)[1:] == find_language(requested)[1:]  # Code and script.
-    return key in TEXT_FIELDS
 
 
 class TrainingLoop:
@@ -199,7 +148,9 @@ class TrainingLoop:
             self.state = functions.initialize()
             if config.training.init:
                 self.state = init_from_run(Path(config.training.init), self.state)
-        self.progress = checkpoints.progress()._replace(divisor=batches.batch_multiple, corpus=corpus_size(corpus))
+        self.progress = checkpoints.progress()._replace(
+            divisor=batches.batch_multiple, corpus=corpus_size(corpus), row_lengths=list(batches.packed_rows)
+        )
         if self.progress.data is not None:
             self.iterator.set_state(self.progress.data)
             logging.info(f"resuming after step {int(self.state.step)}")
@@ -222,6 +173,7 @@ class TrainingLoop:
         training = self.config.training
         with (
             PreemptionHandler() as self.preemption,  # Outermost, so that a signal also waits for the last checkpoint.
+            closing(BackgroundCompiler()) as self.compiler,  # A signal saves the checkpoint before it waits for this.
             self.checkpoints,
             closing(MetricsWriter(self.workdir, self.step, self.progress.validated)) as self.writer,
             closing(ProgressDisplay(training.steps, self.step, self.batches.batches_per_epoch)) as self.display,
@@ -255,12 +207,18 @@ class TrainingLoop:
 
     def update(self) -> None:
         """Run one training step."""
-        if self.step == self.first_step:
+        is_first = self.step == self.first_step
+        if is_first:
             self.display.announce_compilation(len(self.batches.shapes))
         self.step += 1
         if self.profile and self.step - self.first_step == PROFILED_UPDATES.start:
             jax.profiler.start_trace(str(self.profile))
         batch = put_batch(next(self.iterator), self.functions.mesh)
+        rows, source = batch.source.shape
+        shape = BatchShape(rows, source, batch.target_input.shape[1])
+        if is_first and is_worthwhile():
+            self.compile_in_background(shape)
+        self.compiler.wait(shape)
         self.state, metrics = self.functions.train_step(self.state, batch)
         if self.profile and self.step - self.first_step == PROFILED_UPDATES[-1]:
             jax.block_until_ready(self.state)
@@ -271,6 +229,22 @@ class TrainingLoop:
         # Queue only one step ahead. That keeps the devices busy, and a signal has to wait for all queued steps.
         jax.block_until_ready(self.accumulator.pending[-2:-1])
         self.display.advance()
+
+    def compile_in_background(self, first: BatchShape) -> None:
+        """Start to compile all programs of training and validation but one.
+
+        first: shape of the first batch, for which the training step is compiled when it is called.
+        """
+        train_step, state = self.functions.train_step, self.functions.state
+
+        def compile_step(shape: BatchShape) -> None:
+            train_step.lower(state, abstract_batch(shape, self.functions.mesh)).compile()
+
+        if isinstance(train_step, jax.stages.Wrapped):  # --debug-nans calls it in a function that is not jitted.
+            for shape in self.batches.global_shapes():
+                if shape != first:
+                    self.compiler.start(shape, partial(compile_step, shape))
+        self.compiler.start("validation", partial(compile_validation, self.config, self.corpus, self.functions))
 
     def report(self) -> None:
         """Write the metrics since the last report."""
@@ -291,6 +265,7 @@ class TrainingLoop:
         """
         began = time.monotonic()
         try:
+            self.compiler.wait("validation")
             result = score_validation_set(
                 self.config, self.corpus, self.functions, self.state, self.preemption.should_abort
             )

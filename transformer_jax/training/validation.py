@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from transformer_jax.config import Config
 from transformer_jax.data.batches import encode_pairs
-from transformer_jax.data.pipeline import Shard, evaluation_batches
-from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
+from transformer_jax.data.pipeline import Shard, evaluation_batches, plan_evaluation
+from transformer_jax.decoding.search import BATCH_SIZES, compile_greedy, max_parallel_batches
+from transformer_jax.decoding.search_inputs import SpecialIds
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.evaluation import score
 from transformer_jax.sharding import batch_multiple, batch_shard, put_batch
-from transformer_jax.training.compiled import CompiledFunctions
+from transformer_jax.training.compiled import CompiledFunctions, abstract_batch
 from transformer_jax.training.corpus import Corpus
 from transformer_jax.training.journal import per_token_means
 from transformer_jax.training.loss import LossSums
@@ -51,18 +51,37 @@ def score_validation_set(
     total = {name: float(sum(terms)) for name, terms in zip(LossSums._fields, zip(*sums, strict=True), strict=True)}
     pairs = corpus.valid[: config.training.valid_sentences]
     # Every process translates all pairs with its own copy of the parameters, so all get the same score.
-    replicated = NamedSharding(functions.mesh, PartitionSpec())
-    params = jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated)(state.eval_params))
+    params = jax.device_get(functions.replicate(state.eval_params))
     translator = Translator(config, corpus.tokenizers, params, corpus.statistics)
     translations: list[str] = []
-    block_size = BATCH_SIZES[-1] * max(2, max_parallel_batches())  # A signal waits for the current block.
-    for start in range(0, len(pairs), block_size):
+    for start in range(0, len(pairs), translated_at_a_time()):
         if should_abort():
             return None
-        sources = [pair.source for pair in pairs[start : start + block_size]]
+        sources = [pair.source for pair in pairs[start : start + translated_at_a_time()]]
         n_best_lists = translator.translate_n_best(sources, 1, beam=1, first=start + 1)
         translations += [best.text for [best] in n_best_lists]
     references = [pair.target for pair in pairs]
     scores = score(translations, references, config.data.target, config.evaluation.tokenize)
     values = {**per_token_means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
     return ScoredValidation(values, translations)
+
+
+def translated_at_a_time() -> int:
+    """Return the number of sentences that are translated at a time. A signal waits for them."""
+    return BATCH_SIZES[-1] * max(2, max_parallel_batches())
+
+
+def compile_validation(config: Config, corpus: Corpus, functions: CompiledFunctions) -> None:
+    """Compile the programs of ``score_validation_set`` without running them."""
+    encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
+    params = functions.state.eval_params
+    plans = plan_evaluation(encoded, config.data.batch_tokens, batch_multiple(functions.mesh))
+    for shape in {plan.shape for plan in plans}:
+        functions.loss_sums.lower(params, abstract_batch(shape, functions.mesh)).compile()
+    functions.replicate.lower(params).compile()
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)  # On one device.
+    special_ids = SpecialIds(*corpus.tokenizers.target.special_ids)
+    sources = encoded.source.slice(0, config.training.valid_sentences)
+    for start in range(0, len(sources), translated_at_a_time()):
+        block = sources.slice(start, start + translated_at_a_time())
+        compile_greedy(functions.model, params, [block[index].tolist() for index in range(len(block))], special_ids)
