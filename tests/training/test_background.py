@@ -57,8 +57,12 @@ def test_programs_are_compiled_before_they_are_needed(in_background, make_config
     config = make_config(steps=5)
     two_shapes = dataclasses.replace(config, data=dataclasses.replace(config.data, row_length=3))
     jax.clear_caches()  # Other tests may have compiled the same programs.
-    with jax.log_compiles(), caplog.at_level(logging.WARNING):
-        loop.fit(two_shapes, tmp_path / "run")
+    jax.config.update("jax_log_compiles", True)  # The context manager would log only this thread.
+    try:
+        with caplog.at_level(logging.WARNING):
+            loop.fit(two_shapes, tmp_path / "run")
+    finally:
+        jax.config.update("jax_log_compiles", False)
     threads = {"main": [], "background": []}
     for record in caplog.records:
         if record.message.startswith("Compiling jit("):
