@@ -68,6 +68,28 @@ def test_start_up_is_measured(tmp_path):
     assert all(value["median"] > 0 for value in measured.values())
 
 
+def test_time_to_the_first_update_is_measured(tmp_path):
+    (tmp_path / "text.tsv").write_text("a b\tc d\nb c d\ta\n" * 3)
+    (tmp_path / "recipe.py").write_text(f"""
+from transformer_jax.config import Config, DataConfig, ModelConfig, TokenizerConfig
+text = {str(tmp_path / "text.tsv")!r}
+config = Config(
+    model=ModelConfig(8, 16, 2, 1, 1),
+    data=DataConfig(text, text, text, batch_tokens=64, max_length=16),
+    tokenizer=TokenizerConfig(kind="word", size=20),
+)
+""")
+    output = tmp_path / "first_update.json"
+    command = [sys.executable, "-m", "benchmarks.first_update", "--recipe", str(tmp_path / "recipe.py")]
+    subprocess.run([*command, "--output", str(output)], cwd=ROOT, check=True)
+    measured = {name: value["median"] for name, value in json.loads(output.read_text())["measured"].items()}
+    for start in ("first start", "second start"):
+        parts = {name.partition(": ")[2]: value for name, value in measured.items() if name.startswith(start)}
+        before = list(parts)[: list(parts).index("first step") + 1]
+        assert parts["first update"] == pytest.approx(sum(parts[part] for part in before))
+        assert all(value > 0 for value in parts.values())
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("runs") / "tiny")

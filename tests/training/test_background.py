@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ from number_words import assert_same_run
 
 from transformer_jax.errors import StoppedBySignal
 from transformer_jax.storage.checkpoints import Checkpoints
-from transformer_jax.training import loop
+from transformer_jax.training import background, loop
 from transformer_jax.training.background import BackgroundCompiler, is_worthwhile
 
 
@@ -69,8 +70,8 @@ def test_programs_are_compiled_before_they_are_needed(in_background, make_config
             threads["main" if record.threadName == "MainThread" else "background"].append(
                 record.message.partition("(")[2].partition(")")[0]
             )
-    assert threads["main"].count("train_step") == threads["background"].count("train_step") == 1
-    for name in ("loss_sums", "greedy"):
+    assert threads["background"].count("train_step") == 2
+    for name in ("train_step", "loss_sums", "greedy"):
         assert name in threads["background"]
         assert name not in threads["main"]
 
@@ -84,7 +85,7 @@ def test_a_failed_background_compilation_loses_no_update(in_background, make_con
     def fail(*arguments):
         raise RuntimeError("ptxas ended")
 
-    monkeypatch.setattr(loop, "compile_validation", fail)
+    monkeypatch.setattr(background, "compile_validation", fail)
     with pytest.raises(RuntimeError, match="ptxas ended"):
         loop.fit(make_config(), tmp_path / "run")
     assert Checkpoints(tmp_path / "run/checkpoints").latest_step() == 4
@@ -100,7 +101,7 @@ def test_a_signal_saves_before_it_waits_for_a_compilation(in_background, make_co
             saved.extend((tmp_path / "run/checkpoints").glob("[1-9]"))
             time.sleep(0.01)
 
-    monkeypatch.setattr(loop, "compile_validation", compile_slowly)
+    monkeypatch.setattr(background, "compile_validation", compile_slowly)
     with pytest.raises(StoppedBySignal, match="SIGTERM"):
         loop.fit(make_config(), tmp_path / "run")
     assert saved
@@ -109,3 +110,11 @@ def test_a_signal_saves_before_it_waits_for_a_compilation(in_background, make_co
 def test_nan_checks_still_compile_the_validation(in_background, make_config, finished_run, tmp_path):
     loop.fit(make_config(), tmp_path / "run", debug_nans=True)
     assert_same_run(tmp_path / "run", finished_run)
+
+
+def test_a_finished_run_compiles_nothing_ahead(in_background, make_config, finished_run, tmp_path, monkeypatch):
+    workdir = shutil.copytree(finished_run, tmp_path / "run")
+    monkeypatch.setattr(loop, "compile_ahead", lambda *arguments: 1 // 0)
+    loop.fit(make_config(), workdir)
+    with pytest.raises(ZeroDivisionError):
+        loop.fit(make_config(steps=13), workdir)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import jax
+
+from transformer_jax.config import Config
+from transformer_jax.data.batches import BatchShape
+from transformer_jax.training.compiled import CompiledFunctions, abstract_batch
+from transformer_jax.training.corpus import Corpus
+from transformer_jax.training.validation import compile_validation
 
 
 class BackgroundCompiler:
@@ -40,3 +47,24 @@ class BackgroundCompiler:
 def is_worthwhile() -> bool:
     """Return whether background compilation saves time. On a CPU, training needs all cores."""
     return jax.default_backend() != "cpu"
+
+
+def compile_ahead(
+    compiler: BackgroundCompiler,
+    config: Config,
+    corpus: Corpus,
+    functions: CompiledFunctions,
+    shapes: Sequence[BatchShape],
+) -> None:
+    """Start one task per batch shape, which compiles the training step for it, and then the task ``"validation"``.
+
+    shapes: the shapes of the training batches, which also name their tasks.
+    """
+
+    def compile_step(shape: BatchShape) -> None:
+        functions.train_step.lower(functions.state, abstract_batch(shape, functions.mesh)).compile()
+
+    if isinstance(functions.train_step, jax.stages.Wrapped):  # --debug-nans calls it in a function that is not jitted.
+        for shape in shapes:
+            compiler.start(shape, partial(compile_step, shape))
+    compiler.start("validation", partial(compile_validation, config, corpus, functions))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -24,9 +23,9 @@ from transformer_jax.runtime.workdir_lock import exclusive_workdir
 from transformer_jax.sharding import batch_multiple, batch_shard, make_mesh, put_batch
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
 from transformer_jax.storage.untrusted import require_contained
-from transformer_jax.training.background import BackgroundCompiler, is_worthwhile
+from transformer_jax.training.background import BackgroundCompiler, compile_ahead, is_worthwhile
 from transformer_jax.training.choice import Validation, describe_end, record_validation
-from transformer_jax.training.compiled import CompiledFunctions, abstract_batch, jit_functions, require_enough_rows
+from transformer_jax.training.compiled import CompiledFunctions, jit_functions, require_enough_rows
 from transformer_jax.training.corpus import Corpus, load_corpus
 from transformer_jax.training.curves import CurvesWriter
 from transformer_jax.training.debug_nans import check_nans
@@ -41,7 +40,7 @@ from transformer_jax.training.resumption import (
     require_same_corpus,
     resumed_row_lengths,
 )
-from transformer_jax.training.validation import compile_validation, score_validation_set
+from transformer_jax.training.validation import score_validation_set
 from transformer_jax.training.warm_start import init_from_run
 
 PROFILED_UPDATES = range(20, 25)
@@ -69,7 +68,7 @@ def fit(
     """
     began = time.monotonic()
     check_evaluation(config)
-    with as_run_errors(workdir), exclusive_workdir(workdir):
+    with as_run_errors(workdir), exclusive_workdir(workdir), closing(BackgroundCompiler()) as compiler:
         require_contained(workdir)
         require_same_config(config, workdir)
         checkpoints = Checkpoints(workdir / "checkpoints")
@@ -98,7 +97,9 @@ def fit(
         require_state_memory(mesh, functions.state)
         if debug_nans:
             functions = functions._replace(train_step=check_nans(functions.train_step))
-        loop = TrainingLoop(config, workdir, corpus, functions, batches, checkpoints, began, profile)
+        if is_worthwhile() and (checkpoints.latest_step() or 0) < config.training.steps:
+            compile_ahead(compiler, config, corpus, functions, batches.global_shapes())
+        loop = TrainingLoop(config, workdir, corpus, functions, batches, compiler, checkpoints, began, profile)
         if jax.process_index() == 0:  # Saved after all checks: config.json marks the directory as a run.
             corpus.texts.save(workdir)
             save_config(config, workdir / "config.json")
@@ -125,6 +126,7 @@ class TrainingLoop:
         corpus: Corpus,
         functions: CompiledFunctions,
         batches: TrainingBatches,
+        compiler: BackgroundCompiler,
         checkpoints: Checkpoints,
         began: float,
         profile: Path | None,
@@ -137,7 +139,7 @@ class TrainingLoop:
         """
         self.config, self.corpus, self.functions = config, corpus, functions
         self.workdir, self.profile = workdir, profile
-        self.batches = batches
+        self.batches, self.compiler = batches, compiler
         self.checkpoints = checkpoints
         self.curves = CurvesWriter(workdir)
         self.iterator = training_iterator(batches)
@@ -173,7 +175,6 @@ class TrainingLoop:
         training = self.config.training
         with (
             PreemptionHandler() as self.preemption,  # Outermost, so that a signal also waits for the last checkpoint.
-            closing(BackgroundCompiler()) as self.compiler,  # A signal saves the checkpoint before it waits for this.
             self.checkpoints,
             closing(MetricsWriter(self.workdir, self.step, self.progress.validated)) as self.writer,
             closing(ProgressDisplay(training.steps, self.step, self.batches.batches_per_epoch)) as self.display,
@@ -207,18 +208,13 @@ class TrainingLoop:
 
     def update(self) -> None:
         """Run one training step."""
-        is_first = self.step == self.first_step
-        if is_first:
+        if self.step == self.first_step:
             self.display.announce_compilation(len(self.batches.shapes))
         self.step += 1
         if self.profile and self.step - self.first_step == PROFILED_UPDATES.start:
             jax.profiler.start_trace(str(self.profile))
         batch = put_batch(next(self.iterator), self.functions.mesh)
-        rows, source = batch.source.shape
-        shape = BatchShape(rows, source, batch.target_input.shape[1])
-        if is_first and is_worthwhile():
-            self.compile_in_background(shape)
-        self.compiler.wait(shape)
+        self.compiler.wait(BatchShape(len(batch.source), batch.source.shape[1], batch.target_input.shape[1]))
         self.state, metrics = self.functions.train_step(self.state, batch)
         if self.profile and self.step - self.first_step == PROFILED_UPDATES[-1]:
             jax.block_until_ready(self.state)
@@ -229,22 +225,6 @@ class TrainingLoop:
         # Queue only one step ahead. That keeps the devices busy, and a signal has to wait for all queued steps.
         jax.block_until_ready(self.accumulator.pending[-2:-1])
         self.display.advance()
-
-    def compile_in_background(self, first: BatchShape) -> None:
-        """Start to compile all programs of training and validation but one.
-
-        first: shape of the first batch, for which the training step is compiled when it is called.
-        """
-        train_step, state = self.functions.train_step, self.functions.state
-
-        def compile_step(shape: BatchShape) -> None:
-            train_step.lower(state, abstract_batch(shape, self.functions.mesh)).compile()
-
-        if isinstance(train_step, jax.stages.Wrapped):  # --debug-nans calls it in a function that is not jitted.
-            for shape in self.batches.global_shapes():
-                if shape != first:
-                    self.compiler.start(shape, partial(compile_step, shape))
-        self.compiler.start("validation", partial(compile_validation, self.config, self.corpus, self.functions))
 
     def report(self) -> None:
         """Write the metrics since the last report."""
