@@ -110,7 +110,9 @@ class DataConfig:
     batching: Literal["packed", "buckets"] = "packed"
     """Pack several sentences into each row (packed), or put one sentence into each row (buckets)."""
     row_length: int = 64
-    """Row length in tokens for packed batching, at most max_length. Longer pairs go into rows of length max_length."""
+    """Row length in tokens for packed batching, at most max_length. Longer pairs go into rows of length max_length. If
+    the longest pair is at most 25% longer than row_length, its length may replace both (docs/performance.md).
+    """
     batch_tokens: int = 4096
     """Target tokens per update over all devices, including padding."""
     buckets: int = 5
