@@ -39,7 +39,8 @@ def test_waiting_for_a_failed_task_raises_its_error():
     compiler.close()
 
 
-def test_closing_waits_for_the_running_task_only():
+def test_closing_waits_for_the_running_task_only(caplog):
+    caplog.set_level(logging.INFO)
     compiler, finished, has_begun = BackgroundCompiler(), [], threading.Event()
 
     def task(name):
@@ -52,6 +53,7 @@ def test_closing_waits_for_the_running_task_only():
     has_begun.wait()
     compiler.close()
     assert finished == ["first"]
+    assert caplog.messages == ["waiting for a compilation to finish ..."]
 
 
 def test_programs_are_compiled_before_they_are_needed(in_background, make_config, tmp_path, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -41,6 +42,8 @@ class BackgroundCompiler:
 
     def close(self) -> None:
         """Drop the tasks that have not begun, and wait for the one that has. A compilation cannot be interrupted."""
+        if any(task.running() for task in self.tasks.values()):
+            logging.info("waiting for a compilation to finish ...")
         self.thread.shutdown(cancel_futures=True)
 
 
