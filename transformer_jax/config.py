@@ -54,8 +54,10 @@ class ModelConfig:
     """Weight sharing: none; target embedding and output projection (target); or source embedding, target embedding and
     output projection (all), which needs a joint vocabulary.
     """
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Data type of the arithmetic. Parameters, layer normalization, softmax and loss are always float32."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Data type of the arithmetic. Parameters, layer normalization, softmax and loss are always float32. float16, with
+    dynamic scaling of the loss, is for GPUs without bfloat16 (T4, V100).
+    """
     activation: Literal["relu", "swish"] = "relu"
     """Activation function between the two feed-forward layers. Marian models use swish: x * sigmoid(x)."""
     positions: Literal["interleaved", "halves"] = "interleaved"
@@ -194,6 +196,10 @@ class TrainingConfig:
     """
     accumulate: int = 1
     """Number of micro-batches per update. Accumulating their gradients saves memory."""
+    remat: Literal["none", "blocks"] = "none"
+    """Keep all activations for the backward pass (none), or only the inputs of the encoder and decoder blocks (blocks),
+    which saves memory but computes every block twice.
+    """
     ema: float = 0.0
     """Decay rate of the moving average of the weights. Validation and translation use the average. 0 disables
     averaging.
@@ -211,7 +217,9 @@ class TrainingConfig:
     patience: int = 0
     """Stop after this many consecutive validations without a better score. 0 disables early stopping."""
     max_skipped: int = 10
-    """Stop after this many consecutive updates with non-finite loss or gradients. Each of these updates is skipped."""
+    """Stop after this many consecutive updates with non-finite loss or gradients. Each of these updates is skipped. In
+    float16, updates that halve the scale of the loss do not count.
+    """
     init: str = ""
     """Run directory that provides the initial weights, the tokenizers and the model configuration. Default: random
     initialization.

@@ -10,6 +10,7 @@ vocabulary.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +26,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
 from transformer_jax.bridges.export_directory import new_export_directory
+from transformer_jax.config import ModelConfig
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError
 from transformer_jax.model.attention import KVCache
@@ -102,7 +104,8 @@ def export_stablehlo(translator: Translator, directory: Path) -> None:
     """
     if find_spec("flatbuffers") is None:
         raise InputError("the export needs flatbuffers. Run: pip install flatbuffers")
-    config, tokenizer = translator.config.model, translator.tokenizers.target
+    config, tokenizer = _exported_config(translator.config.model), translator.tokenizers.target
+    model = translator.model.clone(config=config)
     b, s, t = jax.export.symbolic_shape("b, s, t")
     # The parameters are inputs. As constants, they would be stored and compiled twice, once per program.
     parameters = {name: np.asarray(leaf) for name, leaf in flatten_dict(translator.params, sep="/").items()}
@@ -118,9 +121,9 @@ def export_stablehlo(translator: Translator, directory: Path) -> None:
         "logits": jax.ShapeDtypeStruct((b, len(tokenizer)), jnp.float32),
     }
     programs = {
-        name: jax.export.export(
-            jax.jit(partial(program.function, translator.model, tokenizer.pad_id)), platforms=PLATFORMS
-        )(*(arrays[array] for array in program.inputs))
+        name: jax.export.export(jax.jit(partial(program.function, model, tokenizer.pad_id)), platforms=PLATFORMS)(
+            *(arrays[array] for array in program.inputs)
+        )
         for name, program in EXPORTED_FUNCTIONS.items()
     }
     with new_export_directory(directory, translator.tokenizers) as unfinished:
@@ -129,6 +132,11 @@ def export_stablehlo(translator: Translator, directory: Path) -> None:
         np.savez(unfinished / "parameters.npz", **parameters)  # type: ignore[arg-type]  # The names are paths.
         description = json.dumps(_description(translator, arrays), indent=2)
         (unfinished / "description.json").write_text(description + "\n")
+
+
+def _exported_config(config: ModelConfig) -> ModelConfig:
+    """Return the config of the exported model. Not all platforms have float16 arithmetic, so float32 replaces it."""
+    return dataclasses.replace(config, dtype="float32") if config.dtype == "float16" else config
 
 
 def _description(translator: Translator, arrays: dict[str, Any]) -> dict[str, Any]:

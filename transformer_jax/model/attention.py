@@ -112,7 +112,11 @@ def attend(
     query: Float[Array, "B T H K"], memory: KeysValues, mask: Bool[Array, "#B 1 #T S"]
 ) -> Float[Array, "B T H K"]:
     """Return the attention-weighted mean of the values. The kernel may avoid materializing the weights."""
-    attended = jax.nn.dot_product_attention(query, memory.keys, memory.values, mask=mask)
+    # The kernel's float16 products with float32 sums exist only on GPUs. CPUs emulate float16 in float32 anyway.
+    emulates_float16 = query.dtype == jnp.float16 and jax.default_backend() != "gpu"
+    dtype = jnp.float32 if emulates_float16 else query.dtype
+    keys, values = memory.keys.astype(dtype), memory.values.astype(dtype)
+    attended = jax.nn.dot_product_attention(query.astype(dtype), keys, values, mask=mask).astype(query.dtype)
     # For a fully masked row the kernel returns the mean of all values, but ``attention_weights`` gives zeros.
     return jnp.where(mask.any(-1).swapaxes(1, 2)[..., None], attended, 0)
 

@@ -6,7 +6,7 @@ size), P slots in the cache of a sentence (C * W), D model width, H heads, K hea
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -94,13 +94,18 @@ class DecoderBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A stack of blocks. Pre-norm adds a final normalization, because pre-norm blocks do not normalize their output."""
+    """A stack of blocks. Pre-norm adds a final normalization, because pre-norm blocks do not normalize their output.
+
+    remat: see ``Transformer``. It does not affect ``decode_step``.
+    """
 
     config: ModelConfig
+    remat: Literal["none", "blocks"] = "none"
 
     def setup(self) -> None:
         config = self.config
-        self.blocks = [DecoderBlock(config) for _ in range(config.decoder_layers)]
+        block = nn.remat(DecoderBlock) if self.remat == "blocks" else DecoderBlock
+        self.blocks = [block(config) for _ in range(config.decoder_layers)]
         self.normalization = LayerNormalization(config.norm_epsilon) if config.norm == "pre" else None
 
     def __call__(

@@ -5,6 +5,8 @@ Axes: B batch, S source positions, D model width.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -37,13 +39,18 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A stack of blocks. Pre-norm adds a final normalization, because pre-norm blocks do not normalize their output."""
+    """A stack of blocks. Pre-norm adds a final normalization, because pre-norm blocks do not normalize their output.
+
+    remat: see ``Transformer``.
+    """
 
     config: ModelConfig
+    remat: Literal["none", "blocks"] = "none"
 
     def setup(self) -> None:
         config = self.config
-        self.blocks = [EncoderBlock(config) for _ in range(config.encoder_layers)]
+        block = nn.remat(EncoderBlock) if self.remat == "blocks" else EncoderBlock
+        self.blocks = [block(config) for _ in range(config.encoder_layers)]
         self.normalization = LayerNormalization(config.norm_epsilon) if config.norm == "pre" else None
 
     def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"]) -> Float[Array, "B S D"]:

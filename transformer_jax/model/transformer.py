@@ -64,12 +64,16 @@ class Transformer(nn.Module):
 
     Dropout is active if the caller passes ``rngs={"dropout": key}``. Attention weights are returned if the caller
     passes ``mutable=["intermediates"]``.
-    Source: Vaswani et al. 2017, figure 1.
+
+    remat: "blocks" keeps only the inputs of the encoder and decoder blocks for the backward pass, which computes
+        everything else within a block again ("rematerialization"). Only gradients depend on it, in time and memory.
+    Source: Vaswani et al. 2017, figure 1; rematerialization: Chen et al. 2016, section 4.
     """
 
     config: ModelConfig
     source_vocab_size: int
     target_vocab_size: int
+    remat: Literal["none", "blocks"] = "none"
 
     def setup(self) -> None:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -81,8 +85,8 @@ class Transformer(nn.Module):
         )
         self.source_positions = PositionalEncoding(config.dropout, config.positions)
         self.target_positions = PositionalEncoding(config.dropout, config.positions)
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.encoder = Encoder(config, self.remat)
+        self.decoder = Decoder(config, self.remat)
         shared = None if config.share_embeddings == "none" else self.target_embeddings
         self.projection = ProjectionLayer(self.target_vocab_size, config.d_model, shared, config.biases)
 

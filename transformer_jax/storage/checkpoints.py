@@ -107,7 +107,7 @@ class Checkpoints:
         if self.writes:
             unfinished.mkdir()
             (unfinished / "progress.json").write_text(json.dumps(progress._asdict()))
-        self.orbax.save(unfinished / "state", state._asdict())
+        self.orbax.save(unfinished / "state", _saved_fields(state))
         self.saving = self.background.submit(self._finish, unfinished)
 
     def _finish(self, unfinished: Path) -> None:
@@ -158,9 +158,18 @@ class Checkpoints:
 
         template: the state as arrays or shapes, with the shardings to restore to.
         """
-        fields: dict[str, Any] = template._asdict()  # type: ignore[attr-defined]
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, fields)
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _saved_fields(template))
         return type(template)(**self.orbax.restore(self.directory / str(self.latest_step()) / "state", abstract))
+
+
+def _saved_fields(state: Any) -> dict[str, Any]:
+    """Return the fields of a state, without optional fields that are None: checkpoints of earlier versions lack them.
+
+    Orbax would refuse to restore a field that a checkpoint lacks, even if it is None.
+    """
+    return {
+        name: value for name, value in state._asdict().items() if value is not None or name not in state._field_defaults
+    }
 
 
 def best_step(directory: Path) -> int:

@@ -47,8 +47,8 @@ def jit_functions(
 
     chunk_size: see ``make_train_step``.
     """
-    model = Transformer(config.model, source_vocab_size, target_vocab_size)
     training = config.training
+    model = Transformer(config.model, source_vocab_size, target_vocab_size, training.remat)
     optimizer = make_optimizer(config.optimizer, config.model.d_model, training.steps)
     initialize = partial(initial_state, model, optimizer, training.seed, bool(training.ema))
     shapes = jax.eval_shape(initialize)

@@ -76,11 +76,15 @@ class MetricAccumulator:
         return {"sums": self.sums, "seconds": time.monotonic() - self.began}
 
     def report(self) -> dict[str, float]:
-        """Return means per target token, target tokens per second and the number of skipped updates."""
+        """Return means per target token, target tokens per second and the number of skipped updates.
+
+        For float16, also return the number of overflows (see ``make_train_step``).
+        """
         sums = self.sums
         seconds = time.monotonic() - self.began
-        counts = {"tokens_per_second": sums["tokens"] / seconds, "skipped": sums["skipped"]}
-        updates = sums["updates"] - sums["skipped"]
+        skipped: dict[str, float] = {name: sums[name] for name in ("skipped", "overflows") if name in sums}
+        counts = {"tokens_per_second": sums["tokens"] / seconds, **skipped}
+        updates = sums["updates"] - sum(skipped.values())
         if not updates:
             return counts
         return {**per_token_means(sums), "gradient_norm": sums["gradient_norm"] / updates, **counts}

@@ -16,6 +16,7 @@ from transformer_jax.data.pipeline import Shard, TrainingBatches, training_itera
 from transformer_jax.errors import InputError, StoppedBySignal
 from transformer_jax.evaluation import check_evaluation
 from transformer_jax.runtime.agreement import require_agreement
+from transformer_jax.runtime.dtype_support import check_dtype_support
 from transformer_jax.runtime.failures import as_run_errors
 from transformer_jax.runtime.memory import require_state_memory
 from transformer_jax.runtime.preemption import PreemptionHandler
@@ -74,6 +75,7 @@ def fit(
         checkpoints = Checkpoints(workdir / "checkpoints")
         require_enough_steps(config, checkpoints.latest_step() or 0, workdir)
         mesh = make_mesh(config.mesh)
+        check_dtype_support(config.model.dtype, jax.local_devices()[0])
         logging.info("reading the training, validation and test data ...")
         corpus = load_corpus(config, workdir)
         shard = Shard(*batch_shard(mesh))
@@ -234,6 +236,8 @@ class TrainingLoop:
         # The schedule depends on the optimizer's count of updates, which does not include skipped ones.
         [(_, count), *_] = optax.tree_utils.tree_get_all_with_path(self.state.optimizer, "count")
         values["learning_rate"] = float(self.learning_rate(count - 1))
+        if self.state.loss_scale is not None:
+            values["loss_scale"] = float(self.state.loss_scale.value)
         self.writer.write(self.step, "train", values)
         self.display.report(values)
         self.checkpoints.check()

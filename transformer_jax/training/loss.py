@@ -38,7 +38,7 @@ class _Chunk(NamedTuple):
 
     features: output of the decoder.
     targets: tokens to predict.
-    loss_weights: 1 for tokens, 0 for padding.
+    loss_weights: see ``smoothed_cross_entropy``.
     """
 
     features: Float[Array, "N P D"]
@@ -75,7 +75,7 @@ def smoothed_cross_entropy(
     The target distribution is smoothing / V for every token of the vocabulary, plus 1 - smoothing for the target.
     With two forward passes p and q, the loss is the mean of both plus r_drop / 4 (KL(p || q) + KL(q || p)).
 
-    loss_weights: 1 for tokens, 0 for padding.
+    loss_weights: 1 for tokens, or the scale of the loss, and 0 for padding.
     chunk_size: tokens whose logits are computed at a time.
     Source: Szegedy et al. 2015, section 7; Vaswani et al. 2017, section 5.4; Liang et al. 2021, section 2.1, halved.
     """

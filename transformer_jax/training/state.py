@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Int
 
 from transformer_jax.model.transformer import Transformer
+from transformer_jax.training.loss_scale import LossScale
 
 
 class TrainState(NamedTuple):
@@ -20,7 +21,8 @@ class TrainState(NamedTuple):
     optimizer: state of the optimizer.
     average: moving average of the parameters; None if the run keeps none.
     key: random key from which each step derives its own key.
-    skipped: number of consecutive skipped updates up to this step.
+    skipped: number of consecutive skipped updates up to this step, without those that an overflow of float16 explains.
+    loss_scale: scale of the loss in float16; None for other data types.
     """
 
     step: Int[Array, ""]
@@ -29,6 +31,7 @@ class TrainState(NamedTuple):
     average: Any
     key: Any
     skipped: Int[Array, ""]
+    loss_scale: LossScale | None = None
 
     @property
     def eval_params(self) -> Any:
@@ -42,4 +45,6 @@ def initial_state(model: Transformer, optimizer: optax.GradientTransformation, s
     key = jax.random.key(seed)
     params = model.init(key, tokens, tokens, tokens, tokens)["params"]
     copy = jax.tree.map(jnp.copy, params) if average else None
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), copy, key, jnp.zeros((), jnp.int32))
+    scale = LossScale.initial() if model.config.dtype == "float16" else None
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, params, optimizer.init(params), copy, key, zero, scale)
