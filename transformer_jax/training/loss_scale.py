@@ -35,7 +35,7 @@ class LossScale(NamedTuple):
     @classmethod
     def initial(cls) -> LossScale:
         """Return the scale before the first update."""
-        return cls(jnp.asarray(INITIAL_SCALE), jnp.zeros((), jnp.int32))
+        return cls(jnp.float32(INITIAL_SCALE), jnp.zeros((), jnp.int32))
 
     def can_halve(self) -> Bool[Array, ""]:
         """Return whether the scale is above its minimum, so that it may be the cause of an overflow."""
