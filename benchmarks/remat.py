@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
 from transformer_jax.commands.cli import parse_arguments, run_command
 from transformer_jax.commands.recipe import find_recipe, load_recipe
 from transformer_jax.config import Config

@@ -1,5 +1,6 @@
 """Exported StableHLO programs compute the same numbers as the model, in a process without this package."""
 
+import dataclasses
 import json
 
 import jax
@@ -14,6 +15,7 @@ from transformer_jax.bridges import stablehlo
 from transformer_jax.bridges.stablehlo import export_stablehlo
 from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.export_model import main
+from transformer_jax.decoding.translator import Translator
 
 pytest.importorskip("flatbuffers", reason="pip install -r requirements-parity.txt")
 
@@ -49,6 +51,15 @@ def test_steps_give_the_logits_of_teacher_forcing(exported_model):
     segments = (source != tokenizers.target.pad_id).astype(jnp.int32), jnp.ones_like(target)
     expected = jax.jit(translator.model.apply)({"params": translator.params}, source, target, *segments)
     assert_allclose(jnp.stack(logits, axis=1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_float16_models_are_exported_in_float32(tmp_path):
+    translator = make_decisive(*VARIANTS[0])
+    model = dataclasses.replace(translator.config.model, dtype="float16")
+    config = dataclasses.replace(translator.config, model=model)
+    export_stablehlo(Translator(config, translator.tokenizers, translator.params), tmp_path / "model")
+    arrays = json.loads((tmp_path / "model" / "description.json").read_text())["arrays"]
+    assert arrays["source_cache"]["dtype"] == arrays["prefix_cache"]["dtype"] == "float32"
 
 
 def test_documented_program_translates_without_this_package(exported_model, tmp_path):

@@ -193,19 +193,20 @@ def test_attention_has_four_projections_without_bias(variables):
     assert shapes == {name: {"kernel": (D, D)} for name in ("w_query", "w_key", "w_value", "w_output")}
 
 
-def test_bfloat16_attention_is_close_to_float32(variables, inputs):
-    layer = MultiHeadAttention(D, H, jnp.bfloat16)
+@pytest.mark.parametrize(("dtype", "rounding"), [(jnp.bfloat16, 2**-8), (jnp.float16, 2**-11)])
+def test_16_bit_attention_is_close_to_float32(dtype, rounding, variables, inputs):
+    layer = MultiHeadAttention(D, H, dtype)
     queries, memory, mask = inputs
-    in_bfloat16 = (queries.astype(jnp.bfloat16), memory.astype(jnp.bfloat16), mask)
+    in_16_bits = (queries.astype(dtype), memory.astype(dtype), mask)
     expected = fused(LAYER, variables, *inputs)
-    output, weights = captured(layer, variables, *in_bfloat16)
-    for result in (output, fused(layer, variables, *in_bfloat16)):
-        assert result.dtype == jnp.bfloat16
-        # Each of several consecutive roundings to 8 significant bits has an error of up to 0.4%.
-        assert_allclose(result.astype(np.float32), expected, atol=0.02 * np.abs(expected).max())
+    output, weights = captured(layer, variables, *in_16_bits)
+    for result in (output, fused(layer, variables, *in_16_bits)):
+        assert result.dtype == dtype
+        # Several consecutive roundings, each with a relative error of up to ``rounding``.
+        assert_allclose(result.astype(np.float32), expected, atol=5 * rounding * np.abs(expected).max())
     assert weights.dtype == jnp.float32
     assert_allclose(weights.sum(-1), np.ones((B, H, T)), rtol=1e-6)
-    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), *in_bfloat16, method=attention_of))
+    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), *in_16_bits, method=attention_of))
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
 

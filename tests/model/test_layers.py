@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from transformer_jax.model.layers import Dropout, FeedForward, LayerNormalization, ResidualConnection
+from transformer_jax.model.layers import Dropout, FeedForward, LayerNormalization, Linear, ResidualConnection
 
 
 def dropped_ones(rate, seed=0, shape=(101, 991)):
@@ -122,6 +122,17 @@ def test_feed_forward_matches_hand_computed_values():
     narrow = {"kernel": jnp.array([[1.0, 2.0], [10.0, -1.0], [99.0, 99.0]]), "bias": jnp.array([7.0, 9.0])}
     y = FeedForward(2, 3).apply({"params": {"widen": widen, "narrow": narrow}}, jnp.array([[[2.0, 1.0]]]))
     assert_array_equal(y, [[[59, 8]]])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_gradients_of_parameters_are_float32_sums_over_positions(dtype):
+    # 5003 positions times 16 exceed 65,504, the largest number of float16, and need more than 11 significant bits.
+    x, variables = jnp.ones((1, 5003, 2), dtype), {"params": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}}
+    output, pullback = jax.vjp(lambda variables: Linear(3, dtype=dtype).apply(variables, x), variables)
+    assert output.dtype == dtype
+    [gradients] = pullback(jnp.full_like(output, 16))
+    jax.tree.map(lambda gradient: assert_array_equal(gradient, np.full_like(gradient, 5003 * 16)), gradients)
+    jax.tree.map(lambda gradient: assert_array_equal(gradient.dtype, jnp.float32), gradients)
 
 
 def test_feed_forward_treats_all_positions_equally(random_parameters):

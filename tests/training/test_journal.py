@@ -46,6 +46,17 @@ def test_skipped_updates_are_counted_but_not_averaged():
     assert accumulator.report() == {"skipped": 1, "tokens_per_second": 0}
 
 
+def test_overflows_of_float16_are_counted_separately():
+    accumulator = MetricAccumulator(max_skipped=1)
+    for overflows in (1, 1, 1, 0):
+        metrics = step_metrics(6.0 * (1 - overflows))
+        ran = {name: value * (1 - overflows) for name, value in metrics.items()}
+        accumulator.add({**ran, "overflows": jnp.asarray(overflows)})
+    accumulator.fetch(4)
+    report = accumulator.report()
+    assert (report["overflows"], report["skipped"], report["loss"], report["gradient_norm"]) == (3, 0, 2.0, 1.0)
+
+
 def test_too_many_consecutive_skipped_updates_are_an_error():
     accumulator = MetricAccumulator(3)
     for skipped in (0, 1, 2, 3, 0):

@@ -72,6 +72,7 @@ class ProgressDisplay:
         values: the metrics of ``MetricAccumulator.report``, and the learning rate.
         """
         loss, speed = values.get("loss", math.nan), values["tokens_per_second"]
+        skipped = values["skipped"] + values.get("overflows", 0)
         if not self.bar.disable:
             self.bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} tokens/s")
             return
@@ -81,7 +82,7 @@ class ProgressDisplay:
             f"perplexity {values.get('perplexity', math.nan):.2f}",
             f"learning rate {values['learning_rate']:.3g}",
             f"{speed:.0f} tokens/s",
-            *([f"{values['skipped']:.0f} updates skipped"] if values["skipped"] else []),
+            *([f"{skipped:.0f} updates skipped"] if skipped else []),
             *self._time_left(),
         ]
         self.write(", ".join(parts))
