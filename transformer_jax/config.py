@@ -18,11 +18,11 @@ from transformer_jax.config_checks import require_at_least, require_below_one, r
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
 
-RUN_FORMAT = 5
+RUN_FORMAT = 6
 """Format version of run directories. Increase it when older versions of this package cannot read new run directories,
 or when this version cannot read old run directories.
 """
-READABLE_FORMATS = (3, 4, RUN_FORMAT)
+READABLE_FORMATS = (3, 4, 5, RUN_FORMAT)
 """Format versions that this package can read. Format 3 lacks the fields added for imported Marian models, and formats 3
 and 4 lack the section ``evaluation``; the defaults are correct for them.
 """

@@ -109,7 +109,7 @@ def test_a_run_directory_of_format_3_is_read(run):
     (run / "config.json").write_text(json.dumps(content | {"format": 3}))
     assert Translator.load(run).config.model.activation == "relu"
     change(run / "config.json", "format", to=2)
-    assert "config.json has format 2, but this version of transformer_jax reads formats 3, 4 and 5." in refusal(run)
+    assert "config.json has format 2, but this version of transformer_jax reads formats 3, 4, 5 and 6." in refusal(run)
 
 
 def test_only_formats_before_5_may_lack_the_evaluation(run):
