@@ -18,6 +18,7 @@ from typing import Any, Literal
 from transformer_jax.commands.cli import parse_arguments, run_command
 from transformer_jax.commands.recipe import find_recipe, load_recipe
 from transformer_jax.config import Config
+from transformer_jax.storage import atomic
 
 RECORD = Path("benchmarks/results/remat_tpu.json")
 
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> None:
             result = {**case, "batch_tokens": command.batch_tokens, **measure(config, command.chip)}
             records = json.loads(RECORD.read_text()) if RECORD.exists() else []
             others = [record for record in records if {name: record[name] for name in case} != case]
-            RECORD.write_text(json.dumps([*others, result], indent=2) + "\n")
+            atomic.write_text(RECORD, json.dumps([*others, result], indent=2) + "\n")
             print(json.dumps(result), flush=True)
 
 
