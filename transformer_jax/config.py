@@ -68,6 +68,10 @@ class ModelConfig:
     """Biases in the feed-forward layers only (sections 3.2.2 and 3.3), or also in attention and projection (all)."""
     norm_epsilon: float = 1e-6
     """Constant added to the variance in layer normalization."""
+    attention: Literal["xla", "cudnn", "pallas"] = "xla"
+    """Implementation of attention in training: XLA's, or a fused kernel for NVIDIA GPUs (cudnn) or TPUs (pallas). The
+    kernels save memory for long rows. The weights do not depend on it.
+    """
 
     def __post_init__(self) -> None:
         require_at_least(self, "model", 1, "d_model", "d_ff", "heads", "encoder_layers", "decoder_layers")

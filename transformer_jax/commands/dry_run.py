@@ -17,6 +17,7 @@ from transformer_jax.commands.collectives import Collective, find_collectives
 from transformer_jax.config import Config, MeshConfig
 from transformer_jax.data.batches import Batch, BatchShape
 from transformer_jax.model.flops import training_flops
+from transformer_jax.model.fused_attention import require_kernel
 from transformer_jax.runtime.memory import bytes_per_device, device_memory
 from transformer_jax.sharding import batch_multiple, batch_sharding, make_mesh
 from transformer_jax.training.compiled import jit_functions, require_enough_rows
@@ -99,6 +100,7 @@ def compile_step(config: Config, mesh: Mesh) -> StepReport:
 
     Raises InputError if the batch has fewer rows than data-parallel devices times accumulation steps.
     """
+    require_kernel(config.model, mesh)
     vocab_size, length = config.tokenizer.size, config.data.max_length
     multiple = batch_multiple(mesh) * config.training.accumulate
     require_enough_rows(config, multiple, length)

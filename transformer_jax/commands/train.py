@@ -132,7 +132,7 @@ def require_model_of_run(config: Config, run_config: Config, init: str) -> None:
     for section in ("model", "tokenizer"):
         values, run_values = (dataclasses.asdict(getattr(sections, section)) for sections in (config, run_config))
         for name, value in values.items():
-            if value != run_values[name] and name not in ("dropout", "dtype"):
+            if value != run_values[name] and name not in ("dropout", "dtype", "attention"):
                 option = f"--{section}.{name.replace('_', '-')}"
                 raise InputError(
                     f"{option} is {value}, but the run of --training.init {init} was trained with {run_values[name]}. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -96,7 +96,9 @@ class Translator:
         self.statistics = statistics
         self.checks = Checks(tokenizers.source, statistics, confidence)
         self.step: int | None = None
-        self.model = Transformer(config.model, len(tokenizers.source), len(tokenizers.target))
+        # Fused attention kernels run on the chips that they are made for. The weights also run without them.
+        model_config = replace(config.model, attention="xla")
+        self.model = Transformer(model_config, len(tokenizers.source), len(tokenizers.target))
 
     @classmethod
     def load(cls, workdir: str | Path) -> Translator:

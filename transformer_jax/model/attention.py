@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer_jax.model.fused_attention import fused_attention
 from transformer_jax.model.layers import Linear
+from transformer_jax.model.masks import SegmentMask
 
 
 class KeysValues(NamedTuple):
@@ -51,9 +53,11 @@ class MultiHeadAttention(nn.Module):
 
     The class serves self-attention (queries and memory are the same), masked self-attention (with a causal mask) and
     cross-attention (the memory is the encoder's output). If the caller passes ``mutable=["intermediates"]``, the
-    weights of every head are sown as ``attention [B, H, T, S]``. Otherwise XLA may use a fused kernel.
+    weights of every head are sown as ``attention [B, H, T, S]``.
 
     biases: "all" adds biases to the four projections, which have none in the paper.
+    kernel: implementation of ``attend``. The fused kernels cudnn and pallas are used only where a ``SegmentMask`` is
+        given and no weights are requested.
     Source: Vaswani et al. 2017, section 3.2.2.
     """
 
@@ -61,6 +65,7 @@ class MultiHeadAttention(nn.Module):
     heads: int
     dtype: jnp.dtype = jnp.float32
     biases: Literal["feed_forward", "all"] = "feed_forward"
+    kernel: Literal["xla", "cudnn", "pallas"] = "xla"
 
     def setup(self) -> None:
         self.w_query, self.w_key, self.w_value, self.w_output = (
@@ -72,16 +77,19 @@ class MultiHeadAttention(nn.Module):
         return KeysValues(self._split_heads(self.w_key(memory)), self._split_heads(self.w_value(memory)))
 
     def __call__(
-        self, queries: Float[Array, "B T D"], memory: KeysValues, mask: Bool[Array, "#B 1 #T S"]
+        self, queries: Float[Array, "B T D"], memory: KeysValues, mask: Bool[Array, "#B 1 #T S"] | SegmentMask
     ) -> Float[Array, "B T D"]:
         """Attend from each query to the memory positions that the mask allows, and project the result."""
         query = self._split_heads(self.w_query(queries))
+        allowed = mask.to_boolean() if isinstance(mask, SegmentMask) else mask
         if self.is_mutable_collection("intermediates"):
-            weights = attention_weights(query, memory.keys, mask)
+            weights = attention_weights(query, memory.keys, allowed)
             self.sow("intermediates", "attention", weights)
             heads = jnp.einsum("BHTS,BSHK->BTHK", weights.astype(self.dtype), memory.values)
+        elif isinstance(mask, SegmentMask) and self.kernel != "xla" and not self.is_initializing():
+            heads = fused_attention(self.kernel, query, memory.keys, memory.values, mask)
         else:
-            heads = attend(query, memory, mask)
+            heads = attend(query, memory, allowed)
         return self.w_output(heads.reshape(*heads.shape[:2], self.d_model))
 
     def decode_step(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from transformer_jax.config import ModelConfig
 from transformer_jax.model.attention import KVCache, MultiHeadAttention
 from transformer_jax.model.layers import FeedForward, LayerNormalization, ResidualConnection
+from transformer_jax.model.masks import SegmentMask
 
 
 class BlockCache(NamedTuple):
@@ -40,8 +41,8 @@ class DecoderBlock(nn.Module):
 
     def setup(self) -> None:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype, config.biases)
-        self.cross_attention = MultiHeadAttention(config.d_model, config.heads, dtype, config.biases)
+        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype, config.biases, config.attention)
+        self.cross_attention = MultiHeadAttention(config.d_model, config.heads, dtype, config.biases, config.attention)
         self.feed_forward = FeedForward(config.d_model, config.d_ff, dtype, config.activation)
         self.self_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
         self.cross_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
@@ -51,8 +52,8 @@ class DecoderBlock(nn.Module):
         self,
         x: Float[Array, "B T D"],
         memory: Float[Array, "B S D"],
-        target_mask: Bool[Array, "#B 1 T T"],
-        source_mask: Bool[Array, "#B 1 #T S"],
+        target_mask: Bool[Array, "#B 1 T T"] | SegmentMask,
+        source_mask: Bool[Array, "#B 1 #T S"] | SegmentMask,
     ) -> Float[Array, "B T D"]:
         """Process all target positions in parallel, as in training and when attention is captured."""
         attention = self.self_attention
@@ -112,8 +113,8 @@ class Decoder(nn.Module):
         self,
         x: Float[Array, "B T D"],
         memory: Float[Array, "B S D"],
-        target_mask: Bool[Array, "#B 1 T T"],
-        source_mask: Bool[Array, "#B 1 #T S"],
+        target_mask: Bool[Array, "#B 1 T T"] | SegmentMask,
+        source_mask: Bool[Array, "#B 1 #T S"] | SegmentMask,
     ) -> Float[Array, "B T D"]:
         """Return features that predict the next token at every position of the embedded target."""
         for block in self.blocks:

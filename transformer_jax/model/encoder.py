@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 from transformer_jax.config import ModelConfig
 from transformer_jax.model.attention import MultiHeadAttention
 from transformer_jax.model.layers import FeedForward, LayerNormalization, ResidualConnection
+from transformer_jax.model.masks import SegmentMask
 
 
 class EncoderBlock(nn.Module):
@@ -26,12 +27,12 @@ class EncoderBlock(nn.Module):
 
     def setup(self) -> None:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype, config.biases)
+        self.self_attention = MultiHeadAttention(config.d_model, config.heads, dtype, config.biases, config.attention)
         self.feed_forward = FeedForward(config.d_model, config.d_ff, dtype, config.activation)
         self.attention_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
         self.feed_forward_residual = ResidualConnection(config.norm, config.dropout, config.norm_epsilon)
 
-    def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"]) -> Float[Array, "B S D"]:
+    def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"] | SegmentMask) -> Float[Array, "B S D"]:
         """Attend from every source position to the positions that the mask allows."""
         attention = self.self_attention
         x = self.attention_residual(x, lambda y: attention(y, attention.keys_values(y), mask))
@@ -53,7 +54,7 @@ class Encoder(nn.Module):
         self.blocks = [block(config) for _ in range(config.encoder_layers)]
         self.normalization = LayerNormalization(config.norm_epsilon) if config.norm == "pre" else None
 
-    def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"]) -> Float[Array, "B S D"]:
+    def __call__(self, x: Float[Array, "B S D"], mask: Bool[Array, "#B 1 #S S"] | SegmentMask) -> Float[Array, "B S D"]:
         """Encode the embedded source into the memory that the decoder attends to."""
         for block in self.blocks:
             x = block(x, mask)

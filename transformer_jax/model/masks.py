@@ -6,7 +6,26 @@ Axes: B batch, T queries, S keys. The second axis has length 1 and is broadcast 
 from __future__ import annotations
 
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Int
+
+
+@struct.dataclass
+class SegmentMask:
+    """The mask of rows of sentences in its short form, from which fused kernels compute the mask block by block.
+
+    queries, keys: one-based index of the sentence at each position; 0 for padding.
+    causal: whether position t may only attend to positions 0 to t. Queries and keys must be the same positions.
+    """
+
+    queries: Int[Array, "B T"]
+    keys: Int[Array, "B S"]
+    causal: bool = struct.field(pytree_node=False, default=False)
+
+    def to_boolean(self) -> Bool[Array, "B 1 T S"]:
+        """Return the mask with one value per query and key."""
+        mask = segment_mask(self.queries, self.keys)
+        return causal_mask(self.queries.shape[1]) & mask if self.causal else mask
 
 
 def causal_mask(length: int) -> Bool[Array, "1 1 T T"]:

@@ -16,7 +16,7 @@ from transformer_jax.config import ModelConfig
 from transformer_jax.model.decoder import BlockCache, Decoder
 from transformer_jax.model.embeddings import InputEmbeddings, PositionalEncoding
 from transformer_jax.model.encoder import Encoder
-from transformer_jax.model.masks import causal_mask, segment_mask
+from transformer_jax.model.masks import SegmentMask
 
 
 class ProjectionLayer(nn.Module):
@@ -93,7 +93,7 @@ class Transformer(nn.Module):
     def encode(
         self,
         source: Int[Array, "B S"],
-        mask: Bool[Array, "#B 1 #S S"],
+        mask: Bool[Array, "#B 1 #S S"] | SegmentMask,
         positions: Int[Array, "#B S"] | None = None,
     ) -> Float[Array, "B S D"]:
         """Encode source tokens into memory.
@@ -107,8 +107,8 @@ class Transformer(nn.Module):
         self,
         target: Int[Array, "B T"],
         memory: Float[Array, "B S D"],
-        target_mask: Bool[Array, "#B 1 T T"],
-        source_mask: Bool[Array, "#B 1 #T S"],
+        target_mask: Bool[Array, "#B 1 T T"] | SegmentMask,
+        source_mask: Bool[Array, "#B 1 #T S"] | SegmentMask,
         positions: Int[Array, "#B T"] | None = None,
     ) -> Float[Array, "B T D"]:
         """Return the features at every position of the target tokens, which start with [SOS].
@@ -137,9 +137,9 @@ class Transformer(nn.Module):
         source_segments, target_segments: one-based index of the sentence at each position; 0 for padding.
         source_positions, target_positions: as in ``encode``.
         """
-        memory = self.encode(source, segment_mask(source_segments, source_segments), source_positions)
-        target_mask = causal_mask(target.shape[1]) & segment_mask(target_segments, target_segments)
-        source_mask = segment_mask(target_segments, source_segments)
+        memory = self.encode(source, SegmentMask(source_segments, source_segments), source_positions)
+        target_mask = SegmentMask(target_segments, target_segments, causal=True)
+        source_mask = SegmentMask(target_segments, source_segments)
         return self.decode(target, memory, target_mask, source_mask, target_positions)
 
     def features_and_table(self, *inputs: Any) -> tuple[Float[Array, "B T E"], Float[Array, "V E"]]:

@@ -14,9 +14,10 @@ from transformer_jax.data.batches import Batch, BatchShape
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.sharding import batch_sharding, state_shardings, with_shardings
+from transformer_jax.training.loss import LossSums
 from transformer_jax.training.optimizer import make_optimizer
 from transformer_jax.training.state import TrainState, initial_state
-from transformer_jax.training.step import loss_sums, make_train_step
+from transformer_jax.training.step import loss_sums, make_train_step, map_blocks
 
 
 class CompiledFunctions(NamedTuple):
@@ -59,14 +60,18 @@ def jit_functions(
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
-    loss_fn = partial(loss_sums, model, smoothing=training.label_smoothing)
+    block_sums = map_blocks(partial(loss_sums, model, smoothing=training.label_smoothing), mesh)
+
+    def summed_loss(params: Any, batch: Batch) -> LossSums:
+        return jax.tree.map(lambda x: x.sum(0), block_sums(params, batch))
+
     return CompiledFunctions(
         mesh,
         model,
         with_shardings(mesh, shapes),
         jax.jit(initialize, out_shardings=shardings),
         train_step,
-        jax.jit(loss_fn, in_shardings=(shardings.params, rows)),
+        jax.jit(summed_loss, in_shardings=(shardings.params, rows)),
         jax.jit(lambda params: params, out_shardings=NamedSharding(mesh, PartitionSpec())),
     )
 

@@ -15,6 +15,7 @@ from transformer_jax.data.batches import BatchShape
 from transformer_jax.data.pipeline import Shard, TrainingBatches, training_iterator
 from transformer_jax.errors import InputError, StoppedBySignal
 from transformer_jax.evaluation import check_evaluation
+from transformer_jax.model.fused_attention import require_kernel
 from transformer_jax.runtime.agreement import require_agreement
 from transformer_jax.runtime.dtype_support import check_dtype_support
 from transformer_jax.runtime.failures import as_run_errors
@@ -76,6 +77,7 @@ def fit(
         require_enough_steps(config, checkpoints.latest_step() or 0, workdir)
         mesh = make_mesh(config.mesh)
         check_dtype_support(config.model.dtype, jax.local_devices()[0])
+        require_kernel(config.model, mesh)
         logging.info("reading the training, validation and test data ...")
         corpus = load_corpus(config, workdir)
         shard = Shard(*batch_shard(mesh))

@@ -19,6 +19,7 @@ from transformer_jax.training.corpus import Corpus
 CHANGEABLE_FIELDS = (
     *(f"training.{name}" for name in ("steps", "patience", "log_every", "valid_every", "save_every", "max_skipped")),
     "training.remat",
+    "model.attention",
     "mesh",
     "decoding",
 )

@@ -6,6 +6,7 @@ Axes: N blocks of rows, one per data-parallel device.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -60,6 +61,26 @@ def loss_sums(
     features = features.reshape(len(loss_weights), forward_passes(r_drop), *features.shape[1:]).swapaxes(1, 2)
     chunk_size = max((chunk_size or default_chunk_size()) // forward_passes(r_drop), 1)
     return smoothed_cross_entropy(features, table, batch.target_output, loss_weights, smoothing, chunk_size, r_drop)
+
+
+def map_blocks(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """Return a function that applies ``function(params, batch, ...)`` to each block of rows.
+
+    Its results have a first axis [N]. The caller sums over it: an all-reduce in ``function`` would run in every
+    iteration of the loops over chunks of tokens and over accumulated batches.
+    """
+    blocks = batch_multiple(mesh) if mesh else 1
+
+    def mapped(params: Any, batch: Batch, *rest: Any) -> Any:
+        # Fused attention kernels need the mesh.
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh else nullcontext():
+            if blocks == 1:  # On a CPU, vmap over a single block makes a step 5% slower.
+                return jax.tree.map(lambda x: x[None], function(params, batch, *rest))
+            rows = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), batch)
+            in_axes = (None, 0, *[None] * len(rest))
+            return jax.vmap(function, in_axes, spmd_axis_name=BATCH_AXES)(params, rows, *rest)
+
+    return mapped
 
 
 def make_train_step(
@@ -121,7 +142,6 @@ def _make_gradient_function(
 
     scale: see ``loss_sums``. Both results contain it as a factor.
     """
-    blocks = batch_multiple(mesh) if mesh else 1
 
     def gradients(params: Any, batch: Batch, key: Any, scale: Any) -> tuple[Any, LossSums]:
         def loss_fn(params: Any) -> tuple[jax.Array, LossSums]:
@@ -131,17 +151,7 @@ def _make_gradient_function(
 
         return jax.grad(loss_fn, has_aux=True)(params)
 
-    def block_gradients(params: Any, batch: Batch, key: Any, scale: Any) -> tuple[Any, LossSums]:
-        """Return the gradients [N, ...] and the loss sums [N] of each block of rows.
-
-        The blocks are summed later: an all-reduce in this function would run in every iteration of the loops over
-        chunks of tokens and over accumulated batches.
-        """
-        if blocks == 1:  # On a CPU, vmap over a single block makes a step 5% slower.
-            return jax.tree.map(lambda x: x[None], gradients(params, batch, key, scale))
-        rows = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), batch)
-        over_blocks = jax.vmap(gradients, (None, 0, None, None), spmd_axis_name=BATCH_AXES if mesh else None)
-        return over_blocks(params, rows, key, scale)
+    block_gradients = map_blocks(gradients, mesh)
 
     def accumulated_gradients(params: Any, batch: Batch, key: Any, scale: Any) -> tuple[Any, LossSums]:
         if config.accumulate == 1:
@@ -154,6 +164,7 @@ def _make_gradient_function(
             return jax.tree.map(jnp.add, total, block_gradients(params, *batch_and_key, scale)), None
 
         sums = params, LossSums(*jnp.zeros(4))
+        blocks = batch_multiple(mesh) if mesh else 1
         zeros = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), sums)
         return jax.lax.scan(add, zeros, (batches, keys))[0]
 
