@@ -228,6 +228,16 @@ def test_a_copied_run_directory_works(translator, copy):
     assert Translator.load(str(copy)).translate([TEXT]) == translator.translate([TEXT])
 
 
+def test_a_run_trained_with_a_kernel_of_another_chip_works(translator, copy):
+    model = dataclasses.replace(TINY_CONFIG.model, attention="pallas")
+    save_config(dataclasses.replace(TINY_CONFIG, model=model), copy / "config.json")
+    trained_elsewhere = Translator.load(copy)
+    translations = trained_elsewhere.translate([TEXT])
+    assert_same(translations, translator.translate([TEXT]))
+    expected = translator.attention(TEXT, translations[0])
+    assert_allclose(trained_elsewhere.attention(TEXT, translations[0]).cross, expected.cross, atol=1e-5)
+
+
 def test_a_directory_without_a_run_is_refused(tmp_path):
     assert_refused(tmp_path / "none", "not a run directory")
     assert_refused(tmp_path, "config.json is missing")

@@ -169,7 +169,14 @@ def test_a_refused_start_leaves_no_run_directory(make_config, tmp_path):
     no_data = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(tmp_path / "missing.tsv")))
     no_mesh = dataclasses.replace(config, mesh=MeshConfig(data=3))
     no_rows = make_config(accumulate=16)
-    for invalid, profile in ((no_data, None), (no_mesh, None), (no_rows, None), (config, tmp_path / "profile")):
-        with pytest.raises(InputError):
+    no_kernel = dataclasses.replace(no_data, model=dataclasses.replace(config.model, attention="pallas"))
+    for invalid, profile, message in (
+        (no_data, None, "missing.tsv"),
+        (no_mesh, None, "whose product is 8"),
+        (no_rows, None, "accumulate"),
+        (no_kernel, None, r"^model\.attention pallas needs a TPU, not cpu\. Set --model\.attention xla\.$"),
+        (config, tmp_path / "profile", "profile"),
+    ):
+        with pytest.raises(InputError, match=message):
             loop.fit(invalid, tmp_path / "run", profile)
         assert not (tmp_path / "run").exists()

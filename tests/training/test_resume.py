@@ -150,6 +150,9 @@ def test_only_changeable_fields_may_differ_when_resuming(make_config, finished_r
         loop.fit(other, workdir)
     loop.fit(make_config(steps=16, remat="blocks"), workdir)
     assert metrics_lines(workdir)[-1]["step"] == 16
+    # The run was trained on other chips.
+    model = dataclasses.replace(make_config().model, attention="pallas")
+    loop.require_same_config(dataclasses.replace(make_config(), model=model), workdir)
 
 
 @pytest.mark.parametrize(

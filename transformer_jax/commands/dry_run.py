@@ -100,7 +100,7 @@ def compile_step(config: Config, mesh: Mesh) -> StepReport:
 
     Raises InputError if the batch has fewer rows than data-parallel devices times accumulation steps.
     """
-    require_kernel(config.model, mesh)
+    require_kernel(config.model, mesh.devices.flat[0], mesh.shape["tensor"])
     vocab_size, length = config.tokenizer.size, config.data.max_length
     multiple = batch_multiple(mesh) * config.training.accumulate
     require_enough_rows(config, multiple, length)

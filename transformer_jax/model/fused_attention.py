@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
@@ -116,9 +115,13 @@ KERNELS = {"cudnn": Kernel(_cudnn, length_multiple=2), "pallas": Kernel(_pallas,
 """Value of ``model.attention`` -> kernel. The multiple of Pallas is the width of a TPU's vector registers."""
 
 
-def require_kernel(config: ModelConfig, mesh: Mesh) -> None:
-    """Raise InputError if ``model.attention`` is a kernel that does not support the devices or the model."""
-    kernel, device, tensor = config.attention, mesh.devices.flat[0], mesh.shape["tensor"]
+def require_kernel(config: ModelConfig, device: Any, tensor: int) -> None:
+    """Raise InputError if ``model.attention`` is a kernel that does not support the model or its devices.
+
+    device: one of the devices.
+    tensor: size of the mesh axis "tensor".
+    """
+    kernel = config.attention
     head_width = config.d_model // config.heads
     # Other devices have no such attribute, and AMD's GPUs have names such as gfx942.
     [capability] = re.findall(r"^\d+\.\d+$", getattr(device, "compute_capability", "")) or ["0"]

@@ -77,7 +77,7 @@ def fit(
         require_enough_steps(config, checkpoints.latest_step() or 0, workdir)
         mesh = make_mesh(config.mesh)
         check_dtype_support(config.model.dtype, jax.local_devices()[0])
-        require_kernel(config.model, mesh)
+        require_kernel(config.model, mesh.devices.flat[0], mesh.shape["tensor"])
         logging.info("reading the training, validation and test data ...")
         corpus = load_corpus(config, workdir)
         shard = Shard(*batch_shard(mesh))

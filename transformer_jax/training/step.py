@@ -71,7 +71,7 @@ def map_blocks(function: Callable[..., Any], mesh: Mesh | None) -> Callable[...,
     """
     blocks = batch_multiple(mesh) if mesh else 1
 
-    def mapped(params: Any, batch: Batch, *rest: Any) -> Any:
+    def mapped(params: Any, batch: Any, *rest: Any) -> Any:
         # Fused attention kernels need the mesh.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh else nullcontext():
             if blocks == 1:  # On a CPU, vmap over a single block makes a step 5% slower.
