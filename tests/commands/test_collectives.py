@@ -21,6 +21,8 @@ def test_loops_count_with_their_trip_count():
 
 ENTRY %main (p: f32[6]) -> f32[6] {
   %while.2 = (s32[], f32[6]) while(%t), condition=%add, body=%outer, backend_config={"known_trip_count":{"n":"5"}}
+  %kernel.1 = f32[5]{0} custom-call(%p), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+}}
   %reduce-scatter.1 = f32[7]{0} reduce-scatter(%d), replica_groups=mesh['data'=2,'fsdp'=4] {'fsdp'}, to_apply=%add
   ROOT %collective-permute.1 = pred[11]{0} collective-permute(%e), source_target_pairs={{0,1},{1,0}}
 }

@@ -34,7 +34,7 @@ CALL_PATTERN = re.compile(r"(?:to_apply|calls|body|condition|branch_computations
 
 def find_collectives(hlo: str) -> list[Collective]:
     """Return all collectives of an optimized program. Executions in a loop are multiplied by the known trip count."""
-    computations = dict(re.findall(r"^(?:ENTRY )?(%\S+) .*?\{\n(.*?)^\}", hlo, re.MULTILINE | re.DOTALL))
+    computations = dict(re.findall(r"^(?:ENTRY )?(%\S+) .*?\{\n(.*?)^\}$", hlo, re.MULTILINE | re.DOTALL))
     [entry] = re.findall(r"^ENTRY (%\S+)", hlo, re.MULTILINE)
 
     def visit(computation: str, executions: int, in_loop: bool) -> Iterator[Collective]:

@@ -71,15 +71,13 @@ def _attend_on_device(
 def _cudnn(
     query: Float[Array, "B T H K"], keys: Float[Array, "B S H K"], values: Float[Array, "B S H K"], mask: SegmentMask
 ) -> Float[Array, "B T H K"]:
-    # Knowing that the mask is causal, the kernel skips half of the products.
-    return jax.nn.dot_product_attention(
-        query,
-        keys,
-        values,
-        mask=segment_mask(mask.queries, mask.keys),
-        is_causal=mask.causal,
-        implementation="cudnn",
-    )
+    allowed = segment_mask(mask.queries, mask.keys)
+    if not jax.sharding.get_abstract_mesh().empty:
+        # The training step vmaps over several devices, and JAX vmaps cuDNN's kernel only with one mask per head.
+        allowed = allowed.repeat(query.shape[2], axis=1)
+    attend = partial(jax.nn.dot_product_attention, implementation="cudnn")
+    # A kernel that knows that the mask is causal skips half of the products.
+    return attend(query, keys, values, mask=allowed, is_causal=mask.causal)
 
 
 def _pallas(

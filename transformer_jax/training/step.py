@@ -73,7 +73,7 @@ def map_blocks(function: Callable[..., Any], mesh: Mesh | None) -> Callable[...,
 
     def mapped(params: Any, batch: Any, *rest: Any) -> Any:
         # Fused attention kernels need the mesh.
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh else nullcontext():
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if mesh and mesh.size > 1 else nullcontext():
             if blocks == 1:  # On a CPU, vmap over a single block makes a step 5% slower.
                 return jax.tree.map(lambda x: x[None], function(params, batch, *rest))
             rows = jax.tree.map(lambda x: x.reshape(blocks, -1, *x.shape[1:]), batch)
