@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental import pallas
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -130,12 +131,31 @@ def test_cudnn_gets_even_lengths_and_equals_attend(monkeypatch):
     for name in ("causal", "cross"):
         mask = MASKS[name]
         inputs = make_inputs(keys=mask.keys.shape[1])
-        expected = outputs_and_gradients(partial(plain, mask), *inputs)
+        compute = jax.jit(outputs_and_gradients, static_argnums=0)
+        expected = compute(partial(plain, mask), *inputs)
         with monkeypatch.context() as patch:
             patch.setattr(jax.nn, "dot_product_attention", cudnn)
-            results = outputs_and_gradients(partial(fused, "cudnn", mask), *inputs)
+            results = compute(partial(fused, "cudnn", mask), *inputs)
         for result, of_plain in zip(results, expected, strict=True):
             assert_allclose(result, of_plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("mesh", [(2, 2, 2), (8, 1, 1)], ids=str)
+def test_cudnn_lowers_to_one_kernel_per_pass_on_a_mesh(mesh, monkeypatch):
+    # JAX asks for the version of cuDNN, which is not installed here, and has no public function that sets it.
+    monkeypatch.setattr(fused_attention_stablehlo, "cuda_versions", SimpleNamespace(cudnn_get_version=lambda: 91200))
+    rows = *make_inputs(rows=8, width=8, dtype=jnp.bfloat16), segments(T, rows=8), segments(S, rows=8)
+
+    def block_results(_, block):
+        *inputs, query_segments, key_segments = block
+        return outputs_and_gradients(partial(fused, "cudnn", SegmentMask(query_segments, key_segments)), *inputs)
+
+    mesh = make_mesh(MeshConfig(*mesh))
+    compute = jax.jit(map_blocks(block_results, mesh), in_shardings=(None, batch_sharding(mesh)))
+    lowered = compute.trace(None, rows).lower(lowering_platforms=("cuda",)).as_text()
+    assert lowered.count("@__cudnn$fmhaScaleBiasSoftmax(") == 1
+    assert lowered.count("@__cudnn$fmhaScaleBiasSoftmaxBackward(") == 1
+    assert "CustomSPMDPartitioning" not in lowered  # A partitioner could add collectives.
 
 
 @pytest.mark.parametrize(
