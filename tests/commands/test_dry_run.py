@@ -127,6 +127,12 @@ def test_indivisible_batch_is_refused():
         compile_step(config, make_mesh(MeshConfig()))
 
 
+def test_a_kernel_for_other_chips_is_refused():
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, attention="pallas"))
+    with pytest.raises(InputError, match=r"model\.attention pallas needs a TPU, not cpu"):
+        compile_step(config, make_mesh(MeshConfig()))
+
+
 def test_arithmetic_time_is_the_flops_per_device_at_peak_rate():
     step = report(8, 1, 1)
     [h100] = [line for line in report_lines(step) if line.startswith("  H100")]

@@ -231,8 +231,9 @@ def test_help_lists_every_setting_and_its_description(capsys, monkeypatch):
 
 def test_training_init_takes_the_model_of_that_run(tiny_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = parse_train(["--training.init", str(tiny_run), "--model.dropout", "0.3"]).config
-    assert config.model == dataclasses.replace(TINY_CONFIG.model, dropout=0.3)
+    options = ["--model.dropout", "0.3", "--model.attention", "cudnn"]
+    config = parse_train(["--training.init", str(tiny_run), *options]).config
+    assert config.model == dataclasses.replace(TINY_CONFIG.model, dropout=0.3, attention="cudnn")
     assert config.tokenizer == TINY_CONFIG.tokenizer
     assert config.data == load_recipe(find_recipe("phrasebook")).data
     assert config.training.init == str(tiny_run)

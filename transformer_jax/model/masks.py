@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 
 @struct.dataclass
 class SegmentMask:
-    """The mask of rows of sentences in its short form, from which fused kernels compute the mask block by block.
+    """The mask of rows of sentences in a short form, from which a fused kernel computes it block by block.
 
     queries, keys: one-based index of the sentence at each position; 0 for padding.
     causal: whether position t may only attend to positions 0 to t. Queries and keys must be the same positions.
