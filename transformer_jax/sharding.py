@@ -1,6 +1,7 @@
 """The device mesh and the sharding of every array over it.
 
-The model contains no sharding code. ``jax.jit`` with these shardings runs it on one device or on a pod.
+The model contains no sharding code, except for fused attention kernels, which XLA cannot partition. ``jax.jit`` with
+these shardings runs it on one device or on a pod.
 """
 
 from __future__ import annotations
