@@ -136,7 +136,11 @@ def require_kernel(config: ModelConfig, device: Any, tensor: int) -> None:
             ),
             divides,
         ],
-        "pallas": [(device.platform == "tpu", f"a TPU, not {device.device_kind}"), divides],
+        "pallas": [
+            (device.platform == "tpu", f"a TPU, not {device.device_kind}"),
+            (config.dtype != "float16", "--model.dtype bfloat16 or float32"),
+            divides,
+        ],
     }
     for is_met, requirement in requirements[config.attention]:
         if not is_met:
