@@ -57,7 +57,7 @@ class MultiHeadAttention(nn.Module):
 
     biases: "all" adds biases to the four projections, which have none in the paper.
     kernel: implementation of ``attend``. The fused kernels cudnn and pallas are used only where a ``SegmentMask`` is
-        given and no weights are requested.
+        given, no weights are requested and the parameters exist, since their initialization needs no result.
     Source: Vaswani et al. 2017, section 3.2.2.
     """
 
