@@ -138,15 +138,6 @@ def search(
     return results
 
 
-def compile_greedy(model: Transformer, params: Any, sources: Sequence[Sequence[int]], special_ids: SpecialIds) -> None:
-    """Compile the greedy search of these sources without running it.
-
-    params: the parameters or their shapes.
-    """
-    for batch in {(batch.size, batch.length): batch for batch in _make_batches([*map(len, sources)])}.values():
-        _greedy.lower(_search_inputs(model, params, sources, batch, special_ids)).compile()
-
-
 def max_parallel_batches() -> int:
     """Return the maximum number of batches to decode in parallel.
 

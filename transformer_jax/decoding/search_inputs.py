@@ -35,16 +35,16 @@ class SearchInputs:
 
     model: the Transformer (static).
     params: its parameters.
-    source: ids [B, S] of each source, with [EOS], then padding.
-    length_limits: maximum length [B] of each translation, [EOS] included; 0 for a padding row.
+    source: ids of each source, with [EOS], then padding.
+    length_limits: maximum length of each translation, [EOS] included; 0 for a padding row.
     buffer_length: length of the token buffers and caches, at least the largest limit (static).
     special_ids: ids of the special tokens of the target (static).
     """
 
     model: Transformer = field(metadata=STATIC)
     params: Any
-    source: Any  # Not annotated as an array: JAX also stores descriptions of arguments here when it lowers a search.
-    length_limits: Any
+    source: Int[Array, "B S"]
+    length_limits: Int[Array, "B"]
     buffer_length: int = field(metadata=STATIC)
     special_ids: SpecialIds = field(metadata=STATIC)
 

@@ -10,8 +10,7 @@ import jax
 from transformer_jax.config import Config
 from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.pipeline import Shard, evaluation_batches, plan_evaluation
-from transformer_jax.decoding.search import BATCH_SIZES, compile_greedy, max_parallel_batches
-from transformer_jax.decoding.search_inputs import SpecialIds
+from transformer_jax.decoding.search import BATCH_SIZES, max_parallel_batches
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.evaluation import score
 from transformer_jax.sharding import batch_multiple, batch_shard, put_batch
@@ -54,10 +53,11 @@ def score_validation_set(
     params = jax.device_get(functions.replicate(state.eval_params))
     translator = Translator(config, corpus.tokenizers, params, corpus.statistics)
     translations: list[str] = []
-    for start in range(0, len(pairs), translated_at_a_time()):
+    block_size = BATCH_SIZES[-1] * max(2, max_parallel_batches())  # A signal waits for the current block.
+    for start in range(0, len(pairs), block_size):
         if should_abort():
             return None
-        sources = [pair.source for pair in pairs[start : start + translated_at_a_time()]]
+        sources = [pair.source for pair in pairs[start : start + block_size]]
         n_best_lists = translator.translate_n_best(sources, 1, beam=1, first=start + 1)
         translations += [best.text for [best] in n_best_lists]
     references = [pair.target for pair in pairs]
@@ -66,22 +66,11 @@ def score_validation_set(
     return ScoredValidation(values, translations)
 
 
-def translated_at_a_time() -> int:
-    """Return the number of sentences that are translated at a time. A signal waits for them."""
-    return BATCH_SIZES[-1] * max(2, max_parallel_batches())
-
-
 def compile_validation(config: Config, corpus: Corpus, functions: CompiledFunctions) -> None:
-    """Compile the programs of ``score_validation_set`` without running them."""
+    """Compile the programs of the validation loss without running them."""
     encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
     params = functions.state.eval_params
     plans = plan_evaluation(encoded, config.data.batch_tokens, batch_multiple(functions.mesh))
     for shape in {plan.shape for plan in plans}:
         functions.loss_sums.lower(params, abstract_batch(shape, functions.mesh)).compile()
     functions.replicate.lower(params).compile()
-    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)  # On one device.
-    special_ids = SpecialIds(*corpus.tokenizers.target.special_ids)
-    sources = encoded.source.slice(0, config.training.valid_sentences)
-    for start in range(0, len(sources), translated_at_a_time()):
-        block = sources.slice(start, start + translated_at_a_time())
-        compile_greedy(functions.model, params, [block[index].tolist() for index in range(len(block))], special_ids)
