@@ -23,9 +23,7 @@ RUN_FORMAT = 6
 or when this version cannot read old run directories.
 """
 READABLE_FORMATS = (3, 4, 5, RUN_FORMAT)
-"""Format versions that this package can read. Format 3 lacks the fields added for imported Marian models, and formats 3
-and 4 lack the section ``evaluation``; the defaults are correct for them.
-"""
+"""Format versions that this package can read. The defaults are correct for all fields that older formats lack."""
 ADDED_SECTIONS = {"evaluation": 5}
 """Section -> the first format that has it."""
 
@@ -70,8 +68,7 @@ class ModelConfig:
     """Constant added to the variance in layer normalization."""
     attention: Literal["xla", "cudnn", "pallas"] = "xla"
     """Implementation of attention in training: XLA's, or a fused kernel for NVIDIA GPUs (cudnn) or TPUs (pallas). The
-    kernels save memory for long rows. The weights do not depend on it.
-    """
+    kernels save memory for long rows."""
 
     def __post_init__(self) -> None:
         require_at_least(self, "model", 1, "d_model", "d_ff", "heads", "encoder_layers", "decoder_layers")
@@ -201,9 +198,8 @@ class TrainingConfig:
     accumulate: int = 1
     """Number of micro-batches per update. Accumulating their gradients saves memory."""
     remat: Literal["none", "blocks"] = "none"
-    """Keep all activations for the backward pass (none), or only the inputs of the encoder and decoder blocks (blocks),
-    which saves memory but computes every block twice.
-    """
+    """Keep all activations for the backward pass (none), or only the inputs of the encoder and decoder blocks (blocks).
+    That saves memory, but computes every block twice."""
     ema: float = 0.0
     """Decay rate of the moving average of the weights. Validation and translation use the average. 0 disables
     averaging.

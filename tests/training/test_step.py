@@ -189,14 +189,14 @@ def test_every_mesh_trains_like_a_single_device(mesh, accumulate, r_drop):
     jax.tree.map(lambda a, b: assert_allclose(np.asarray(a), np.asarray(b), atol=1e-5), state.params, expected.params)
 
 
-def test_pallas_trains_like_xla_on_a_mesh(monkeypatch):
+def test_pallas_with_remat_trains_like_xla_on_a_mesh(monkeypatch):
     call = pallas.pallas_call  # In interpret mode, it runs on the CPU.
     monkeypatch.setattr(pallas, "pallas_call", lambda *args, **options: call(*args, **options | {"interpret": True}))
     devices, results = make_mesh(MeshConfig(2, 2, 2)), []
-    for attention in ("xla", "pallas"):
+    for attention, remat in (("xla", "none"), ("pallas", "blocks")):
         model, optimizer, training, state = setup(ModelConfig(**{**vars(MODEL), "attention": attention}))
         shardings = state_shardings(devices, jax.eval_shape(lambda state=state: state))
-        step = make_train_step(model, optimizer, training, devices)
+        step = make_train_step(model.clone(remat=remat), optimizer, training, devices)
         sharded = jax.jit(step, in_shardings=(shardings, batch_sharding(devices)), out_shardings=(shardings, None))
         results.append(sharded(state, put_batch(batch_of(), devices)))
     jax.tree.map(lambda a, b: assert_allclose(a, b, atol=1e-5), *(state.params for state, _ in results))

@@ -128,7 +128,7 @@ def require_kernel(config: ModelConfig, device: Any, tensor: int) -> None:
         "xla": [],
         "cudnn": [
             (float(capability) >= 8, f"an NVIDIA GPU of compute capability 8.0 or later, not {device.device_kind}"),
-            (config.dtype != "float32", "--model.dtype bfloat16"),
+            (config.dtype != "float32", "--model.dtype bfloat16 or float16"),
             (
                 head_width % 8 == 0 and head_width <= max_width,
                 f"a head width (model.d_model / model.heads) that is a multiple of 8 and at most {max_width}, not "
