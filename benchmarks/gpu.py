@@ -1,4 +1,4 @@
-"""All benchmarks for a GPU in one command, most important first, in 12 minutes on an H100 or H200 with 16 CPU cores.
+"""All benchmarks for a GPU in one command, most important first, with a time limit of 12 minutes.
 
     pip install -r requirements.txt "jax[cuda13]" torch transformers
     python -m benchmarks.gpu --output runs/gpu                      # on the phrasebook
