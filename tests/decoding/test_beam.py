@@ -9,19 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uncached import EOS, UNK, Case, as_lists, assert_same, reference_beam_search, reference_greedy
+from uncached import EOS, UNK, Case, assert_same, reference_beam_search, reference_greedy
 
-from transformer_jax.decoding.beam import beam_search, length_penalty
-from transformer_jax.decoding.search import Hypothesis
+from transformer_jax.decoding.beam import BeamSearch, length_penalty
+from transformer_jax.decoding.slot_loop import Hypothesis
 from transformer_jax.model.transformer import Transformer
 
 A, B = 4, 5
-beam_search_jitted = jax.jit(beam_search, static_argnames="beam_size")
 
 
-def run_beam(case, sources, limits, beam_size=3, alpha=0.6, source_length=7, buffer_length=13, n_best=None):
-    inputs = case.inputs(sources, limits, source_length, buffer_length)
-    return as_lists(beam_search_jitted(inputs, beam_size, alpha, n_best or beam_size))
+def run_beam(case, sources, limits, beam_size=3, alpha=0.6, source_length=7, columns=13, n_best=None):
+    return case.decode(BeamSearch(beam_size, alpha, n_best or beam_size), sources, limits, source_length, columns)
 
 
 def all_translations(case, source, limit, alpha):
@@ -40,7 +38,7 @@ def all_translations(case, source, limit, alpha):
 def test_a_wide_beam_finds_all_translations_in_order(alpha, random_case):
     # Three tokens are allowed besides [EOS]: 1 + 3 + 9 + 27 translations of at most 4 tokens.
     case = random_case(vocab_size=6)
-    [hypotheses] = run_beam(case, [(B, A, EOS)], [4], 41, alpha, source_length=3, buffer_length=4)
+    [hypotheses] = run_beam(case, [(B, A, EOS)], [4], 41, alpha, source_length=3, columns=4)
     expected = all_translations(case, (B, A, EOS), 4, alpha)
     assert len(expected) == 40
     assert_same(hypotheses, expected)
@@ -58,7 +56,7 @@ def test_a_wide_beam_finds_all_translations_in_order(alpha, random_case):
 def test_all_translations_of_any_model_are_found_in_order(random_case, seed, spread, alpha, source, limit):
     case = random_case(vocab_size=6, seed=seed, spread=spread)
     source = tuple(A if token in (2, EOS) else token for token in source)
-    [hypotheses] = run_beam(case, [(*source, EOS)], [limit], 41, alpha, buffer_length=4)
+    [hypotheses] = run_beam(case, [(*source, EOS)], [limit], 41, alpha, columns=4)
     assert_same(hypotheses, all_translations(case, (*source, EOS), limit, alpha))
 
 
@@ -96,7 +94,7 @@ def test_length_penalty_prefers_longer_translations(dice):
     # Ending adds log 0.3. One more token adds log 0.6 and, with alpha = 3, divides by ((n + 6) / (n + 5)) ** 3.
     case = dice(eos=0.3, a=0.6, unk=0.1)
     for alpha, ids in ((0.0, (EOS,)), (3.0, (A,) * 6 + (EOS,))):
-        [[best, *_]] = run_beam(case, [(A, EOS)], [7], beam_size=2, alpha=alpha, buffer_length=7)
+        [[best, *_]] = run_beam(case, [(A, EOS)], [7], beam_size=2, alpha=alpha, columns=7)
         assert best.ids == ids
         log_prob = (len(ids) - 1) * math.log(0.6) + math.log(0.3)
         assert best.score == pytest.approx(log_prob / ((5 + len(ids)) / 6) ** alpha, abs=1e-5)
@@ -119,9 +117,8 @@ def test_a_sentence_alone_is_translated_as_in_a_batch(random_case, batch):
 def test_padding_and_other_rows_change_no_hypothesis(random_case, batch):
     case = random_case(spread=1.0)
     sources, limits = batch
-    larger = [(), *sources, (A,) * 10 + (EOS,)], [0, *limits, 17]
-    empty, *results, _ = run_beam(case, *larger, beam_size=4, source_length=11, buffer_length=17)
-    assert empty == []
+    larger = [(7, EOS), *sources, (A,) * 10 + (EOS,)], [3, *limits, 17]
+    _, *results, _ = run_beam(case, *larger, beam_size=4, source_length=11, columns=17)
     for hypotheses, expected in zip(results, run_beam(case, *batch, beam_size=4), strict=True):
         assert_same(hypotheses, expected)
 
@@ -160,13 +157,13 @@ def test_the_search_stops_when_no_live_hypothesis_can_win(dice):
     # a a: 2 log 0.06 = -5.6. alpha = 0 turns the penalty off.
     model, params = dice(eos=0.9, a=0.06, b=0.04)
     counter = Case(StepCounter(model.config, model.source_vocab_size, model.target_vocab_size), params)
-    [hypotheses] = run_beam(counter, [(A, EOS)], [101], beam_size=2, alpha=0.0, buffer_length=101)
+    [hypotheses] = run_beam(counter, [(A, EOS)], [101], beam_size=2, alpha=0.0, columns=101)
     jax.effects_barrier()
     assert len(STEPS) == 2
     assert [hypothesis.ids for hypothesis in hypotheses] == [(EOS,), (A, EOS)]
 
     STEPS.clear()  # The best one is certain after one step: log 0.9, compared with log 0.06 of the live ones.
-    [[best, *_]] = run_beam(counter, [(A, EOS)], [101], beam_size=2, alpha=0.0, buffer_length=101, n_best=1)
+    [[best, *_]] = run_beam(counter, [(A, EOS)], [101], beam_size=2, alpha=0.0, columns=101, n_best=1)
     jax.effects_barrier()
     assert len(STEPS) == 1
     assert best.ids == (EOS,)

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer_jax.decoding.next_token import allowed_logits, draw_tokens, log_normalizer, top_k_log_probs
-from transformer_jax.decoding.search_inputs import SpecialIds
+from transformer_jax.decoding.next_token import SpecialIds, allowed_logits, draw_tokens, log_normalizer, top_k_log_probs
 
 ROWS = 5
 

@@ -6,29 +6,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from uncached import EOS, PAD, SOS, Case, as_lists, assert_same, reference_greedy
+from uncached import EOS, PAD, SOS, Case, assert_same, reference_greedy
 
-from transformer_jax.decoding.sampling import greedy, sample
+from transformer_jax.decoding.sampling import GreedySearch, RandomSampling
 from transformer_jax.model.transformer import Transformer
 
 A, B = 4, 5
-greedy_jitted = jax.jit(greedy)
-sample_jitted = jax.jit(sample, static_argnames="top_k")
 
 
-def run_greedy(case, sources, limits, source_length=7, buffer_length=13):
-    rows = as_lists(greedy_jitted(case.inputs(sources, limits, source_length, buffer_length)))
+def run_greedy(case, sources, limits, source_length=7, columns=13):
+    rows = case.decode(GreedySearch(), sources, limits, source_length, columns)
     return [row[0] if row else None for row in rows]
 
 
-def run_sample(case, sources, limits, keys=None, temperature=1.0, top_k=0, buffer_length=13):
-    keys = random_keys(len(sources)) if keys is None else keys
-    inputs = case.inputs(sources, limits, buffer_length=buffer_length)
-    return [row[0] for row in as_lists(sample_jitted(inputs, keys, temperature, top_k))]
+def run_sample(case, sources, limits, numbers=None, temperature=1.0, top_k=0, columns=13):
+    numbers = key_numbers(len(sources)) if numbers is None else numbers
+    rows = case.decode(RandomSampling(temperature, top_k), sources, limits, columns=columns, key_numbers=numbers)
+    return [row[0] if row else None for row in rows]
 
 
-def random_keys(count, seed=0):
-    return jax.random.split(jax.random.key(seed), count)
+def key_numbers(count, seed=0):
+    return [(seed, number) for number in range(count)]
 
 
 @pytest.mark.parametrize(("norm", "seed"), [("post", 0), ("pre", 1)])
@@ -76,24 +74,17 @@ STEPS = []
 def test_the_loop_stops_when_all_sentences_are_finished(random_case, batch):
     model, params = random_case()
     counter = Case(StepCounter(model.config, model.source_vocab_size, model.target_vocab_size), params)
-    hypotheses = run_greedy(counter, *batch, buffer_length=131)
+    hypotheses = run_greedy(counter, *batch, columns=131)
     jax.effects_barrier()
     assert len(STEPS) == max(len(hypothesis.ids) for hypothesis in hypotheses)
     assert_same(hypotheses, run_greedy(Case(model, params), *batch))
 
 
-def test_rows_that_fill_up_the_batch_produce_nothing(random_case, batch):
-    sources, limits = batch
-    filled = run_greedy(random_case(), [*sources, (PAD,)], [*limits, 0])
-    assert filled[-1] is None
-    assert_same(filled[:-1], run_greedy(random_case(), sources, limits))
-
-
 @pytest.mark.parametrize("search", [run_greedy, run_sample])
 def test_a_sentence_alone_is_decoded_as_in_a_batch(search, random_case, batch):
     case = random_case()
-    keys = random_keys(len(batch[0]))
-    options = [{} if search is run_greedy else {"keys": key[None]} for key in keys]
+    numbers = key_numbers(len(batch[0]))
+    options = [{} if search is run_greedy else {"numbers": [each]} for each in numbers]
     alone = [
         search(case, [source], [limit], **option)[0] for source, limit, option in zip(*batch, options, strict=True)
     ]
@@ -125,7 +116,7 @@ def test_a_low_temperature_approaches_greedy(random_case, batch):
 )
 def test_tokens_are_drawn_with_their_probabilities(temperature, top_k, expected, dice):
     draws, case = 4001, dice(eos=0.2, a=0.5, b=0.3)
-    options = {"temperature": temperature, "top_k": top_k, "buffer_length": 2}
+    options = {"temperature": temperature, "top_k": top_k, "columns": 2}
     first_tokens = [ids[0] for ids, _ in run_sample(case, [(A, EOS)] * draws, [2] * draws, **options)]
     assert set(first_tokens) == set(expected)
     for token, probability in expected.items():
@@ -141,7 +132,7 @@ def test_scores_do_not_depend_on_the_temperature(dice):
 
 def test_the_same_keys_draw_the_same_and_others_differ(random_case, batch):
     case = random_case(spread=0.5)
-    first, again, other = (run_sample(case, *batch, random_keys(5, seed)) for seed in (0, 0, 1))
+    first, again, other = (run_sample(case, *batch, key_numbers(5, seed)) for seed in (0, 0, 1))
     assert first == again
     assert [ids for ids, _ in first] != [ids for ids, _ in other]
 
@@ -152,12 +143,11 @@ def test_steps_of_a_sentence_are_drawn_independently(dice):
     assert {A, B} <= set(hypothesis.ids)
 
 
-@pytest.mark.parametrize("search", ["greedy", "sample"])
-def test_a_model_that_outputs_nan_ends_without_scores(search, random_case, batch):
+@pytest.mark.parametrize("search", [run_greedy, run_sample])
+def test_a_model_that_outputs_nan_ends_without_hypotheses(search, random_case, batch):
     model, params = random_case()
-    inputs = Case(model, jax.tree.map(lambda leaf: leaf * jnp.nan, params)).inputs(*batch)
-    hypotheses = greedy_jitted(inputs) if search == "greedy" else sample_jitted(inputs, random_keys(5), 1.0, 2)
-    assert not np.isfinite(hypotheses.scores).any()
+    broken = Case(model, jax.tree.map(lambda leaf: leaf * jnp.nan, params))
+    assert search(broken, *batch) == [None] * 5
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [("bfloat16", 2**-8), ("float16", 2**-11)])

@@ -7,8 +7,8 @@ import pytest
 from uncached import EOS, SPECIAL_IDS, assert_same, reference_beam_search, reference_greedy
 
 from transformer_jax.decoding import search as search_module
-from transformer_jax.decoding.search import BATCH_SIZES, LENGTH_BUCKETS, Sampling, max_target_length, search
-from transformer_jax.decoding.search_inputs import Hypotheses
+from transformer_jax.decoding.search import LENGTH_BUCKETS, Sampling, max_target_length, search
+from transformer_jax.decoding.slot_loop import Hypothesis, LoopShape
 from transformer_jax.errors import InputError
 from transformer_jax.runtime import memory
 
@@ -18,20 +18,19 @@ FIRST, SECOND, *_, LAST = LENGTH_BUCKETS
 
 @pytest.fixture
 def recorded(monkeypatch, dice):
-    """A simulated greedy search, which translates each source to its first token, and the shapes of its batches."""
+    """A simulated search, which translates each source to its first token, and the shapes of its loops."""
     shapes = []
 
-    def simulated_greedy(inputs):
-        source, length_limits = np.asarray(inputs.source), np.asarray(inputs.length_limits)
-        shapes.append(source.shape)
-        tokens = np.zeros((len(source), 1, inputs.buffer_length), np.int32)
-        tokens[:, 0, 0], tokens[:, 0, 1] = source[:, 0], EOS
-        return Hypotheses(tokens, length_limits[:, None].astype(np.float32))
+    def simulated(search_model, method, requests, shape):
+        shapes.append((shape, [len(request.source) for request in requests]))
+        for request in requests:
+            yield request.number, [Hypothesis((request.source[0], EOS), float(request.length_limit))]
 
-    monkeypatch.setattr(search_module, "_greedy", simulated_greedy)
+    monkeypatch.setattr(search_module, "translate_few", simulated)
+    monkeypatch.setattr(search_module, "translate_many", simulated)
 
-    def call(lengths):
-        return search(*dice(eos=1.0), sources_of(lengths), SPECIAL_IDS, 1, 0.6)
+    def call(lengths, slots=None):
+        return search(*dice(eos=1.0), sources_of(lengths), SPECIAL_IDS, 1, 0.6, slots=slots)
 
     return call, shapes
 
@@ -50,13 +49,13 @@ def test_results_of_any_number_of_sentences_are_in_order(sentences, recorded):
     assert [hypothesis.score for hypothesis in hypotheses] == [max_target_length(length) for length in lengths]
 
 
-def test_batches_have_few_shapes_and_contain_all_sentences(recorded):
+def test_loops_have_few_shapes_and_translate_all_sentences(recorded):
     call, shapes = recorded
     lengths = [length for length in range(2, 128) for _ in range(5)]
     call(lengths)
-    assert {batch_size for batch_size, _ in shapes} <= set(BATCH_SIZES)
-    assert {length for _, length in shapes} <= set(LENGTH_BUCKETS)
-    assert sum(batch_size for batch_size, _ in shapes) >= len(lengths)
+    assert {shape.slots for shape, _ in shapes} <= {1, 8, 64}
+    assert {shape.source_length for shape, _ in shapes} <= set(LENGTH_BUCKETS)
+    assert sorted(length for _, group in shapes for length in group) == lengths
 
 
 @pytest.mark.parametrize(
@@ -66,30 +65,45 @@ def test_batches_have_few_shapes_and_contain_all_sentences(recorded):
 def test_sources_are_padded_to_the_next_bucket_or_multiple(length, padded_length, recorded):
     call, shapes = recorded
     call([length])
-    assert shapes == [(1, padded_length)]
+    limit = max_target_length(padded_length)
+    assert shapes == [(LoopShape(1, padded_length, limit, limit), [length])]
 
 
-def test_65_sentences_make_a_full_batch_and_one_sentence_alone(recorded):
+def test_the_number_of_slots_depends_on_the_number_of_sentences(recorded, monkeypatch):
+    monkeypatch.setattr(search_module, "max_parallel_loops", lambda: 2)
     call, shapes = recorded
-    call([5] * 65)
-    assert sorted(shapes) == [(1, FIRST), (64, FIRST)]
+
+    def slots(sentences, **options):
+        shapes.clear()
+        call([5] * sentences, **options)
+        assert sum(len(group) for _, group in shapes) == sentences
+        return [shape.slots for shape, _ in shapes]
+
+    assert [slots(sentences) for sentences in (1, 8, 9, 16, 17, 200)] == [[1], [8], [8, 8], [8, 8], [64, 8], [64, 64]]
+    assert slots(200, slots=17) == [17, 17]
+    assert slots(3, slots=1) == [1, 1]
 
 
-def test_as_many_batches_run_in_parallel_as_fit_in_memory(random_case, monkeypatch):
-    model, batches = random_case().model, [search_module._Batch([0] * 64, FIRST)] * 3
-    monkeypatch.setattr(search_module, "max_parallel_batches", lambda: 4)
+def test_as_many_slots_and_loops_are_used_as_fit_in_memory(random_case, monkeypatch):
+    model = random_case().model
+    monkeypatch.setattr(search_module, "max_parallel_loops", lambda: 4)
 
-    def parallel_batches(available):
+    def plan(available, slots=None):
         monkeypatch.setattr(memory, "device_memory", lambda: available)
-        try:
-            return search_module._parallel_batches(model, 4, batches)
-        except InputError:
-            return 0
+        return search_module._plan(model, 4, FIRST, 1000, slots)
 
-    assert parallel_batches(None) == 3
-    # The first power of two in which a batch fits is too small for two batches. Three fit in four times as much.
-    first = next(2**power for power in range(40) if parallel_batches(2**power))
-    assert [parallel_batches(memory) for memory in (first // 2, first, 4 * first)] == [0, 1, 3]
+    assert plan(None) == (4, 16)
+    # A loop with few slots has the longest ring, so the smallest number of bytes belongs to one loop with one slot.
+    bytes_per_slot = search_module._bytes_per_slot(model, 4, LoopShape(16, FIRST, FIRST + 8, 40))
+    assert plan(4 * 16 * bytes_per_slot) == (4, 16)
+    assert plan(4 * 16 * bytes_per_slot - 1) == (4, 8)
+    assert plan(4 * bytes_per_slot) == (4, 1)
+    assert plan(4 * bytes_per_slot - 1) == (1, 1)
+    with pytest.raises(InputError, match="not enough memory for beam size 4 with texts of up to 16 tokens"):
+        plan(bytes_per_slot - 1)
+    assert plan(4 * 100 * bytes_per_slot, slots=100) == (4, 100)
+    with pytest.raises(InputError, match=r"not enough memory for 100 slots with beam size 4.*Lower --slots\."):
+        plan(4 * 100 * bytes_per_slot - 1, slots=100)
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer_jax.decoding.search import Hypothesis
-from transformer_jax.decoding.search_inputs import SearchInputs, SpecialIds
+from transformer_jax.decoding.next_token import SpecialIds
+from transformer_jax.decoding.slot_loop import Hypothesis, LoopShape, Request, translate_few
+from transformer_jax.decoding.slots import SearchModel
 from transformer_jax.model.transformer import Transformer
 
 PAD, UNK, SOS, EOS = range(4)
@@ -21,10 +22,18 @@ class Case(NamedTuple):
     model: Transformer
     params: Any
 
-    def inputs(self, sources, limits, source_length=7, buffer_length=13):
-        """Return the arguments of a search for a batch of padded sources."""
-        batch, limits = padded(sources, source_length), jnp.asarray(limits, jnp.int32)
-        return SearchInputs(self.model, self.params, batch, limits, buffer_length, SPECIAL_IDS)
+    @property
+    def search_model(self):
+        """The model as the searches use it."""
+        return SearchModel(self.model, self.params, SPECIAL_IDS)
+
+    def decode(self, method, sources, limits, source_length=7, columns=13, key_numbers=()):
+        """Return the hypotheses of each source, all of which are decoded together."""
+        numbers = key_numbers or [()] * len(sources)
+        requests = [Request(*request) for request in zip(range(len(sources)), sources, limits, numbers, strict=True)]
+        shape = LoopShape(len(sources), source_length, columns, columns)
+        results = dict(translate_few(self.search_model, method, requests, shape))
+        return [results[index] for index in range(len(sources))]
 
     def uncached_log_probs(self, source, prefixes, length):
         """Return the log-probabilities [prefix, position, token] of one uncached pass over padded prefixes."""
@@ -78,20 +87,6 @@ def reference_beam_search(case, source, limit, beam_size, alpha):
 def padded(sources, length):
     """Return a batch with one source per row."""
     return jnp.asarray([(*source, *[PAD] * (length - len(source))) for source in sources], jnp.int32)
-
-
-def as_lists(hypotheses):
-    """Return the hypotheses of each row without the empty places of the beam."""
-    rows = []
-    for tokens, scores in zip(*jax.device_get(hypotheses), strict=True):
-        row = []
-        for ids, score in zip(tokens.tolist(), scores.tolist(), strict=True):
-            if np.isfinite(score) and EOS in ids:
-                end = ids.index(EOS) + 1
-                assert set(ids[end:]) <= {PAD}
-                row.append(Hypothesis(tuple(ids[:end]), score))
-        rows.append(row)
-    return rows
 
 
 def assert_same(hypotheses, expected):

@@ -161,16 +161,18 @@ def test_cached_steps_equal_the_parallel_pass(norm, share, encoder_layers, decod
         memory = model.apply(variables, source, segment_mask(source_segments, source_segments), method="encode")
         source_mask = segment_mask(jnp.ones((B, 1), jnp.int32), source_segments)
         caches = model.apply(variables, memory, W, T + 3, method="init_cache")  # three more positions than needed
-        # The content of cache slots that have not been written must not matter.
+        # The content of cache places that have not been written must not matter.
         caches = tuple(cache._replace(prefix=jax.tree.map(lambda x: x + 1e3, cache.prefix)) for cache in caches)
 
         def step(caches, tokens_and_position):
             tokens, position = tokens_and_position
-            # Hypotheses are never reordered here, so each attends to the slots that it wrote itself.
-            own_slots = jnp.eye(W, dtype=bool)[:, None] & (jnp.arange(T + 3) <= position)[None, :, None]
-            prefix_mask = own_slots.reshape(1, 1, W, (T + 3) * W)
+            # The first column need not be 0. Hypotheses are never reordered here, so each attends to its own places.
+            column, positions = (position + 5) % (T + 3), jnp.full(B, position)
+            age = (column - jnp.arange(T + 3)) % (T + 3)
+            own_places = jnp.eye(W, dtype=bool)[:, None] & (age <= position)[None, :, None]
+            prefix_mask = own_places.reshape(1, 1, W, (T + 3) * W)
             logits, caches = model.apply(
-                variables, tokens, caches, position, prefix_mask, source_mask, method="decode_step"
+                variables, tokens, caches, positions, column, prefix_mask, source_mask, method="decode_step"
             )
             return caches, logits
 

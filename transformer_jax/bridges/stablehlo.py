@@ -72,7 +72,7 @@ def step_program(
         for prefix, source in zip(prefix_cache, source_cache, strict=True)
     )
     prefix_mask = (jnp.arange(prefix_cache.shape[4]) <= position)[None, None, None]
-    inputs = token[:, None], caches, position, prefix_mask, padding_mask(source, pad_id)
+    inputs = token[:, None], caches, position[None], position, prefix_mask, padding_mask(source, pad_id)
     outputs: Any = model.apply(_variables(parameters), *inputs, method="decode_step")
     logits, caches = outputs
     return logits[:, 0], jnp.stack([jnp.stack(cache.prefix) for cache in caches])

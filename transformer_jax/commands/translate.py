@@ -63,6 +63,9 @@ class TranslateCommand:
     split_sentences: SplitSentences = "auto"
     """Translate the sentences of a line one by one: always, never unless the line is too long, or if the run was
     trained on single sentences (auto)."""
+    slots: int | None = None
+    """Number of sentences that each CPU core or accelerator decodes together. If omitted, 64 divided by the beam size
+    on a CPU and 512 divided by the beam size on an accelerator, or fewer if memory is insufficient."""
     jsonl: bool = False
     """Print one JSON object per translation: line number, text, score, tokens, alignment and warnings.
     The alignment contains, for each token, the index of the source token with the largest attention weight."""
@@ -115,6 +118,7 @@ def translate(command: TranslateCommand) -> None:
                 sampling,
                 first=number,
                 split_sentences=command.split_sentences,
+                slots=command.slots,
             )
             report_warnings(number, [best for best, *_ in n_best_lists])
             writer.write_block(number, block, n_best_lists)

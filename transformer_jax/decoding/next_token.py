@@ -5,11 +5,21 @@ Axes: B rows (sentences or hypotheses), V target vocabulary, K most probable tok
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from transformer_jax.decoding.search_inputs import SpecialIds
+
+class SpecialIds(NamedTuple):
+    """Ids of the special tokens that a search needs."""
+
+    pad: int
+    unk: int
+    sos: int
+    eos: int
+
 
 NextTokens = tuple[Int[Array, "B"], Float[Array, "B"]]
 """The chosen token of each row, and its log-probability."""
@@ -75,7 +85,7 @@ def draw_tokens(
     at_limit: Bool[Array, "B"],
     special_ids: SpecialIds,
     keys: Key[Array, "B"],
-    temperature: Float[Array, ""],
+    temperature: Float[Array, ""] | float,
     top_k: int,
 ) -> NextTokens:
     """Draw one allowed token per row, and return it with its log-probability at temperature 1.

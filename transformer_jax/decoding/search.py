@@ -1,33 +1,43 @@
-"""Batched translation of encoded sources with greedy search, sampling or beam search.
+"""Translation of any number of encoded sources with greedy search, sampling or beam search.
 
-Batches have few distinct shapes, so that few programs are compiled.
+The decoding loop runs with few distinct shapes, so that few programs are compiled.
 """
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Key, UInt32
 
-from transformer_jax.decoding.beam import beam_search
-from transformer_jax.decoding.sampling import greedy, sample
-from transformer_jax.decoding.search_inputs import Hypotheses, SearchInputs, SpecialIds
+from transformer_jax.decoding.beam import BeamSearch
+from transformer_jax.decoding.next_token import SpecialIds
+from transformer_jax.decoding.sampling import GreedySearch, RandomSampling
+from transformer_jax.decoding.slot_loop import (
+    Hypothesis,
+    LoopShape,
+    Request,
+    few_slots,
+    translate_few,
+    translate_many,
+)
+from transformer_jax.decoding.slots import SearchMethod, SearchModel
 from transformer_jax.errors import InputError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.runtime.memory import fits_memory, require_memory
 
 LENGTH_BUCKETS = (16, 32, 64, 128)
-"""Source lengths to which batches are padded. Longer batches are padded to a multiple of the last length."""
-BATCH_SIZES = (1, 8, 64)
-"""Batch sizes: from a single text to the largest batch that a CPU decodes efficiently."""
+"""Source lengths to which sources are padded. Longer ones are padded to a multiple of the last length."""
+HYPOTHESES = {"cpu": 64, "accelerator": 512}
+"""Number of hypotheses that a CPU core or an accelerator extends together: on a CPU few enough for its cache."""
+MARGIN = 8
+"""A translation with this many more tokens than the longest source of its bucket fits in the ring."""
 
 
 @dataclass(frozen=True)
@@ -59,33 +69,6 @@ class Sampling:
             )
 
 
-class Hypothesis(NamedTuple):
-    """One translation.
-
-    ids: token ids, [EOS] last.
-    score: the ranking score; see ``Hypotheses``.
-    """
-
-    ids: tuple[int, ...]
-    score: float
-
-
-class _Batch(NamedTuple):
-    """A batch of sources that are decoded together.
-
-    indices: the indices of the sources in the list of all sources.
-    length: length to which they are padded.
-    """
-
-    indices: list[int]
-    length: int
-
-    @property
-    def size(self) -> int:
-        """The number of rows, including padding rows."""
-        return next((size for size in BATCH_SIZES if size >= len(self.indices)), BATCH_SIZES[-1])
-
-
 def max_target_length(source_length: int) -> int:
     """Return the maximum length of a translation. Source and target lengths include [EOS]."""
     return 2 * source_length + 8
@@ -101,6 +84,7 @@ def search(
     sampling: Sampling | None = None,
     key_numbers: Sequence[tuple[int, ...]] = (),
     n_best: int = 1,
+    slots: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Return up to ``n_best`` hypotheses per source, best first.
 
@@ -111,120 +95,123 @@ def search(
     sampling: if given, one hypothesis per source is drawn instead.
     key_numbers: with ``sampling``, a tuple of numbers per source. A draw depends only on these numbers and on the seed.
     n_best: maximum number of hypotheses per source. With a smaller number, the search stops earlier.
+    slots: number of sentences that each CPU core or accelerator decodes together. Default: as many of
+        ``default_slots`` as fit in memory.
 
-    Raises InputError if a single batch does not fit in memory.
+    Raises InputError if the slots do not fit in memory.
     """
+    method: SearchMethod
+    if sampling is not None:
+        method = RandomSampling(sampling.temperature, sampling.top_k)
+        key_numbers = [(sampling.seed, *numbers) for numbers in key_numbers]
+    else:
+        method = GreedySearch() if beam_size == 1 else BeamSearch(beam_size, alpha, n_best)
+        key_numbers = [()] * len(sources)
+    by_length = sorted(range(len(sources)), key=lambda number: -len(sources[number]))
+    requests = [
+        Request(number, sources[number], max_target_length(len(sources[number])), key_numbers[number])
+        for number in by_length
+    ]
+    plan = _plan(model, method.beam_size, len(sources[by_length[0]]) if sources else 0, len(requests), slots)
     results: list[list[Hypothesis]] = [[] for _ in sources]
 
-    def decode(batch: _Batch) -> None:
-        inputs = _search_inputs(model, params, sources, batch, special_ids)
-        if sampling is not None:
-            numbers = [key_numbers[index] for index in batch.indices]
-            numbers += [numbers[0]] * (batch.size - len(numbers))
-            keys = jax.vmap(_random_key, (None, 0))(sampling.seed, jnp.asarray(numbers, jnp.uint32))
-            hypotheses = _sample(inputs, keys, sampling.temperature, sampling.top_k)
-        elif beam_size == 1:
-            hypotheses = _greedy(inputs)
-        else:
-            hypotheses = _beam_search(inputs, beam_size, alpha, n_best)
-        rows = _without_padding(jax.device_get(hypotheses), special_ids.eos)
-        for index, row in zip(batch.indices, rows, strict=False):
-            results[index] = row[:n_best]
+    def run_loop(loop: int) -> None:
+        search_model = SearchModel(model, _params_on_device(params, loop), special_ids)
+        # Every loop gets sentences of all lengths, so that all of them finish at about the same time.
+        for length, group in groupby(requests[loop :: plan.loops], lambda request: _padded_length(len(request.source))):
+            waiting = deque(group)
+            shape = _loop_shape(len(waiting), length, plan.slots)
+            translate = translate_few if shape.columns == shape.max_columns else translate_many
+            for number, hypotheses in translate(search_model, method, waiting, shape):
+                results[number] = hypotheses[:n_best]
 
-    batches = list(_make_batches([len(source) for source in sources]))
-    with ThreadPoolExecutor(_parallel_batches(model, 1 if sampling else beam_size, batches)) as pool:
-        for _ in pool.map(decode, batches):
+    if plan.loops == 1:
+        run_loop(0)
+        return results
+    with ThreadPoolExecutor(plan.loops) as pool:
+        for _ in pool.map(run_loop, range(plan.loops)):
             pass  # Iterating raises the exceptions of the threads.
     return results
 
 
-def max_parallel_batches() -> int:
-    """Return the maximum number of batches to decode in parallel.
+def _params_on_device(params: Any, loop: int) -> Any:
+    """Return the parameters on the accelerator of a decoding loop. All loops on a CPU share them."""
+    devices = jax.local_devices()
+    return jax.device_put(params, devices[loop]) if loop and devices[0].platform != "cpu" else params
+
+
+def max_parallel_loops() -> int:
+    """Return the maximum number of decoding loops that run in parallel.
 
     On a CPU it is the number of cores, because the operations of one step are too small to use several cores. The
-    maximum is 8, because every batch needs its own caches. On an accelerator it is 1.
+    maximum is 8, because every loop needs its own caches. On accelerators it is the number of devices of this process.
     """
     if jax.default_backend() != "cpu":
-        return 1
+        return jax.local_device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 8)
 
 
-def _parallel_batches(model: Transformer, beam_size: int, batches: Sequence[_Batch]) -> int:
-    """Return the number of batches to decode in parallel: as many as fit in memory, at most ``max_parallel_batches``.
+def default_slots(beam_size: int) -> int:
+    """Return the number of sentences that a CPU core or an accelerator decodes together if memory suffices."""
+    return max(1, HYPOTHESES["cpu" if jax.default_backend() == "cpu" else "accelerator"] // beam_size)
 
-    The memory of a batch is estimated from its largest arrays.
-    batches: longest first.
-    Raises InputError if a single batch does not fit in memory.
+
+class _Plan(NamedTuple):
+    """The resources of a search.
+
+    loops: number of decoding loops that run in parallel.
+    slots: maximum number of slots of each loop.
     """
+
+    loops: int
+    slots: int
+
+
+def _plan(model: Transformer, beam_size: int, longest: int, sentences: int, slots: int | None) -> _Plan:
+    """Return the number of loops and slots that fit in memory.
+
+    longest: length of the longest source.
+    slots: number of slots set by the user; None to choose it.
+    Raises InputError if the slots do not fit, or not even a single one.
+    """
+    wanted = default_slots(beam_size) if slots is None else slots
+    shape = _loop_shape(sentences, _padded_length(longest), wanted)
+    loops = min(max_parallel_loops(), max(1, -(-sentences // few_slots(wanted))))
+    on_one_device = loops if jax.default_backend() == "cpu" else 1
+    needed = on_one_device * _bytes_per_slot(model, beam_size, shape)
+    if slots is not None:
+        require_memory(needed * shape.slots, f"{slots} slots with beam size {beam_size}", "Lower --slots.")
+        return _Plan(loops, slots)
+    while wanted > 1 and not fits_memory(needed * min(wanted, shape.slots)):
+        wanted //= 2
+    if wanted == 1 and not fits_memory(needed):
+        loops, needed = 1, needed // on_one_device
+    subject = f"beam size {beam_size} with texts of up to {shape.source_length} tokens"
+    require_memory(needed, subject, "Lower --beam, or split the texts." if beam_size > 1 else "Split the texts.")
+    return _Plan(loops, wanted)
+
+
+def _bytes_per_slot(model: Transformer, beam_size: int, shape: LoopShape) -> int:
+    """Return the size of the largest arrays of a slot: caches, attention weights and logits."""
     config = model.config
-    itemsize = jnp.dtype(config.dtype).itemsize
-    most, needed = max(1, min(max_parallel_batches(), len(batches))), 0
-    for number, batch in enumerate(batches[:most]):
-        target_length = max_target_length(batch.length)
-        caches = 2 * config.decoder_layers * config.d_model * (beam_size * target_length + batch.length)
-        weights = config.heads * max(batch.length**2, beam_size**2 * target_length)
-        needed += batch.size * (itemsize * caches + 4 * (weights + beam_size * model.target_vocab_size))
-        if number == 0:
-            subject = f"beam size {beam_size} with texts of up to {batch.length} tokens"
-            remedy = "Lower --beam, or split the texts." if beam_size > 1 else "Split the texts."
-            require_memory(needed, subject, remedy)
-        elif not fits_memory(needed):
-            return number
-    return most
+    caches = 2 * config.decoder_layers * config.d_model * (beam_size * shape.columns + shape.source_length)
+    weights = config.heads * max(shape.source_length**2, beam_size**2 * shape.columns)
+    return jnp.dtype(config.dtype).itemsize * caches + 4 * (weights + beam_size * model.target_vocab_size)
 
 
-def _search_inputs(
-    model: Transformer, params: Any, sources: Sequence[Sequence[int]], batch: _Batch, special_ids: SpecialIds
-) -> SearchInputs:
-    """Return the padded sources of a batch and the length limits of the translations, as arguments of a search.
+def _loop_shape(sentences: int, source_length: int, slots: int) -> LoopShape:
+    """Return the shape of the loop for a number of sentences of similar length.
 
-    A length limit depends only on its own source.
+    Few sentences enter together, each with its own slot, in a ring that is long enough for every translation. More
+    sentences enter one after the other, in a ring that is long enough for most translations.
     """
-    source = np.full((batch.size, batch.length), special_ids.pad, np.int32)
-    length_limits = np.zeros(batch.size, np.int32)
-    for row, index in enumerate(batch.indices):
-        source[row, : len(sources[index])] = sources[index]
-        length_limits[row] = max_target_length(len(sources[index]))
-    # Unlike jnp.asarray, device_put compiles nothing.
-    return SearchInputs(
-        model,
-        params,
-        jax.device_put(source),
-        jax.device_put(length_limits),
-        max_target_length(batch.length),
-        special_ids,
-    )
-
-
-def _random_key(seed: int, numbers: UInt32[Array, "N"]) -> Key[Array, ""]:
-    """Return a distinct random key for each combination of seed and numbers."""
-    return functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed))
-
-
-_greedy = jax.jit(greedy)
-_sample = jax.jit(sample, static_argnames="top_k")
-_beam_search = jax.jit(beam_search, static_argnames="beam_size")
-
-
-def _make_batches(lengths: Sequence[int]) -> Iterator[_Batch]:
-    """Yield batches of sources of similar length, longest first, so that all threads finish at about the same time."""
-    by_length = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    for start in range(0, len(by_length), BATCH_SIZES[-1]):
-        indices = by_length[start : start + BATCH_SIZES[-1]]
-        yield _Batch(indices, _padded_length(lengths[indices[0]]))
+    max_columns, few = max_target_length(source_length), few_slots(slots)
+    if sentences > few:
+        return LoopShape(slots, source_length, source_length + MARGIN, max_columns)
+    return LoopShape(1 if sentences == 1 else few, source_length, max_columns, max_columns)
 
 
 def _padded_length(length: int) -> int:
     largest = LENGTH_BUCKETS[-1]
     return next((bucket for bucket in LENGTH_BUCKETS if bucket >= length), -(-length // largest) * largest)
-
-
-def _without_padding(hypotheses: Hypotheses, eos_id: int) -> Iterator[list[Hypothesis]]:
-    """Yield the hypotheses of each row without padding and without empty beam slots."""
-    for tokens, scores in zip(hypotheses.tokens, hypotheses.scores, strict=True):
-        yield [
-            Hypothesis(tuple(ids[: ids.tolist().index(eos_id) + 1].tolist()), float(score))
-            for ids, score in zip(tokens, scores, strict=True)
-            if np.isfinite(score) and eos_id in ids
-        ]

@@ -19,10 +19,10 @@ from transformer_jax.data.sentences import SplitSentences, sentence_blank
 from transformer_jax.data.text_statistics import TextStatistics, needs_splitting
 from transformer_jax.decoding.beam import length_penalty as beam_length_penalty
 from transformer_jax.decoding.confidence import Confidence
+from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.parameters import require_matching_params
 from transformer_jax.decoding.parts import Part, list_texts, split_into_parts
 from transformer_jax.decoding.search import Hypothesis, Sampling, max_target_length, search
-from transformer_jax.decoding.search_inputs import SpecialIds
 from transformer_jax.decoding.warnings import Checks, Evidence, TranslationWarning, join_warnings
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.model.transformer import Transformer
@@ -129,9 +129,12 @@ class Translator:
         length_penalty: float | None = None,
         sampling: Sampling | None = None,
         split_sentences: SplitSentences = "auto",
+        slots: int | None = None,
     ) -> list[Translation]:
         """Return the best translation of each text, in order. The arguments are those of ``translate_n_best``."""
-        n_best_lists = self.translate_n_best(texts, 1, beam, length_penalty, sampling, split_sentences=split_sentences)
+        n_best_lists = self.translate_n_best(
+            texts, 1, beam, length_penalty, sampling, split_sentences=split_sentences, slots=slots
+        )
         return [best for best, *_ in n_best_lists]
 
     def translate_n_best(
@@ -143,6 +146,7 @@ class Translator:
         sampling: Sampling | None = None,
         first: int = 1,
         split_sentences: SplitSentences = "auto",
+        slots: int | None = None,
     ) -> list[list[Translation]]:
         """Return up to ``n`` translations of each text, best first; with ``sampling``, ``n`` random translations.
 
@@ -158,13 +162,16 @@ class Translator:
         first: number of the first text, on which random draws depend.
         split_sentences: whether to split texts into sentences: ``always``; ``never``, unless a text is too long; or
             ``auto``, if the run was trained on single sentences.
+        slots: number of sentences that each CPU core or accelerator decodes together. Default: 64 hypotheses per core
+            or 512 per accelerator, or as many as fit in memory.
 
-        Raises InputError if an item of ``texts`` is not a string, if ``beam``, ``n`` or ``length_penalty`` is out of
-        range, or if ``n`` is larger than the beam; RunError if the model outputs NaN.
+        Raises InputError if an item of ``texts`` is not a string, if ``beam``, ``n``, ``length_penalty`` or ``slots``
+        is out of range, if ``n`` is larger than the beam, or if the slots do not fit in memory; RunError if the model
+        outputs NaN.
         """
         beam = self.config.decoding.beam if beam is None else beam
         alpha = self.config.decoding.length_penalty if length_penalty is None else length_penalty
-        _check_options(n, beam, alpha, sampling)
+        _check_options(n, beam, alpha, sampling, slots)
         if split_sentences not in get_args(SplitSentences):
             raise InputError(f"split_sentences is {split_sentences!r}. Set it to auto, always or never.")
         texts = list_texts(texts)
@@ -175,7 +182,7 @@ class Translator:
             for index, part in enumerate(parts)
             if part.ids
         }
-        n_best_lists = self._translate_parts(numbered, n, beam, alpha, sampling)
+        n_best_lists = self._translate_parts(numbered, n, beam, alpha, sampling, slots)
         blank = sentence_blank(self.config.data.target)
         return [
             _join_parts(
@@ -223,7 +230,13 @@ class Translator:
         return split_into_parts(texts, source, language, max_tokens, by_sentences, self.checks.learned)
 
     def _translate_parts(
-        self, parts: dict[tuple[int, int], Part], n: int, beam: int, alpha: float, sampling: Sampling | None
+        self,
+        parts: dict[tuple[int, int], Part],
+        n: int,
+        beam: int,
+        alpha: float,
+        sampling: Sampling | None,
+        slots: int | None,
     ) -> dict[tuple[int, int], list[Translation]]:
         """Return the n-best list of each part, or ``n`` random translations with ``sampling``.
 
@@ -237,9 +250,8 @@ class Translator:
             keys = {number: [(*number, draw) for draw in range(n)] for number in parts}
             requests = {key: (*parts[number].ids, eos) for number in parts for key in keys[number]}
         special_ids = SpecialIds(*self.tokenizers.target.special_ids)
-        results = search(
-            self.model, self.params, list(requests.values()), special_ids, beam, alpha, sampling, list(requests), n
-        )
+        sources, key_numbers = list(requests.values()), list(requests)
+        results = search(self.model, self.params, sources, special_ids, beam, alpha, sampling, key_numbers, n, slots)
         if not all(results):
             raise RunError(
                 "the model outputs NaN: training diverged. "
@@ -276,8 +288,10 @@ class Translator:
         return Translation(text, score, tokens, source_ids, ids, (), source, log_probability, self.checks(evidence))
 
 
-def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None) -> None:
+def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None, slots: int | None) -> None:
     """Raise InputError if an option is out of range or if the beam size is smaller than the number of translations."""
+    if slots is not None and slots < 1:
+        raise InputError(f"--slots {slots} is invalid. Set --slots to at least 1.")
     if beam < 1:
         raise InputError(f"--beam {beam} is invalid. Set --beam to at least 1.")
     if n < 1:

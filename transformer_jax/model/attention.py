@@ -1,13 +1,12 @@
 """Multi-head scaled dot-product attention.
 
 Axes: B batch, T queries, S keys, D model width, H heads, K head width (D / H). In step-by-step decoding: W hypotheses
-per sentence, P slots of the key-value cache of a sentence.
+per sentence, P places of the key-value cache of a sentence.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -28,7 +27,7 @@ class KeysValues(NamedTuple):
 
 
 class KVCache(NamedTuple):
-    """Keys and values cached between decoding steps. The head axis precedes the slots, so no step transposes them."""
+    """Keys and values cached between decoding steps. The head axis precedes the places, so no step transposes them."""
 
     keys: Float[Array, "B H P K"]
     values: Float[Array, "B H P K"]
@@ -38,9 +37,9 @@ class KVCache(NamedTuple):
         """Return a cache that contains ``memory``."""
         return cls(*(x.swapaxes(1, 2) for x in memory))
 
-    def write(self, new: KeysValues, slot: Int[Array, ""]) -> KVCache:
-        """Return the cache with ``new`` written to the slots starting at ``slot``."""
-        start = (0, 0, slot, 0)
+    def write(self, new: KeysValues, place: Int[Array, ""]) -> KVCache:
+        """Return the cache with ``new`` written to the places starting at ``place``."""
+        start = (0, 0, place, 0)
         keys, values = KVCache.from_memory(new)
         return KVCache(
             jax.lax.dynamic_update_slice(self.keys, keys, start),
@@ -95,7 +94,7 @@ class MultiHeadAttention(nn.Module):
     def decode_step(
         self, queries: Float[Array, "B W D"], cache: KVCache, mask: Bool[Array, "#B 1 #W P"]
     ) -> Float[Array, "B W D"]:
-        """Attend from one position of every hypothesis to the slots of a cache that the mask allows."""
+        """Attend from one position of every hypothesis to the places of a cache that the mask allows."""
         heads = attend_to_cache(self._split_heads(self.w_query(queries)), cache, mask)
         return self.w_output(heads.reshape(*heads.shape[:2], self.d_model))
 
@@ -132,15 +131,9 @@ def attend(
 def attend_to_cache(
     query: Float[Array, "B W H K"], cache: KVCache, mask: Bool[Array, "#B 1 #W P"]
 ) -> Float[Array, "B W H K"]:
-    """Compute ``attend`` for one hypothesis at a time.
-
-    On a CPU, XLA is slow at batched matrix products with few rows.
-    """
-
-    def per_hypothesis(equation: str, x: Float[Array, "B W H X"], cached: Float[Array, "B H P K"], axis: int) -> Array:
-        multiply = partial(jnp.einsum, equation, preferred_element_type=jnp.float32)
-        return jnp.stack([multiply(x[:, w], cached) for w in range(x.shape[1])], axis)
-
-    scores = per_hypothesis("BHK,BHPK->BHP", query, cache.keys, axis=2)
+    """Compute ``attend`` for one position of every hypothesis of a sentence."""
+    # With the head axis first, as in the cache, both products are plain batched matrix products.
+    query = query.swapaxes(1, 2)
+    scores = jnp.einsum("BHWK,BHPK->BHWP", query, cache.keys, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores / math.sqrt(query.shape[-1]), where=mask, axis=-1).astype(query.dtype)
-    return per_hypothesis("BHP,BHPK->BHK", weights.swapaxes(1, 2), cache.values, axis=1).astype(query.dtype)
+    return jnp.einsum("BHWP,BHPK->BHWK", weights, cache.values).swapaxes(1, 2)

@@ -1,7 +1,7 @@
 """The decoder: N blocks of masked self-attention, cross-attention and feed-forward.
 
-Axes: B batch, T target positions, S source positions, C positions of a hypothesis, W hypotheses per sentence (beam
-size), P slots in the cache of a sentence (C * W), D model width, H heads, K head width.
+Axes: B batch, T target positions, S source positions, C columns of the cache (one per position of a hypothesis), W
+hypotheses per sentence (beam size), P places in the cache of a sentence (C * W), D model width, H heads, K head width.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from transformer_jax.model.masks import SegmentMask
 class BlockCache(NamedTuple):
     """The keys and values that one decoder block keeps between two decoding steps.
 
-    prefix: keys and values [B, H, P, K] of the target. Hypothesis w writes position c to slot c * W + w. No slot is
-        moved when beam search reorders hypotheses; a mask selects the slots that belong to each hypothesis.
+    prefix: keys and values [B, H, P, K] of the target. Hypothesis w writes column c to place c * W + w. Nothing is
+        moved when beam search reorders hypotheses; a mask selects the places that belong to each hypothesis.
     source: keys and values [B, H, S, K] of the encoder's output. They are computed once per sentence and shared by its
         hypotheses.
     """
@@ -63,7 +63,7 @@ class DecoderBlock(nn.Module):
         return self.feed_forward_residual(x, self.feed_forward)
 
     def init_cache(self, memory: Float[Array, "B S D"], beams: int, length: int) -> BlockCache:
-        """Return a cache with room for ``length`` positions of ``beams`` hypotheses, and with the projected source."""
+        """Return a cache with ``length`` columns for ``beams`` hypotheses, and with the projected source."""
         source = KVCache.from_memory(self.cross_attention.keys_values(memory))
         sentences, heads, _, width = source.keys.shape
         empty = jnp.zeros((sentences, heads, length * beams, width), source.keys.dtype)
@@ -73,19 +73,20 @@ class DecoderBlock(nn.Module):
         self,
         x: Float[Array, "B W D"],
         cache: BlockCache,
-        position: Int[Array, ""],
+        column: Int[Array, ""],
         prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W D"], BlockCache]:
         """Process one target position of every hypothesis, and return its features and the cache for the next step.
 
-        The features equal row ``position`` of ``__call__``.
+        The features equal those of ``__call__`` at this position.
+        column: the column of the cache to which keys and values are written.
         """
         prefix = cache.prefix
 
         def attend_to_prefix(y: Float[Array, "B W D"]) -> Float[Array, "B W D"]:
             nonlocal prefix
-            prefix = prefix.write(self.self_attention.keys_values(y), position * y.shape[1])
+            prefix = prefix.write(self.self_attention.keys_values(y), column * y.shape[1])
             return self.self_attention.decode_step(y, prefix, prefix_mask)
 
         x = self.self_residual(x, attend_to_prefix)
@@ -129,13 +130,13 @@ class Decoder(nn.Module):
         self,
         x: Float[Array, "B W D"],
         caches: tuple[BlockCache, ...],
-        position: Int[Array, ""],
+        column: Int[Array, ""],
         prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W D"], tuple[BlockCache, ...]]:
         """Process one target position of every hypothesis, and return the caches for the next step."""
         new_caches = []
         for block, cache in zip(self.blocks, caches, strict=True):
-            x, cache = block.decode_step(x, cache, position, prefix_mask, source_mask)
+            x, cache = block.decode_step(x, cache, column, prefix_mask, source_mask)
             new_caches.append(cache)
         return (x if self.normalization is None else self.normalization(x)), tuple(new_caches)

@@ -1,6 +1,6 @@
 """The complete network.
 
-Axes: B batch, S source positions, T target positions, W hypotheses per sentence (beam size), P slots in the cache of a
+Axes: B batch, S source positions, T target positions, W hypotheses per sentence (beam size), P places in the cache of a
 sentence, D model width, V target vocabulary, E features per logit (D, or D + 1 with a bias).
 """
 
@@ -164,23 +164,26 @@ class Transformer(nn.Module):
         )
 
     def init_cache(self, memory: Float[Array, "B S D"], beams: int, length: int) -> tuple[BlockCache, ...]:
-        """Return the decoder's caches before the first step, for ``beams`` hypotheses of up to ``length`` tokens."""
+        """Return the decoder's caches before the first step, with ``length`` columns for ``beams`` hypotheses."""
         return self.decoder.init_cache(memory, beams, length)
 
     def decode_step(
         self,
         tokens: Int[Array, "B W"],
         caches: tuple[BlockCache, ...],
-        position: Int[Array, ""],
+        positions: Int[Array, "#B"],
+        column: Int[Array, ""],
         prefix_mask: Bool[Array, "#B 1 #W P"],
         source_mask: Bool[Array, "B 1 1 S"],
     ) -> tuple[Float[Array, "B W V"], tuple[BlockCache, ...]]:
         """Feed one token per hypothesis, and return the logits of the next token and the new caches.
 
-        position: zero-based position of ``tokens`` in the target.
-        prefix_mask: the cache slots that each hypothesis attends to, including its own new slot; see ``BlockCache``.
+        positions: zero-based position of ``tokens`` in the target, for each sentence.
+        column: the column of the caches to which this step is written.
+        prefix_mask: the places that each hypothesis attends to, including its own new place; see ``BlockCache``.
         """
-        positions = jnp.full((1, tokens.shape[1]), position)
-        embedded = self.target_positions(self.target_embeddings(tokens), positions)
-        features, caches = self.decoder.decode_step(embedded, caches, position, prefix_mask, source_mask)
+        embedded = self.target_positions(
+            self.target_embeddings(tokens), jnp.broadcast_to(positions[:, None], (len(positions), tokens.shape[1]))
+        )
+        features, caches = self.decoder.decode_step(embedded, caches, column, prefix_mask, source_mask)
         return self.project(features), caches
