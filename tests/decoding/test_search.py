@@ -82,6 +82,8 @@ def test_the_number_of_slots_depends_on_the_number_of_sentences(recorded, monkey
     assert [slots(sentences) for sentences in (1, 8, 9, 16, 17, 200)] == [[1], [8], [8, 8], [8, 8], [64, 8], [64, 64]]
     assert slots(200, slots=17) == [17, 17]
     assert slots(3, slots=1) == [1, 1]
+    assert slots(12, slots=5) == [5, 5]
+    assert slots(9, slots=5) == [5, 5]
 
 
 def test_as_many_slots_and_loops_are_used_as_fit_in_memory(random_case, monkeypatch):

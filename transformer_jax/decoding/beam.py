@@ -7,6 +7,7 @@ vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +39,8 @@ class BeamSearch:
     """
 
     beam_size: int = field(metadata=STATIC)
-    alpha: float
-    n_best: int
+    alpha: Any  # a float, or its tracer under jit
+    n_best: Any  # an integer, or its tracer under jit
 
     def extend(self, slots: Slots, logits: Float[Array, "B W V"], special_ids: SpecialIds) -> Slots:
         """Extend the live hypotheses by one token, and move those that end to the finished hypotheses."""
@@ -48,7 +49,7 @@ class BeamSearch:
         log_probs, tokens, parents = self._continuations(slots, logits, at_limit, special_ids)
         ends = tokens == special_ids.eos
 
-        scores = jnp.where(ends, log_probs / length_penalty(lengths, self.alpha)[:, None], -jnp.inf)
+        scores = jnp.where(ends, log_probs / length_penalty(lengths[:, None], self.alpha), -jnp.inf)
         # A finished sentence accepts no more hypotheses. Otherwise, its result would depend on the other sentences.
         scores = jnp.where(slots.is_live[:, None], scores, -jnp.inf)
         finished = _add_finished(slots, scores, lengths, parents)

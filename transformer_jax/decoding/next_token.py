@@ -85,7 +85,7 @@ def draw_tokens(
     at_limit: Bool[Array, "B"],
     special_ids: SpecialIds,
     keys: Key[Array, "B"],
-    temperature: Float[Array, ""] | float,
+    temperature: Float[Array, ""],
     top_k: int,
 ) -> NextTokens:
     """Draw one allowed token per row, and return it with its log-probability at temperature 1.

@@ -6,6 +6,7 @@ Axes: B slots, V target vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ class RandomSampling:
     top_k: number of most probable tokens to draw from; 0 for all tokens (static).
     """
 
-    temperature: float
+    temperature: Any  # a float, or its tracer under jit
     top_k: int = field(metadata=STATIC)
     beam_size = 1
 

@@ -23,7 +23,6 @@ from transformer_jax.decoding.slot_loop import (
     Hypothesis,
     LoopShape,
     Request,
-    few_slots,
     translate_few,
     translate_many,
 )
@@ -36,6 +35,8 @@ LENGTH_BUCKETS = (16, 32, 64, 128)
 """Source lengths to which sources are padded. Longer ones are padded to a multiple of the last length."""
 HYPOTHESES = {"cpu": 64, "accelerator": 512}
 """Number of hypotheses that a CPU core or an accelerator extends together: on a CPU few enough for its cache."""
+FEW = 8
+"""At most this many sentences are decoded in a single call."""
 MARGIN = 8
 """A translation with this many more tokens than the longest source of its bucket fits in the ring."""
 
@@ -177,7 +178,7 @@ def _plan(model: Transformer, beam_size: int, longest: int, sentences: int, slot
     """
     wanted = default_slots(beam_size) if slots is None else slots
     shape = _loop_shape(sentences, _padded_length(longest), wanted)
-    loops = min(max_parallel_loops(), max(1, -(-sentences // few_slots(wanted))))
+    loops = min(max_parallel_loops(), max(1, -(-sentences // min(FEW, wanted))))
     on_one_device = loops if jax.default_backend() == "cpu" else 1
     needed = on_one_device * _bytes_per_slot(model, beam_size, shape)
     if slots is not None:
@@ -203,10 +204,10 @@ def _bytes_per_slot(model: Transformer, beam_size: int, shape: LoopShape) -> int
 def _loop_shape(sentences: int, source_length: int, slots: int) -> LoopShape:
     """Return the shape of the loop for a number of sentences of similar length.
 
-    Few sentences enter together, each with its own slot, in a ring that is long enough for every translation. More
-    sentences enter one after the other, in a ring that is long enough for most translations.
+    Few sentences are decoded in a single call, each in its own slot, with a ring that is long enough for every
+    translation. More sentences share the slots, with a ring that is long enough for most translations.
     """
-    max_columns, few = max_target_length(source_length), few_slots(slots)
+    max_columns, few = max_target_length(source_length), min(FEW, slots)
     if sentences > few:
         return LoopShape(slots, source_length, source_length + MARGIN, max_columns)
     return LoopShape(1 if sentences == 1 else few, source_length, max_columns, max_columns)

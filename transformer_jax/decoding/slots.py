@@ -197,8 +197,9 @@ def _decode(search_model: SearchModel, method: SearchMethod, slots: Slots, max_l
 def _enter(search_model: SearchModel, slots: Slots, new: NewSentences) -> Slots:
     """Return the slots with the new sentences encoded and ready for their first step."""
     beam_size, columns = slots.tokens.shape[1:]
-    mask = padding_mask(new.source, search_model.special_ids.pad)
-    memory = search_model.apply(new.source, mask, method="encode")
+    source = jnp.asarray(new.source)
+    mask = padding_mask(source, search_model.special_ids.pad)
+    memory = search_model.apply(source, mask, method="encode")
     sources = [cache.source for cache in search_model.apply(memory, beam_size, columns, method="init_cache")]
 
     def put(old: Any, values: Any) -> Any:
