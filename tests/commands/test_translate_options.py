@@ -18,6 +18,7 @@ from transformer_jax.commands.translate import TranslateCommand
         (("a", "--beam", "0"), ["--beam 0 is invalid"]),
         (("a", "--n-best", "9"), ["--beam 3 cannot find 9"]),
         (("a", "--length-penalty", "-1"), ["--length-penalty -1"]),
+        (("a", "--slots", "0"), ["--slots 0 is invalid. Set --slots to at least 1."]),
         (("a", "--sample", "--temperature", "0"), ["temperature 0.0"]),
         (("a", "--sample", "--temperature", "nan"), ["temperature nan"]),
         (("a", "--sample", "--top-k", "-1"), ["top-k -1"]),

@@ -15,6 +15,7 @@ from tiny_run import TINY_CONFIG, make_run
 
 from transformer_jax import Translator
 from transformer_jax.config import save_config
+from transformer_jax.decoding import slot_loop
 from transformer_jax.decoding.search import Sampling
 from transformer_jax.decoding.translator import Translation
 from transformer_jax.errors import InputError, RunError
@@ -51,6 +52,19 @@ def test_a_translation_has_text_tokens_and_score(translator):
     assert translation.source_ids == (*translator.tokenizers.source.encode([TEXT])[0], target.eos_id)
     assert translation.score < 0
     assert translation.parts == ()
+
+
+def test_slots_change_the_loop_but_no_translation(translator, monkeypatch):
+    used = []
+    original = slot_loop.decode_some
+    monkeypatch.setattr(
+        slot_loop, "decode_some", lambda *inputs: used.append(len(inputs[2].is_live)) or original(*inputs)
+    )
+    texts = [f"{TEXT} {number}" for number in range(20)]
+    expected = [translation.text for translation in translator.translate(texts)]
+    used.clear()
+    assert [translation.text for translation in translator.translate(texts, slots=3)] == expected
+    assert set(used) == {3}
 
 
 def test_beam_and_length_penalty_default_to_those_of_the_run(translator):
