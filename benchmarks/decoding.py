@@ -26,13 +26,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import jax
 import tyro
 
 from benchmarks.record import Spread, measure_in_turn, read_baseline, report, require_packages, spread_of
 from transformer_jax.commands.cli import use_compilation_cache
 from transformer_jax.data.sources import read_lines
 from transformer_jax.decoding.next_token import SpecialIds
-from transformer_jax.decoding.search import max_parallel_loops, max_target_length, search
+from transformer_jax.decoding.search import default_slots, max_parallel_loops, max_target_length, search
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.model.transformer import Transformer
 
@@ -75,7 +76,9 @@ def search_in_slots(
     model: Transformer, params: Any, sources: Sentences, special_ids: SpecialIds, beam: int, slots: int
 ) -> Sentences:
     """Return the best translations by this package's beam search."""
-    n_best_lists = search(model, params, sources, special_ids, beam, alpha=0.6)
+    if jax.default_backend() == "cpu":
+        slots = min(slots, default_slots(beam))  # More are slower.
+    n_best_lists = search(model, params, sources, special_ids, beam, alpha=0.6, slots=slots)
     return [list(best.ids[:-1]) for best, *_ in n_best_lists]
 
 

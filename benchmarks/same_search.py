@@ -30,8 +30,8 @@ from benchmarks.record import machine
 from transformer_jax.commands.cli import use_compilation_cache
 from transformer_jax.data.sources import read_lines
 from transformer_jax.decoding.beam import length_penalty
+from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.search import search
-from transformer_jax.decoding.search_inputs import SpecialIds
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.storage import atomic

@@ -136,4 +136,5 @@ def attend_to_cache(
     query = query.swapaxes(1, 2)
     scores = jnp.einsum("BHWK,BHPK->BHWP", query, cache.keys, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores / math.sqrt(query.shape[-1]), where=mask, axis=-1).astype(query.dtype)
-    return jnp.einsum("BHWP,BHPK->BHWK", weights, cache.values).swapaxes(1, 2)
+    heads = jnp.einsum("BHWP,BHPK->BHWK", weights, cache.values, preferred_element_type=jnp.float32)
+    return heads.swapaxes(1, 2).astype(weights.dtype)
