@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -37,25 +38,26 @@ Parameters that match no rule (layer normalization and output biases) are replic
 """
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Return a mesh (data, fsdp, tensor) of all devices.
 
+    devices: default: the devices of this machine, or of all hosts.
     Raises InputError if the product of the sizes is not the number of devices.
     """
-    devices = len(jax.devices())
+    number = len(jax.devices() if devices is None else devices)
     sizes = [config.data, config.fsdp, config.tensor]
     fixed = math.prod(size for size in sizes if size != -1)
-    if sizes.count(-1) == 1 and fixed > 0 and devices % fixed == 0:
-        sizes[sizes.index(-1)] = devices // fixed
-    if math.prod(sizes) != devices or min(sizes) < 1:
+    if sizes.count(-1) == 1 and fixed > 0 and number % fixed == 0:
+        sizes[sizes.index(-1)] = number // fixed
+    if math.prod(sizes) != number or min(sizes) < 1:
         raise InputError(
             f"the mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not match the number of "
-            f"devices, {devices}. Set --mesh.data, --mesh.fsdp and --mesh.tensor to sizes whose product is {devices}, "
+            f"devices, {number}. Set --mesh.data, --mesh.fsdp and --mesh.tensor to sizes whose product is {number}, "
             "or set one of them to -1 to use all remaining devices."
         )
     # Auto axes let the compiler choose the shardings that the rules leave open. With Explicit axes, flax's embedding
     # lookups fail.
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3)
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def batch_multiple(mesh: Mesh) -> int:

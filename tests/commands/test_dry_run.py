@@ -13,13 +13,15 @@ import jax
 import pytest
 from simulated_devices import simulate_devices
 
-from transformer_jax.commands import dry_run
-from transformer_jax.commands.dry_run import CHIPS, TEMPORARY, compile_step, report_lines
+from transformer_jax.commands.dry_run import program_lines, report_lines
 from transformer_jax.config import Config, DataConfig, MeshConfig, ModelConfig, TokenizerConfig, TrainingConfig
 from transformer_jax.errors import InputError
 from transformer_jax.model.flops import training_flops
+from transformer_jax.resources.chips import CHIPS
+from transformer_jax.resources.programs import TEMPORARY, OutOfMemory, compile_step
 from transformer_jax.sharding import make_mesh
 from transformer_jax.training.compiled import jit_functions
+from transformer_jax.training.loss import CHUNK_SIZES
 
 ROOT = Path(__file__).parent.parent.parent
 V, D, F, LENGTH = 88, 24, 40, 13
@@ -35,7 +37,7 @@ def report(data, fsdp, tensor, accumulate=3, r_drop=0.0):
     """Return the report of a step with loops over accumulated batches and over chunks of the loss."""
     config = dataclasses.replace(CONFIG, training=TrainingConfig(accumulate=accumulate, ema=0.9, r_drop=r_drop))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(dry_run.CHUNK_SIZES, "accelerator", 7)
+        patch.setitem(CHUNK_SIZES, "accelerator", 7)
         jax.config.update("jax_disable_most_optimizations", False)
         try:
             return compile_step(config, make_mesh(MeshConfig(data, fsdp, tensor)))
@@ -138,6 +140,12 @@ def test_arithmetic_time_is_the_flops_per_device_at_peak_rate():
     [h100] = [line for line in report_lines(step) if line.startswith("  H100")]
     milliseconds = step.flops / 8 / 989e12 * 1e3
     assert h100.split()[1] == f"{milliseconds:.3g}"
+
+
+def test_programs_that_do_not_fit_are_marked():
+    lines = list(program_lines({"evaluation": report(8, 1, 1).program, "beam search": OutOfMemory(3 * 2**20, 2**20)}))
+    assert re.fullmatch(r"  evaluation  ( +[\d.,]+){5} s", lines[-2])
+    assert re.fullmatch("  beam search +does not fit: 3 of 1 MiB needed", lines[-1])
 
 
 # Command line

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from transformer_jax.runtime.malloc import MALLOC_VARIABLES
+from transformer_jax.runtime.malloc import MALLOC_VARIABLES, TPU_DEVICES
 
 PROGRAM = """
 import json, os, sys
@@ -52,3 +52,11 @@ def test_no_restart_with_jax_plugins_installed(tmp_path):
     (tmp_path / "jax_plugins").mkdir()
     path = os.pathsep.join([str(tmp_path), os.getcwd()])
     assert start(PYTHONPATH=path)[:-1] == ["started"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the variables are those of glibc")
+@pytest.mark.skipif(any(map(os.path.exists, TPU_DEVICES)), reason="this machine has a TPU")
+def test_libtpu_without_a_tpu_does_not_prevent_the_restart(tmp_path):
+    (tmp_path / "libtpu").mkdir()
+    path = os.pathsep.join([str(tmp_path), os.getcwd()])
+    assert start(PYTHONPATH=path)[:-1] == ["started"] * 2

@@ -16,9 +16,15 @@ from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.recipe import find_recipe, load_recipe
 from transformer_jax.config import Config, flatten, load_config
 from transformer_jax.errors import InputError
+from transformer_jax.resources.topologies import topology_names
 from transformer_jax.storage.home import expand_home
 from transformer_jax.storage.untrusted import require_contained
 from transformer_jax.terminal import quote_command
+
+TOPOLOGY_HELP = (
+    "With --dry-run, the TPU slice for which the TPU compiler compiles the step, evaluation and search. Needs "
+    f'`pip install "jax[tpu]"`. Any slice that the compiler knows, such as {", ".join(topology_names())}.'
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,9 @@ class TrainCommand:
     """Write a profile of updates 20 to 24 to this directory. TensorBoard and Perfetto can open it."""
     dry_run: bool = False
     """Do not train. Compile a step for simulated devices and print its memory, communication and time."""
+    topology: Annotated[str, tyro.conf.arg(help=TOPOLOGY_HELP)] = ""
+    fit: bool = False
+    """With --topology, find the largest --data.batch-tokens that fits. It compiles the step several times."""
     distributed: bool = False
     """Train with several processes. On TPU pods and Slurm, JAX finds them automatically.
     Elsewhere, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
@@ -69,8 +78,8 @@ def parse_train(arguments: list[str]) -> TrainCommand:
     """Return the ``train`` command that the arguments specify.
 
     The defaults come from the recipe and, with --training.init, from the model of that run, so these options are parsed
-    first. Raises InputError like ``parse_arguments``, if the recipe or the run is invalid, or if --fresh is given and
-    the run directory is not empty.
+    first. Raises InputError like ``parse_arguments``, if the recipe or the run is invalid, if --fresh is given and the
+    run directory is not empty, or if options of the dry run are given without it.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", default="phrasebook")
@@ -93,6 +102,10 @@ def parse_train(arguments: list[str]) -> TrainCommand:
     if init:
         require_model_of_run(command.config, config, init)
         command = dataclasses.replace(command, config=with_init(command.config, init))
+    if command.fit and not command.topology:
+        raise InputError("--fit needs the memory of a chip. Add --topology, for example --topology v5e:4x4.")
+    if command.topology and not command.dry_run:
+        raise InputError(f"--topology {command.topology} is only for the dry run. Add --dry-run or remove --topology.")
     if command.fresh and command.workdir.exists() and any(command.workdir.iterdir()):
         raise InputError(
             f"{command.workdir} is not empty. Omit --fresh to resume the run in it, or set "
@@ -156,9 +169,12 @@ def main(arguments: list[str]) -> None:
         return
     command = parse_train(arguments)
     if command.dry_run:
-        from transformer_jax.commands.dry_run import dry_run
+        from transformer_jax.commands.dry_run import dry_run, topology_dry_run
 
-        dry_run(command.config)
+        if command.topology:
+            topology_dry_run(command.config, command.topology, command.fit)
+        else:
+            dry_run(command.config)
         return
     run_training(command)
 

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 MALLOC_VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
@@ -23,6 +24,9 @@ tcache_count: no cache of small blocks. Cached blocks split the free memory, so 
     would not fit in place of the previous one.
 """
 
+TPU_DEVICES = ("/dev/accel0", "/dev/vfio/0")
+"""Device files of the first TPU of a machine. Their name depends on the kind of chip."""
+
 
 def restart_with_tuned_malloc() -> None:
     """Restart the program with ``MALLOC_VARIABLES``.
@@ -37,9 +41,11 @@ def restart_with_tuned_malloc() -> None:
 def runs_on_cpu() -> bool:
     """Return whether JAX will probably compute on the CPU, without importing it.
 
-    The answer depends on JAX_PLATFORMS or, if that is not set, on the installed packages for other devices.
+    The answer depends on JAX_PLATFORMS or, if that is not set, on the installed packages for other devices. libtpu
+    counts only on a machine with a TPU, because --dry-run also uses it on other machines.
     With an accelerator a single heap is slower, since the many threads that compile for a GPU wait for each other.
     """
     if platforms := os.environ.get("JAX_PLATFORMS"):
         return platforms == "cpu"
-    return not any(find_spec(package) for package in ("jax_plugins", "libtpu"))
+    has_tpu = any(Path(path).exists() for path in TPU_DEVICES)
+    return not (find_spec("jax_plugins") or (has_tpu and find_spec("libtpu")))

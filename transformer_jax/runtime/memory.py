@@ -43,13 +43,14 @@ def fits_memory(needed: int) -> bool:
     return available is None or needed <= available
 
 
-def require_memory(needed: int, subject: str, remedy: str) -> None:
+def require_memory(needed: int, subject: str, remedy: str, available: int | None = None) -> None:
     """Raise InputError if ``needed`` bytes do not fit in the memory of a device.
 
     subject: name of the data, for the message.
     remedy: last sentence of the message.
+    available: memory of a device in bytes. Default: ``device_memory``.
     """
-    available = device_memory()
+    available = device_memory() if available is None else available
     if available is not None and needed > available:
         raise InputError(
             f"not enough memory for {subject}: {needed / GIB:.2f} GiB needed per device, "
@@ -57,16 +58,18 @@ def require_memory(needed: int, subject: str, remedy: str) -> None:
         )
 
 
-def require_state_memory(mesh: Mesh, state: Any) -> None:
+def require_state_memory(mesh: Mesh, state: Any, available: int | None = None) -> None:
     """Raise InputError if a training state does not fit the devices. The message suggests a suitable mesh.
 
     state: tree of shapes with shardings.
+    available: memory of a device in bytes. Default: ``device_memory``.
     """
-    needed, tensor = bytes_per_device(state), mesh.shape["tensor"]
-    if fits_memory(needed):
+    available = device_memory() if available is None else available
+    needed, tensor, devices = bytes_per_device(state), mesh.shape["tensor"], list(mesh.devices.flat)
+    if available is None or needed <= available:
         return
     fsdp_sizes = [size for size in range(1, mesh.size + 1) if mesh.size % (size * tensor) == 0]
-    meshes = {size: make_mesh(MeshConfig(-1, size, tensor)) for size in fsdp_sizes}
-    fitting = [size for size, mesh in meshes.items() if fits_memory(bytes_per_device(with_shardings(mesh, state)))]
+    meshes = {size: make_mesh(MeshConfig(-1, size, tensor), devices) for size in fsdp_sizes}
+    fitting = [size for size, mesh in meshes.items() if bytes_per_device(with_shardings(mesh, state)) <= available]
     remedy = f"Use --mesh.data -1 --mesh.fsdp {fitting[0]}" if fitting else f"Use more devices (currently {mesh.size})"
-    require_memory(needed, "parameters, optimizer state and average", f"{remedy}, or a smaller model.")
+    require_memory(needed, "parameters, optimizer state and average", f"{remedy}, or a smaller model.", available)

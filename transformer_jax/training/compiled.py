@@ -60,7 +60,7 @@ def jit_functions(
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
-    block_sums = map_blocks(partial(loss_sums, model, smoothing=training.label_smoothing), mesh)
+    block_sums = map_blocks(partial(loss_sums, model, smoothing=training.label_smoothing, chunk_size=chunk_size), mesh)
 
     def summed_loss(params: Any, batch: Batch) -> LossSums:
         return jax.tree.map(lambda x: x.sum(0), block_sums(params, batch))
