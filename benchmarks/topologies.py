@@ -47,6 +47,7 @@ ROWS = (
     f"wmt14_big --topology v5e:4x8 {BATCH} --mesh.fsdp 8",
     f"wmt14_big --topology v5p:2x2x1 {BATCH}",
     f"wmt14_big --topology v6e:1x1 {BATCH} --training.accumulate 4",
+    f"wmt14_big --topology v6e:1x1 {BATCH} --training.remat blocks",
     f"wmt14_big --topology v6e:2x2 {BATCH}",
 )
 """The recipe and the options of each row, as for ``python train.py --dry-run --config``."""
