@@ -33,7 +33,7 @@ from benchmarks.record import Spread, measure_in_turn, read_baseline, report, re
 from transformer_jax.commands.cli import use_compilation_cache
 from transformer_jax.data.sources import read_lines
 from transformer_jax.decoding.next_token import SpecialIds
-from transformer_jax.decoding.search import default_slots, max_parallel_loops, max_target_length, search
+from transformer_jax.decoding.search import default_slots, loop_devices, max_target_length, search
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.model.transformer import Transformer
 
@@ -178,7 +178,7 @@ class DecodingRunner:
         shortest_list = self.sources[min(benchmark.slots)]
         self.singles = shortest_list[:: max(1, len(shortest_list) // benchmark.singles)]
         self.batches, self.single = (
-            SYSTEMS[system](translator, threads, benchmark.dtype) for threads in (max_parallel_loops(), 1)
+            SYSTEMS[system](translator, threads, benchmark.dtype) for threads in (len(loop_devices()), 1)
         )
         if system == "transformer_jax":
             self.compile()

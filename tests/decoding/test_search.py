@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 from uncached import EOS, SPECIAL_IDS, assert_same, reference_beam_search, reference_greedy
@@ -70,7 +71,7 @@ def test_sources_are_padded_to_the_next_bucket_or_multiple(length, padded_length
 
 
 def test_the_number_of_slots_depends_on_the_number_of_sentences(recorded, monkeypatch):
-    monkeypatch.setattr(search_module, "max_parallel_loops", lambda: 2)
+    monkeypatch.setattr(search_module, "loop_devices", lambda: jax.devices()[:1] * 2)
     call, shapes = recorded
 
     def slots(sentences, **options):
@@ -86,9 +87,26 @@ def test_the_number_of_slots_depends_on_the_number_of_sentences(recorded, monkey
     assert slots(9, slots=5) == [5, 5]
 
 
+def test_every_device_decodes_its_share(random_case, monkeypatch):
+    case, used = random_case(spread=1.0), set()
+    sources = [(A, *[7] * (number % 5), EOS) for number in range(17)]
+    expected = search(*case, sources, SPECIAL_IDS, 3, 0.6)
+    original = search_module.translate_few
+
+    def recorded(search_model, *arguments):
+        used.update(device for leaf in jax.tree.leaves(search_model.params) for device in leaf.devices())
+        return original(search_model, *arguments)
+
+    monkeypatch.setattr(search_module, "translate_few", recorded)
+    monkeypatch.setattr(search_module, "loop_devices", lambda: jax.devices()[:3])
+    for hypotheses, others in zip(search(*case, sources, SPECIAL_IDS, 3, 0.6), expected, strict=True):
+        assert_same(hypotheses, others)
+    assert used == set(jax.devices()[:3])
+
+
 def test_as_many_slots_and_loops_are_used_as_fit_in_memory(random_case, monkeypatch):
     model = random_case().model
-    monkeypatch.setattr(search_module, "max_parallel_loops", lambda: 4)
+    monkeypatch.setattr(search_module, "loop_devices", lambda: jax.devices()[:1] * 4)
 
     def plan(available, slots=None):
         monkeypatch.setattr(memory, "device_memory", lambda: available)

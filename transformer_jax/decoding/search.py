@@ -114,10 +114,11 @@ def search(
         for number in by_length
     ]
     plan = _plan(model, method.beam_size, len(sources[by_length[0]]) if sources else 0, len(requests), slots)
+    devices = loop_devices()
     results: list[list[Hypothesis]] = [[] for _ in sources]
 
     def run_loop(loop: int) -> None:
-        search_model = SearchModel(model, _params_on_device(params, loop), special_ids)
+        search_model = SearchModel(model, _params_on(devices[loop], params), special_ids)
         # Every loop gets sentences of all lengths, so that all of them finish at about the same time.
         for length, group in groupby(requests[loop :: plan.loops], lambda request: _padded_length(len(request.source))):
             waiting = deque(group)
@@ -135,22 +136,24 @@ def search(
     return results
 
 
-def _params_on_device(params: Any, loop: int) -> Any:
-    """Return the parameters on the accelerator of a decoding loop. All loops on a CPU share them."""
-    devices = jax.local_devices()
-    return jax.device_put(params, devices[loop]) if loop and devices[0].platform != "cpu" else params
+def _params_on(device: jax.Device, params: Any) -> Any:
+    """Return the parameters on a device, copied if they are elsewhere."""
+    first = jax.tree.leaves(params)[0]
+    is_there = isinstance(first, jax.Array) and first.devices() == {device}
+    return params if is_there else jax.device_put(params, device)
 
 
-def max_parallel_loops() -> int:
-    """Return the maximum number of decoding loops that run in parallel.
+def loop_devices() -> list[jax.Device]:
+    """Return the device of each decoding loop that can run in parallel.
 
-    On a CPU it is the number of cores, because the operations of one step are too small to use several cores. The
-    maximum is 8, because every loop needs its own caches. On accelerators it is the number of devices of this process.
+    There is one loop per accelerator of this process. On a CPU there is one per core, because the operations of one
+    step are too small to use several cores. The maximum is 8, because every loop needs its own caches.
     """
-    if jax.default_backend() != "cpu":
-        return jax.local_device_count()
+    devices = jax.local_devices()
+    if devices[0].platform != "cpu":
+        return devices
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 8)
+    return devices[:1] * min(cores, 8)
 
 
 def default_slots(beam_size: int) -> int:
@@ -178,7 +181,7 @@ def _plan(model: Transformer, beam_size: int, longest: int, sentences: int, slot
     """
     wanted = default_slots(beam_size) if slots is None else slots
     shape = _loop_shape(sentences, _padded_length(longest), wanted)
-    loops = min(max_parallel_loops(), max(1, -(-sentences // min(FEW, wanted))))
+    loops = min(len(loop_devices()), max(1, -(-sentences // min(FEW, wanted))))
     on_one_device = loops if jax.default_backend() == "cpu" else 1
     needed = on_one_device * _bytes_per_slot(model, beam_size, shape)
     if slots is not None:

@@ -10,7 +10,7 @@ import jax
 from transformer_jax.config import Config
 from transformer_jax.data.batches import encode_pairs
 from transformer_jax.data.pipeline import Shard, evaluation_batches, plan_evaluation
-from transformer_jax.decoding.search import default_slots, max_parallel_loops
+from transformer_jax.decoding.search import default_slots, loop_devices
 from transformer_jax.decoding.translator import Translator
 from transformer_jax.evaluation import score
 from transformer_jax.sharding import batch_multiple, batch_shard, put_batch
@@ -53,7 +53,7 @@ def score_validation_set(
     params = jax.device_get(functions.replicate(state.eval_params))
     translator = Translator(config, corpus.tokenizers, params, corpus.statistics)
     translations: list[str] = []
-    block_size = default_slots(beam_size=1) * max(2, max_parallel_loops())  # A signal waits for the current block.
+    block_size = default_slots(beam_size=1) * max(2, len(loop_devices()))  # A signal waits for the current block.
     for start in range(0, len(pairs), block_size):
         if should_abort():
             return None
