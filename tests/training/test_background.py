@@ -62,7 +62,7 @@ def test_programs_are_compiled_before_they_are_needed(in_background, make_config
     jax.clear_caches()  # Other tests may have compiled the same programs.
     jax.config.update("jax_log_compiles", True)  # The context manager would log only this thread.
     try:
-        with caplog.at_level(logging.WARNING):
+        with caplog.at_level(logging.WARNING), caplog.at_level(logging.WARNING, logger="jax"):
             loop.fit(two_shapes, tmp_path / "run")
     finally:
         jax.config.update("jax_log_compiles", False)

@@ -69,7 +69,7 @@ def test_attention_and_decoding_steps_are_the_same():
         memory = model.apply({"params": params}, batch.source, source_mask, method="encode")
         caches = model.apply({"params": params}, memory, 1, 5, method="init_cache")
         first_slot = (jnp.arange(5) == 0)[None, None, None]
-        step = (batch.target_input[:, :1], caches, jnp.int32(0), first_slot, source_mask)
+        step = (batch.target_input[:, :1], caches, jnp.zeros(1, jnp.int32), jnp.int32(0), first_slot, source_mask)
         return logits, captured, model.apply({"params": params}, *step, method="decode_step")
 
     plain, remat = (jax.jit(captured_and_decoded, static_argnums=0)(model) for model in both)
