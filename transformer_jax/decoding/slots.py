@@ -49,8 +49,8 @@ class Finished(NamedTuple):
     """The finished hypotheses of each slot, best first.
 
     origins: for each column, the beam that stores the hypothesis's token.
-    lengths: number of tokens, [EOS] included; 0 if there is no hypothesis.
-    scores: the ranking score, minus infinity if there is no hypothesis. It is the sum of the tokens' log-probabilities,
+    lengths: number of tokens, [EOS] included; 0 in an empty place.
+    scores: the ranking score; minus infinity in an empty place. The score is the sum of the tokens' log-probabilities,
         [EOS] included. Beam search divides it by the length penalty.
     """
 
