@@ -8,7 +8,7 @@ import pytest
 from uncached import EOS, SPECIAL_IDS, assert_same, reference_beam_search, reference_greedy
 
 from transformer_jax.decoding import search as search_module
-from transformer_jax.decoding.search import LENGTH_BUCKETS, Sampling, max_target_length, search
+from transformer_jax.decoding.search import LENGTH_BUCKETS, MARGIN, Sampling, max_target_length, search
 from transformer_jax.decoding.slot_loop import Hypothesis, LoopShape
 from transformer_jax.errors import InputError
 from transformer_jax.runtime import memory
@@ -25,7 +25,7 @@ def recorded(monkeypatch, dice):
     def simulated(search_model, method, requests, shape):
         shapes.append((shape, [len(request.source) for request in requests]))
         for request in requests:
-            yield request.number, [Hypothesis((request.source[0], EOS), float(request.length_limit))]
+            yield request, [Hypothesis((request.source[0], EOS), float(request.length_limit))]
 
     monkeypatch.setattr(search_module, "translate_few", simulated)
     monkeypatch.setattr(search_module, "translate_many", simulated)
@@ -66,8 +66,33 @@ def test_loops_have_few_shapes_and_translate_all_sentences(recorded):
 def test_sources_are_padded_to_the_next_bucket_or_multiple(length, padded_length, recorded):
     call, shapes = recorded
     call([length])
-    limit = max_target_length(padded_length)
-    assert shapes == [(LoopShape(1, padded_length, limit, limit), [length])]
+    columns = padded_length + MARGIN if padded_length <= LAST else max_target_length(padded_length)
+    assert shapes == [(LoopShape(1, padded_length, columns), [length])]
+
+
+def test_a_cut_translation_is_repeated_with_twice_the_length(monkeypatch, dice):
+    shapes = []
+
+    def simulated(search_model, method, requests, shape):
+        for request in requests:
+            shapes.append((request.number, shape.source_length))
+            fits = request.length_limit <= shape.columns
+            yield request, [Hypothesis((A, EOS), 0.0)] if fits else None
+
+    monkeypatch.setattr(search_module, "translate_few", simulated)
+    monkeypatch.setattr(search_module, "loop_devices", lambda: jax.devices()[:1])
+    lengths = [2, FIRST, SECOND, LAST, LAST + 1]
+    search(*dice(eos=1.0), sources_of(lengths), SPECIAL_IDS, 1, 0.6)
+    assert sorted(shapes) == [
+        (0, FIRST),
+        (1, FIRST),
+        (1, 2 * FIRST),
+        (2, SECOND),
+        (2, 2 * SECOND),
+        (3, LAST),
+        (3, 2 * LAST),
+        (4, 2 * LAST),
+    ]
 
 
 def test_the_number_of_slots_depends_on_the_number_of_sentences(recorded, monkeypatch):
@@ -80,7 +105,7 @@ def test_the_number_of_slots_depends_on_the_number_of_sentences(recorded, monkey
         assert sum(len(group) for _, group in shapes) == sentences
         return [shape.slots for shape, _ in shapes]
 
-    assert [slots(sentences) for sentences in (1, 8, 9, 16, 17, 200)] == [[1], [8], [8, 8], [8, 8], [64, 8], [64, 64]]
+    assert [slots(sentences) for sentences in (1, 8, 9, 65, 200)] == [[1], [8], [8, 8], [64, 8], [64, 64]]
     assert slots(200, slots=17) == [17, 17]
     assert slots(3, slots=1) == [1, 1]
     assert slots(12, slots=5) == [5, 5]
@@ -113,8 +138,7 @@ def test_as_many_slots_and_loops_are_used_as_fit_in_memory(random_case, monkeypa
         return search_module._plan(model, 4, FIRST, 1000, slots)
 
     assert plan(None) == (4, 16)
-    # A loop with few slots has the longest ring, so the smallest number of bytes belongs to one loop with one slot.
-    bytes_per_slot = search_module._bytes_per_slot(model, 4, LoopShape(16, FIRST, FIRST + 8, 40))
+    bytes_per_slot = search_module._bytes_per_slot(model, 4, LoopShape(16, FIRST, FIRST + MARGIN))
     assert plan(4 * 16 * bytes_per_slot) == (4, 16)
     assert plan(4 * 16 * bytes_per_slot - 1) == (4, 8)
     assert plan(4 * bytes_per_slot) == (4, 1)

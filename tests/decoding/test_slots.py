@@ -1,4 +1,4 @@
-"""The decoding loop: sentences enter free slots at any step, leave a ring that is too short, and end in fewer slots."""
+"""The decoding loop: sentences enter free slots at any step, and are cut if the ring is too short."""
 
 from collections import deque
 
@@ -32,33 +32,53 @@ def requests_of(count, method, seed=0):
 
 def alone(case, method, request):
     """Return the hypotheses of a request that is decoded on its own."""
-    shape = LoopShape(1, 7, LIMIT, LIMIT)
-    [(index, hypotheses)] = translate_few(case.search_model, METHODS[method], [request], shape)
-    assert index == request.number
+    shape = LoopShape(1, 7, LIMIT)
+    [(translated, hypotheses)] = translate_few(case.search_model, METHODS[method], deque([request]), shape)
+    assert translated == request
     return hypotheses
 
 
+def together(case, method, requests, slots, columns):
+    """Return the hypotheses of requests that share the slots, by their number."""
+    shape = LoopShape(slots, 7, columns)
+    results = translate_many(case.search_model, METHODS[method], deque(requests), shape)
+    return {request.number: hypotheses for request, hypotheses in results}
+
+
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("slots", "columns"), [(8, LIMIT - 1), (17, 5)])
-def test_every_sentence_is_translated_as_if_it_were_alone(method, slots, columns, random_case):
+@pytest.mark.parametrize("slots", [8, 17, 32])
+def test_every_sentence_is_translated_as_if_it_were_alone(method, slots, random_case):
     case = random_case(spread=1.0)
-    requests = requests_of(41, method)
-    shape = LoopShape(slots, 7, columns, LIMIT)
-    results = dict(translate_many(case.search_model, METHODS[method], deque(requests), shape))
-    assert sorted(results) == list(range(41))
+    requests = requests_of(101, method)
+    results = together(case, method, requests, slots, LIMIT)
+    assert sorted(results) == list(range(101))
     lengths = {len(hypotheses[0].ids) for hypotheses in results.values()}
     assert min(lengths) <= 5 < max(lengths)
     for request in requests:
         assert_same(results[request.number], alone(case, method, request))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_translations_that_do_not_fit_in_the_ring_are_cut(method, random_case):
+    case, columns = random_case(spread=1.0), 5
+    requests = requests_of(41, method)
+    results = together(case, method, requests, 8, columns)
+    cut = [request for request in requests if results[request.number] is None]
+    assert 0 < len(cut) < 41
+    for request in requests:
+        if request in cut:
+            assert request.length_limit > columns
+        else:
+            assert_same(results[request.number], alone(case, method, request))
+    few = translate_few(case.search_model, METHODS[method], deque(requests), LoopShape(7, 7, columns))
+    assert [request for request, hypotheses in few if hypotheses is None] == cut
+
+
 def test_a_ring_longer_than_all_sentences_is_used_many_times(random_case):
     # 41 sentences in 8 slots take more steps than the ring has columns, so all columns are overwritten several times.
     case = random_case(spread=1.0)
     requests = requests_of(41, "greedy", seed=1)
-    results = dict(
-        translate_many(case.search_model, GreedySearch(), deque(requests), LoopShape(8, 7, LIMIT, LIMIT + 1))
-    )
+    results = together(case, "greedy", requests, 8, LIMIT + 1)
     steps = sum(len(best.ids) for [best] in results.values()) / 8
     assert steps > 2 * LIMIT
     for request in requests:
@@ -71,40 +91,39 @@ def test_the_same_requests_enter_the_same_slots(random_case, monkeypatch):
     original = slot_loop.decode_some
 
     def recorded(search_model, method, slots, new, max_live):
-        entered.append((int(slots.step), new.slots.tolist(), new.source[:, 0].tolist(), max_live))
+        entered.append((int(slots.step), new.source[:, 0].tolist(), new.length_limits.tolist(), max_live.tolist()))
         return original(search_model, method, slots, new, max_live)
 
     monkeypatch.setattr(slot_loop, "decode_some", recorded)
     runs = []
     for _ in range(2):
         entered.clear()
-        shape = LoopShape(16, 7, 11, LIMIT)
+        shape = LoopShape(16, 7, LIMIT)
         results = list(
             translate_many(random_case().search_model, GreedySearch(), deque(requests_of(41, "greedy")), shape)
         )
         runs.append((results, list(entered)))
     assert runs[0] == runs[1]
-    # Two of the 16 slots are filled at a time. The last sentences leave when two are live.
-    entries = [[slot for slot in slots if slot < 16] for _, slots, _, _ in runs[0][1]]
-    assert max(map(len, entries)) == 2
-    assert sum(map(len, entries)) == 41
-    assert {max_live for *_, max_live in runs[0][1]} == {14, 15, 2}
+    # Groups of two sentences enter the 16 slots. The last sentences leave when two are live.
+    assert {len(length_limits) for _, _, length_limits, _ in runs[0][1]} == {2 * slot_loop.GROUPS}
+    assert {count for *_, max_live in runs[0][1] for count in max_live} == {14, 15, 2}
 
 
 def test_no_step_is_taken_while_free_slots_could_be_filled(random_case, monkeypatch):
-    live = []
+    live, steps = [], []
     original = slot_loop.decode_some
 
     def recorded(*arguments):
-        slots = original(*arguments)
-        live.append((int(slots.step), int(slots.is_live.sum())))
-        return slots
+        slots, results = original(*arguments)
+        live.extend(results.is_live.sum(axis=1).tolist())
+        steps.append(int(slots.step))
+        return slots, results
 
     monkeypatch.setattr(slot_loop, "decode_some", recorded)
     list(
         translate_many(
-            random_case().search_model, GreedySearch(), deque(requests_of(32, "greedy")), LoopShape(16, 7, 22, 23)
+            random_case().search_model, GreedySearch(), deque(requests_of(32, "greedy")), LoopShape(16, 7, LIMIT)
         )
     )
-    assert live[:7] == [(0, 2), (0, 4), (0, 6), (0, 8), (0, 10), (0, 12), (0, 14)]
-    assert live[7][0] > 0
+    assert live[:7] == [2, 4, 6, 8, 10, 12, 14]
+    assert steps[0] > 0

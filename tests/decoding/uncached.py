@@ -1,5 +1,6 @@
 """Reference implementations of the searches: one sentence, no cache, the complete prefix decoded again at each step."""
 
+from collections import deque
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,9 +32,9 @@ class Case(NamedTuple):
         """Return the hypotheses of each source, all of which are decoded together."""
         numbers = key_numbers or [()] * len(sources)
         requests = [Request(*request) for request in zip(range(len(sources)), sources, limits, numbers, strict=True)]
-        shape = LoopShape(len(sources), source_length, columns, columns)
-        results = dict(translate_few(self.search_model, method, requests, shape))
-        return [results[index] for index in range(len(sources))]
+        shape = LoopShape(len(sources), source_length, columns)
+        results = translate_few(self.search_model, method, deque(requests), shape)
+        return [hypotheses for _, hypotheses in results]
 
     def uncached_log_probs(self, source, prefixes, length):
         """Return the log-probabilities [prefix, position, token] of one uncached pass over padded prefixes."""

@@ -211,10 +211,10 @@ def test_16_bit_attention_is_close_to_float32(dtype, rounding, variables, inputs
 
 
 def test_cache_write_replaces_one_slot_of_every_row():
-    old = KVCache(jnp.zeros((B, H, S, K)), jnp.ones((B, H, S, K)))
+    old = KVCache(jnp.zeros((B, H, K, S)), jnp.ones((B, H, S, K)))
     new = KeysValues(jnp.full((B, 1, H, K), 2.0), jnp.full((B, 1, H, K), 3.0))
     keys, values = jax.device_get(old.write(new, jnp.array(3)))
-    assert_array_equal(keys, np.broadcast_to(np.reshape([0, 0, 0, 2, 0], (1, 1, S, 1)), (B, H, S, K)))
+    assert_array_equal(keys, np.broadcast_to([0, 0, 0, 2, 0], (B, H, K, S)))
     assert_array_equal(values, np.broadcast_to(np.reshape([1, 1, 1, 3, 1], (1, 1, S, 1)), (B, H, S, K)))
 
 

@@ -6,11 +6,10 @@ The decoding loop runs with few distinct shapes, so that few programs are compil
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
@@ -36,9 +35,11 @@ LENGTH_BUCKETS = (16, 32, 64, 128)
 HYPOTHESES = {"cpu": 64, "accelerator": 512}
 """Number of hypotheses that a CPU core or an accelerator extends together: on a CPU few enough for its cache."""
 FEW = 8
-"""At most this many sentences are decoded in a single call."""
+"""Number of sentences that are decoded in a single call if there are too few to fill the slots."""
 MARGIN = 8
-"""A translation with this many more tokens than the longest source of its bucket fits in the ring."""
+"""A translation with this many more tokens than the longest source of its bucket fits in the ring. For a longer one,
+the source is translated again, padded to twice the length, where even the longest allowed translation fits.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Sampling:
 
 def max_target_length(source_length: int) -> int:
     """Return the maximum length of a translation. Source and target lengths include [EOS]."""
-    return 2 * source_length + 8
+    return 2 * source_length + MARGIN
 
 
 def search(
@@ -119,13 +120,20 @@ def search(
 
     def run_loop(loop: int) -> None:
         search_model = SearchModel(model, _params_on(devices[loop], params), special_ids)
+        waiting: dict[int, deque[Request]] = defaultdict(deque)  # padded length -> requests
         # Every loop gets sentences of all lengths, so that all of them finish at about the same time.
-        for length, group in groupby(requests[loop :: plan.loops], lambda request: _padded_length(len(request.source))):
-            waiting = deque(group)
-            shape = _loop_shape(len(waiting), length, plan.slots)
-            translate = translate_few if shape.columns == shape.max_columns else translate_many
-            for number, hypotheses in translate(search_model, method, waiting, shape):
-                results[number] = hypotheses[:n_best]
+        for request in requests[loop :: plan.loops]:
+            waiting[_padded_length(len(request.source))].append(request)
+        while waiting:
+            length = min(waiting)
+            group = waiting.pop(length)
+            shape = _loop_shape(len(group), length, plan.slots)
+            translate = translate_few if _are_few(len(group), plan.slots) else translate_many
+            for request, hypotheses in translate(search_model, method, group, shape):
+                if hypotheses is None:
+                    waiting[_padded_length(2 * length)].append(request)
+                else:
+                    results[request.number] = hypotheses[:n_best]
 
     if plan.loops == 1:
         run_loop(0)
@@ -205,15 +213,17 @@ def _bytes_per_slot(model: Transformer, beam_size: int, shape: LoopShape) -> int
 
 
 def _loop_shape(sentences: int, source_length: int, slots: int) -> LoopShape:
-    """Return the shape of the loop for a number of sentences of similar length.
+    """Return the shape of the loop for a number of sentences of similar length."""
+    if _are_few(sentences, slots):
+        slots = min(sentences if sentences == 1 else FEW, slots)
+    # The ring of very long sources has room for every translation, because twice the length may not fit in memory.
+    is_long = source_length > LENGTH_BUCKETS[-1]
+    return LoopShape(slots, source_length, max_target_length(source_length) if is_long else source_length + MARGIN)
 
-    Few sentences are decoded in a single call, each in its own slot, with a ring that is long enough for every
-    translation. More sentences share the slots, with a ring that is long enough for most translations.
-    """
-    max_columns, few = max_target_length(source_length), min(FEW, slots)
-    if sentences > few:
-        return LoopShape(slots, source_length, source_length + MARGIN, max_columns)
-    return LoopShape(1 if sentences == 1 else few, source_length, max_columns, max_columns)
+
+def _are_few(sentences: int, slots: int) -> bool:
+    """Return whether the sentences would leave so many slots empty that decoding them in small groups is faster."""
+    return sentences <= max(1, min(slots // 2, 4 * FEW))
 
 
 def _padded_length(length: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from transformer_jax.decoding.slots import (
     NewSentences,
     SearchMethod,
     SearchModel,
-    Slots,
+    SlotResults,
     decode_all,
     decode_rest,
     decode_some,
@@ -29,6 +29,8 @@ REFILL_FACTOR = 8
 """New sentences enter when 1 / REFILL_FACTOR of the slots is free. When no sentence waits, the last ones continue in
 this fraction of the slots.
 """
+GROUPS = 8
+"""Number of groups of new sentences that are encoded together and then enter without the help of the host."""
 
 
 class Hypothesis(NamedTuple):
@@ -45,7 +47,7 @@ class Hypothesis(NamedTuple):
 class Request(NamedTuple):
     """A sentence to translate.
 
-    number: number of the sentence in the results.
+    number: number of the sentence.
     source: ids of the source, [EOS] last.
     length_limit: maximum length of the translation, [EOS] included.
     key_numbers: seed and other numbers that determine random draws; empty unless tokens are sampled.
@@ -57,8 +59,8 @@ class Request(NamedTuple):
     key_numbers: tuple[int, ...] = ()
 
 
-Results = Iterator[tuple[int, list[Hypothesis]]]
-"""The number of each finished request, and its hypotheses, best first."""
+Results = Iterator[tuple[Request, list[Hypothesis] | None]]
+"""Each request with its hypotheses, best first. None if the ring is too short for the translation."""
 
 
 def few_slots(slots: int) -> int:
@@ -67,103 +69,103 @@ def few_slots(slots: int) -> int:
 
 
 class LoopShape(NamedTuple):
-    """The shapes for which the decoding loop is compiled.
+    """The shape for which a decoding loop is compiled.
 
     slots: number of sentences that are decoded together.
     source_length: length to which sources are padded.
     columns: number of columns of the ring.
-    max_columns: number of columns that is sufficient for every sentence.
     """
 
     slots: int
     source_length: int
     columns: int
-    max_columns: int
 
 
 def translate_few(
-    search_model: SearchModel, method: SearchMethod, requests: Sequence[Request], shape: LoopShape
+    search_model: SearchModel, method: SearchMethod, waiting: deque[Request], shape: LoopShape
 ) -> Results:
-    """Translate at most ``shape.slots`` requests in a single call, and yield the results."""
-    by_slot = dict(enumerate(requests))
-    new = _new_sentences(search_model, by_slot, shape.slots, len(requests[0].key_numbers), shape)
-    return _results(search_model, decode_all(search_model, method, new, shape.max_columns), by_slot)
+    """Translate the requests of a queue, ``shape.slots`` at a time, each group in a single call."""
+    key_length = len(waiting[0].key_numbers)
+    while waiting:
+        group = [waiting.popleft() for _ in range(min(shape.slots, len(waiting)))]
+        new = _new_sentences(search_model, [group], shape.slots, shape.source_length, key_length)
+        results = decode_all(search_model, method, new, shape.columns)
+        yield from _finished(search_model, jax.device_get(results), dict(enumerate(group)))
 
 
 def translate_many(
     search_model: SearchModel, method: SearchMethod, waiting: deque[Request], shape: LoopShape
 ) -> Results:
-    """Translate all requests of a queue, and yield each result as soon as it is complete.
+    """Translate all requests of a queue, and yield each result when the host receives it.
 
-    Which request enters which slot at which step depends only on the requests. The few whose translations are longer
-    than the ring, and the last ones of the queue, continue in fewer slots.
+    Which request enters which slot at which step depends only on the requests. The last ones of the queue continue in
+    fewer slots.
     """
     key_length = len(waiting[0].key_numbers)
-    slots = empty_slots(search_model, *shape[:3], method.beam_size, key_length > 0)
+    slots = empty_slots(search_model, *shape, method.beam_size, key_length > 0)
     requests: dict[int, Request] = {}  # slot -> request
     few = few_slots(shape.slots)
-    while waiting or requests:
-        free = [slot for slot in range(shape.slots) if slot not in requests][:few]
-        entering = {slot: waiting.popleft() for slot in free[: len(waiting)]}
-        requests |= entering
-        max_live = shape.slots - min(len(waiting), few) if waiting else few
-        new = _new_sentences(search_model, entering, few, key_length, shape)
-        slots = decode_some(search_model, method, slots, new, max_live)
-        yield from _results(search_model, slots, requests)
-        leaving = _full_slots(slots) or ([] if waiting else sorted(requests))
-        for start in range(0, len(leaving), few):
-            rows = leaving[start : start + few]
-            padded = np.asarray(rows + [shape.slots] * (few - len(rows)), np.int32)
-            rest = decode_rest(search_model, method, slots, padded, shape.max_columns)
-            yield from _results(search_model, rest, {row: requests.pop(slot) for row, slot in enumerate(rows)})
-        if leaving:
-            is_live = np.array(slots.is_live)
-            is_live[leaving] = False
-            slots = slots._replace(is_live=jax.device_put(is_live, slots.is_live.sharding))
+    while waiting:
+        groups = [[waiting.popleft() for _ in range(min(few, len(waiting)))] for _ in range(GROUPS)]
+        next_sizes = [*map(len, groups[1:]), min(few, len(waiting))]
+        max_live = np.asarray([shape.slots - size if size else few for size in next_sizes], np.int32)
+        new = _new_sentences(search_model, groups, few, shape.source_length, key_length)
+        slots, results = decode_some(search_model, method, slots, new, max_live)
+        for group, after_group in zip(groups, _by_group(jax.device_get(results)), strict=True):
+            free = [slot for slot in range(shape.slots) if slot not in requests]
+            requests |= zip(free, group, strict=False)
+            yield from _finished(search_model, after_group, requests)
+    live = sorted(requests)
+    rows = np.asarray(live + [shape.slots] * (few - len(live)), np.int32)
+    rest = jax.device_get(decode_rest(search_model, method, slots, rows))
+    yield from _finished(search_model, rest, {row: requests[slot] for row, slot in enumerate(live)})
 
 
 def _new_sentences(
-    search_model: SearchModel, entering: Mapping[int, Request], rows: int, key_length: int, shape: LoopShape
+    search_model: SearchModel,
+    groups: Sequence[Sequence[Request]],
+    group_size: int,
+    source_length: int,
+    key_length: int,
 ) -> NewSentences:
-    """Return the padded sources of the requests that enter, by slot.
+    """Return the requests of all groups, with each group padded to ``group_size`` rows.
 
-    rows: number of sources, including padding rows.
     key_length: number of ``key_numbers`` per request.
     """
-    slots = np.full(rows, shape.slots, np.int32)
-    source = np.full((rows, shape.source_length), search_model.special_ids.pad, np.int32)
-    length_limits = np.ones(rows, np.int32)
-    for row, (slot, request) in enumerate(entering.items()):
-        slots[row] = slot
-        source[row, : len(request.source)] = request.source
-        length_limits[row] = request.length_limit
-    if not key_length:
-        return NewSentences(slots, source, length_limits, None)
-    numbers = np.zeros((rows, key_length), np.uint32)
-    for row, request in enumerate(entering.values()):
-        numbers[row] = request.key_numbers
-    return NewSentences(slots, source, length_limits, _random_keys(numbers))
+    rows = len(groups) * group_size
+    source = np.full((rows, source_length), search_model.special_ids.pad, np.int32)
+    length_limits = np.zeros(rows, np.int32)
+    key_numbers = np.zeros((rows, key_length), np.uint32)
+    for number, group in enumerate(groups):
+        for row, request in enumerate(group, number * group_size):
+            source[row, : len(request.source)] = request.source
+            length_limits[row] = request.length_limit
+            key_numbers[row] = request.key_numbers
+    return NewSentences(source, length_limits, _random_keys(key_numbers) if key_length else None)
 
 
-def _results(search_model: SearchModel, slots: Slots, requests: dict[int, Request]) -> Results:
-    """Remove the finished requests from ``requests``, and yield their results."""
-    is_live, starts, tokens, finished = jax.device_get((slots.is_live, slots.starts, slots.tokens, slots.finished))
-    columns = tokens.shape[2]
-    for slot in [slot for slot in requests if not is_live[slot]]:
-        hypotheses = []
-        for origins, length, score in zip(*(field[slot] for field in finished), strict=True):
-            if np.isfinite(score):
-                # Column c has the token that was read in step c: the first is [SOS], and [EOS] is never read.
-                read = (starts[slot] + np.arange(1, length)) % columns
-                ids = tokens[slot, origins[read], read].tolist()
-                hypotheses.append(Hypothesis((*ids, search_model.special_ids.eos), float(score)))
-        yield requests.pop(slot).number, hypotheses
+def _by_group(results: SlotResults) -> list[SlotResults]:
+    """Split the results of several groups."""
+    return [jax.tree.map(lambda x, g=group: x[g], results) for group in range(len(results.is_live))]
 
 
-def _full_slots(slots: Slots) -> list[int]:
-    """Return the live slots whose ring is full."""
-    is_live, step, starts = jax.device_get((slots.is_live, slots.step, slots.starts))
-    return np.flatnonzero(is_live & (step - starts >= slots.tokens.shape[2])).tolist()
+def _finished(search_model: SearchModel, results: SlotResults, requests: dict[int, Request]) -> Results:
+    """Remove the finished requests from ``requests``, which maps slots to requests, and yield their results."""
+    for slot in [slot for slot in requests if not results.is_live[slot]]:
+        is_cut = results.is_cut[slot]
+        yield requests.pop(slot), None if is_cut else _hypotheses(results, slot, search_model.special_ids.eos)
+
+
+def _hypotheses(results: SlotResults, slot: int, eos_id: int) -> list[Hypothesis]:
+    columns = results.tokens.shape[2]
+    hypotheses = []
+    for origins, length, score in zip(*(field[slot] for field in results.finished), strict=True):
+        if np.isfinite(score):
+            # Column c has the token that was read in step c: the first is [SOS], and [EOS] is never read.
+            read = (results.starts[slot] + np.arange(1, length)) % columns
+            ids = results.tokens[slot, origins[read], read].tolist()
+            hypotheses.append(Hypothesis((*ids, eos_id), float(score)))
+    return hypotheses
 
 
 @jax.jit

@@ -3,8 +3,8 @@
 Step p of the loop writes column p mod C of the caches and token buffers of all slots. The buffers are therefore rings
 whose contents are never moved. A slot uses only the columns that were written since its sentence entered.
 
-Axes: B slots, N new sentences, S source positions, W hypotheses per sentence (beam size), C columns of the ring,
-P places in the cache of a slot (C * W), R slots that are moved, V target vocabulary.
+Axes: B slots, G groups of new sentences, N new sentences, S source positions, W hypotheses per sentence (beam size),
+C columns of the ring, P places in the cache of a slot (C * W), R slots that are moved, V target vocabulary.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Finished(NamedTuple):
         [EOS] included. Beam search divides it by the length penalty.
     """
 
-    origins: Int[Array, "B W C"]
-    lengths: Int[Array, "B W"]
-    scores: Float[Array, "B W"]
+    origins: Int[Array | np.ndarray, "*G B W C"]
+    lengths: Int[Array | np.ndarray, "*G B W"]
+    scores: Float[Array | np.ndarray, "*G B W"]
 
 
 class Slots(NamedTuple):
@@ -65,7 +65,8 @@ class Slots(NamedTuple):
     step: number of steps taken.
     starts: the step at which the sentence of each slot entered.
     length_limits: maximum length of each translation, [EOS] included.
-    is_live: whether a slot needs more steps; False for an empty or finished slot.
+    is_live: whether a slot needs more steps; False for an empty, finished or cut slot.
+    is_cut: whether the translation of a slot was given up, because the ring is too short for it.
     last_tokens: the newest token of each live hypothesis.
     tokens: the tokens that the decoder has read, by column.
     origins: for each column of a live hypothesis, the beam that stores its token, keys and values.
@@ -80,6 +81,7 @@ class Slots(NamedTuple):
     starts: Int[Array, "B"]
     length_limits: Int[Array, "B"]
     is_live: Bool[Array, "B"]
+    is_cut: Bool[Array, "B"]
     last_tokens: Int[Array, "B W"]
     tokens: Int[Array, "B W C"]
     origins: Int[Array, "B W C"]
@@ -94,17 +96,30 @@ class Slots(NamedTuple):
         """The position in its translation that each slot decodes in the current step."""
         return self.step - self.starts
 
+    @property
+    def results(self) -> SlotResults:
+        """The fields from which the host reads the translations."""
+        return SlotResults(self.is_live, self.is_cut, self.starts, self.tokens, self.finished)
+
+
+class SlotResults(NamedTuple):
+    """Fields of ``Slots``, in ``decode_some`` after each group."""
+
+    is_live: Bool[Array | np.ndarray, "*G B"]
+    is_cut: Bool[Array | np.ndarray, "*G B"]
+    starts: Int[Array | np.ndarray, "*G B"]
+    tokens: Int[Array | np.ndarray, "*G B W C"]
+    finished: Finished
+
 
 class NewSentences(NamedTuple):
     """Sentences that enter free slots.
 
-    slots: the slot of each sentence; the number of slots for a padding row.
     source: ids of each source, with [EOS], then padding.
-    length_limits: maximum length of each translation, [EOS] included, at least 1.
+    length_limits: maximum length of each translation, [EOS] included; 0 for a padding row.
     keys: one random key per sentence; None unless tokens are sampled.
     """
 
-    slots: Int[Array | np.ndarray, "N"]
     source: Int[Array | np.ndarray, "N S"]
     length_limits: Int[Array | np.ndarray, "N"]
     keys: Any
@@ -143,6 +158,7 @@ def _empty_slots(
         starts=by_slot,
         length_limits=by_slot,
         is_live=by_slot != 0,
+        is_cut=by_slot != 0,
         last_tokens=by_hypothesis,
         tokens=by_column,
         origins=by_column,
@@ -157,59 +173,89 @@ def _empty_slots(
 empty_slots = jax.jit(_empty_slots, static_argnames=("slots", "source_length", "columns", "beam_size", "has_keys"))
 
 
+class _Encoded(NamedTuple):
+    """New sentences that are ready to enter: the encoder's output is projected for the decoder's caches."""
+
+    length_limits: Int[Array, "N"]
+    source_caches: Any
+    source_mask: Bool[Array, "N 1 1 S"]
+    keys: Any
+
+
 @partial(jax.jit, static_argnames="columns")
-def decode_all(search_model: SearchModel, method: SearchMethod, new: NewSentences, columns: int) -> Slots:
-    """Decode sentences to their end, each in its own slot. The ring must be long enough for all of them."""
+def decode_all(search_model: SearchModel, method: SearchMethod, new: NewSentences, columns: int) -> SlotResults:
+    """Decode sentences to their end, each in its own slot.
+
+    columns: number of columns of the ring.
+    """
     sentences, source_length = new.source.shape
     slots = _empty_slots(search_model, sentences, source_length, columns, method.beam_size, new.keys is not None)
-    return _decode(search_model, method, _enter(search_model, slots, new), 0)
+    slots = _enter(search_model, slots, _encode(search_model, slots, new))
+    return _decode(search_model, method, slots, 0).results
 
 
 @partial(jax.jit, donate_argnames="slots")
 def decode_some(
-    search_model: SearchModel, method: SearchMethod, slots: Slots, new: NewSentences, max_live: Int[Array, ""] | int
-) -> Slots:
-    """Let sentences enter free slots, and decode until at most ``max_live`` slots are live or a live slot is full."""
-    return _decode(search_model, method, _enter(search_model, slots, new), max_live)
+    search_model: SearchModel, method: SearchMethod, slots: Slots, new: NewSentences, max_live: Int[Array, "G"]
+) -> tuple[Slots, SlotResults]:
+    """Let groups of sentences of equal size enter free slots, one group after the other.
+
+    Each group enters the first free slots. Then the slots are decoded until at most ``max_live`` of them are live, so
+    that the next group finds free slots.
+
+    max_live: maximum number of live slots after each group.
+    Returns the slots, and the results after each group.
+    """
+
+    def decode_group(slots: Slots, group: tuple[_Encoded, Int[Array, ""]]) -> tuple[Slots, SlotResults]:
+        encoded, max_live = group
+        slots = _decode(search_model, method, _enter(search_model, slots, encoded), max_live)
+        return slots, slots.results
+
+    encoded = _encode(search_model, slots, new)
+    groups = jax.tree.map(lambda x: x.reshape(len(max_live), -1, *x.shape[1:]), encoded)
+    return jax.lax.scan(decode_group, slots, (groups, jnp.asarray(max_live)))
 
 
-@partial(jax.jit, static_argnames="columns")
-def decode_rest(
-    search_model: SearchModel, method: SearchMethod, slots: Slots, rows: Int[Array, "R"], columns: int
-) -> Slots:
-    """Return some of the slots, decoded to their end in a longer ring.
+@jax.jit
+def decode_rest(search_model: SearchModel, method: SearchMethod, slots: Slots, rows: Int[Array, "R"]) -> SlotResults:
+    """Decode some of the slots to their end.
 
     rows: indices of the slots; the number of slots for a padding row.
-    columns: number of columns of the ring, sufficient for all translations and at least as many as before.
     """
-    return _decode(search_model, method, _take(slots, rows, columns), 0)
+    taken = jax.tree.map(lambda x: x.at[rows].get(mode="clip") if x.ndim else x, slots)
+    taken = taken._replace(is_live=taken.is_live & (rows < len(slots.is_live)))
+    return _decode(search_model, method, taken, 0).results
 
 
 def _decode(search_model: SearchModel, method: SearchMethod, slots: Slots, max_live: Int[Array, ""] | int) -> Slots:
-    def should_continue(slots: Slots) -> Bool[Array, ""]:
-        # The next step of a full slot would overwrite its own first column.
-        is_full = slots.is_live & (slots.positions >= slots.tokens.shape[2])
-        return (slots.is_live.sum() > max_live) & ~is_full.any()
-
-    return jax.lax.while_loop(should_continue, partial(_decode_step, search_model, method), slots)
+    return jax.lax.while_loop(
+        lambda slots: slots.is_live.sum() > max_live, partial(_decode_step, search_model, method), slots
+    )
 
 
-def _enter(search_model: SearchModel, slots: Slots, new: NewSentences) -> Slots:
-    """Return the slots with the new sentences encoded and ready for their first step."""
-    beam_size, columns = slots.tokens.shape[1:]
+def _encode(search_model: SearchModel, slots: Slots, new: NewSentences) -> _Encoded:
     source = jnp.asarray(new.source)
     mask = padding_mask(source, search_model.special_ids.pad)
     memory = search_model.apply(source, mask, method="encode")
-    sources = [cache.source for cache in search_model.apply(memory, beam_size, columns, method="init_cache")]
+    caches = search_model.apply(memory, *slots.tokens.shape[1:], method="init_cache")
+    return _Encoded(jnp.asarray(new.length_limits), tuple(cache.source for cache in caches), mask, new.keys)
+
+
+def _enter(search_model: SearchModel, slots: Slots, new: _Encoded) -> Slots:
+    """Return the slots with the new sentences ready for their first step."""
+    first_free = jnp.argsort(slots.is_live, stable=True)[: len(new.length_limits)]
+    entered = jnp.where(new.length_limits > 0, first_free, len(slots.is_live))
 
     def put(old: Any, values: Any) -> Any:
-        return old.at[new.slots].set(values, mode="drop")  # Padding rows are out of bounds.
+        return old.at[entered].set(values, mode="drop")  # Padding rows are out of bounds.
 
-    no_scores = jnp.full((len(new.slots), beam_size), -jnp.inf)
+    no_scores = jnp.full((len(entered), slots.log_probs.shape[1]), -jnp.inf)
     return slots._replace(
         starts=put(slots.starts, slots.step),
         length_limits=put(slots.length_limits, new.length_limits),
         is_live=put(slots.is_live, True),
+        is_cut=put(slots.is_cut, False),
         last_tokens=put(slots.last_tokens, search_model.special_ids.sos),
         log_probs=put(slots.log_probs, no_scores.at[:, 0].set(0)),  # All beams are equal: only one is continued.
         finished=slots.finished._replace(
@@ -217,9 +263,9 @@ def _enter(search_model: SearchModel, slots: Slots, new: NewSentences) -> Slots:
         ),
         caches=tuple(
             cache._replace(source=jax.tree.map(put, cache.source, source))
-            for cache, source in zip(slots.caches, sources, strict=True)
+            for cache, source in zip(slots.caches, new.source_caches, strict=True)
         ),
-        source_mask=put(slots.source_mask, mask),
+        source_mask=put(slots.source_mask, new.source_mask),
         keys=jax.tree.map(put, slots.keys, new.keys),
     )
 
@@ -244,7 +290,9 @@ def _decode_step(search_model: SearchModel, method: SearchMethod, slots: Slots) 
         method="decode_step",
     )
     slots = method.extend(slots._replace(caches=caches), logits, search_model.special_ids)
-    return slots._replace(step=slots.step + 1)
+    # One more step of a slot that has used all columns would overwrite its own first column.
+    is_cut = slots.is_live & (slots.positions + 1 >= columns)
+    return slots._replace(step=slots.step + 1, is_live=slots.is_live & ~is_cut, is_cut=slots.is_cut | is_cut)
 
 
 def _prefix_mask(slots: Slots) -> Bool[Array, "B 1 W P"]:
@@ -254,27 +302,3 @@ def _prefix_mask(slots: Slots) -> Bool[Array, "B 1 W P"]:
     is_own_sentence = (age[None] <= slots.positions[:, None])[:, None, :, None]
     is_own_beam = slots.origins[:, :, :, None] == jnp.arange(beam_size)[None, None, None]
     return (is_own_sentence & is_own_beam).reshape(size, 1, beam_size, columns * beam_size)
-
-
-def _take(slots: Slots, rows: Int[Array, "R"], columns: int) -> Slots:
-    """Return some of the slots with a longer ring."""
-    beam_size, old_columns = slots.tokens.shape[1:]
-    # The last step that wrote each column of the new ring. Older steps than the old ring has are masked.
-    steps = slots.step - 1 - (slots.step - 1 - jnp.arange(columns)) % columns
-    old_column = steps % old_columns
-
-    def take_columns(by_column: Int[Array, "R W C"]) -> Int[Array, "R W D"]:
-        return by_column[:, :, old_column]
-
-    def take_places(by_place: Array) -> Array:
-        by_column = by_place.reshape(*by_place.shape[:2], old_columns, beam_size, -1)
-        return by_column[:, :, old_column].reshape(*by_place.shape[:2], columns * beam_size, -1)
-
-    taken = jax.tree.map(lambda x: x.at[rows].get(mode="clip") if x.ndim else x, slots)
-    return taken._replace(
-        is_live=taken.is_live & (rows < len(slots.is_live)),
-        tokens=take_columns(taken.tokens),
-        origins=take_columns(taken.origins),
-        finished=taken.finished._replace(origins=take_columns(taken.finished.origins)),
-        caches=tuple(cache._replace(prefix=jax.tree.map(take_places, cache.prefix)) for cache in taken.caches),
-    )

@@ -27,23 +27,31 @@ class KeysValues(NamedTuple):
 
 
 class KVCache(NamedTuple):
-    """Keys and values cached between decoding steps. The head axis precedes the places, so no step transposes them."""
+    """Keys and values cached between decoding steps. Their axes are ordered so that no step transposes them."""
 
-    keys: Float[Array, "B H P K"]
+    keys: Float[Array, "B H K P"]
     values: Float[Array, "B H P K"]
 
     @classmethod
     def from_memory(cls, memory: KeysValues) -> KVCache:
         """Return a cache that contains ``memory``."""
-        return cls(*(x.swapaxes(1, 2) for x in memory))
+        return cls(memory.keys.transpose(0, 2, 3, 1), memory.values.swapaxes(1, 2))
+
+    @classmethod
+    def empty(cls, like: KVCache, places: int) -> KVCache:
+        """Return a cache with ``places`` empty places, for the sentences and heads of another cache."""
+        batch, heads, width, _ = like.keys.shape
+        return cls(
+            jnp.zeros((batch, heads, width, places), like.keys.dtype),
+            jnp.zeros((batch, heads, places, width), like.values.dtype),
+        )
 
     def write(self, new: KeysValues, place: Int[Array, ""]) -> KVCache:
         """Return the cache with ``new`` written to the places starting at ``place``."""
-        start = (0, 0, place, 0)
         keys, values = KVCache.from_memory(new)
         return KVCache(
-            jax.lax.dynamic_update_slice(self.keys, keys, start),
-            jax.lax.dynamic_update_slice(self.values, values, start),
+            jax.lax.dynamic_update_slice_in_dim(self.keys, keys, place, axis=3),
+            jax.lax.dynamic_update_slice_in_dim(self.values, values, place, axis=2),
         )
 
 
@@ -132,9 +140,9 @@ def attend_to_cache(
     query: Float[Array, "B W H K"], cache: KVCache, mask: Bool[Array, "#B 1 #W P"]
 ) -> Float[Array, "B W H K"]:
     """Compute ``attend`` for one position of every hypothesis of a sentence."""
-    # With the head axis first, as in the cache, both products are plain batched matrix products.
+    # With these axes both products are plain batched matrix products.
     query = query.swapaxes(1, 2)
-    scores = jnp.einsum("BHWK,BHPK->BHWP", query, cache.keys, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("BHWK,BHKP->BHWP", query, cache.keys, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores / math.sqrt(query.shape[-1]), where=mask, axis=-1).astype(query.dtype)
     heads = jnp.einsum("BHWP,BHPK->BHWK", weights, cache.values, preferred_element_type=jnp.float32)
     return heads.swapaxes(1, 2).astype(weights.dtype)

@@ -21,10 +21,10 @@ from transformer_jax.model.masks import SegmentMask
 class BlockCache(NamedTuple):
     """The keys and values that one decoder block keeps between two decoding steps.
 
-    prefix: keys and values [B, H, P, K] of the target. Hypothesis w writes column c to place c * W + w. Nothing is
-        moved when beam search reorders hypotheses; a mask selects the places that belong to each hypothesis.
-    source: keys and values [B, H, S, K] of the encoder's output. They are computed once per sentence and shared by its
-        hypotheses.
+    prefix: keys [B, H, K, P] and values [B, H, P, K] of the target. Hypothesis w writes column c to place c * W + w.
+        Nothing is moved when beam search reorders hypotheses; a mask selects the places that belong to each hypothesis.
+    source: keys [B, H, K, S] and values [B, H, S, K] of the encoder's output. They are computed once per sentence and
+        shared by its hypotheses.
     """
 
     prefix: KVCache
@@ -65,9 +65,7 @@ class DecoderBlock(nn.Module):
     def init_cache(self, memory: Float[Array, "B S D"], beams: int, length: int) -> BlockCache:
         """Return a cache with ``length`` columns for ``beams`` hypotheses, and with the projected source."""
         source = KVCache.from_memory(self.cross_attention.keys_values(memory))
-        sentences, heads, _, width = source.keys.shape
-        empty = jnp.zeros((sentences, heads, length * beams, width), source.keys.dtype)
-        return BlockCache(KVCache(empty, empty), source)
+        return BlockCache(KVCache.empty(source, length * beams), source)
 
     def decode_step(
         self,

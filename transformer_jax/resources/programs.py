@@ -16,7 +16,7 @@ from transformer_jax.decoding.beam import BeamSearch
 from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.sampling import GreedySearch, RandomSampling
 from transformer_jax.decoding.search import HYPOTHESES, MARGIN
-from transformer_jax.decoding.slot_loop import few_slots
+from transformer_jax.decoding.slot_loop import GROUPS, few_slots
 from transformer_jax.decoding.slots import NewSentences, SearchMethod, SearchModel, Slots, decode_some, empty_slots
 from transformer_jax.model.flops import training_flops
 from transformer_jax.model.fused_attention import require_kernel
@@ -139,22 +139,22 @@ def compile_search(config: Config, mesh: Mesh, source_length: int, method: Searc
     device = SingleDeviceSharding(mesh.devices.flat[0])
     model = Transformer(config.model, config.tokenizer.size, config.tokenizer.size)
     size, has_keys = max(1, HYPOTHESES["accelerator"] // beam_size), isinstance(method, RandomSampling)
-    new_sentences = few_slots(size)
+    new_sentences = GROUPS * few_slots(size)
 
-    def inputs(params: Any) -> tuple[SearchModel, Slots, NewSentences]:
+    def inputs(params: Any) -> tuple[SearchModel, Slots, NewSentences, jax.Array]:
         search_model = SearchModel(model, params, SpecialIds(0, 1, 2, 3))
         numbers = jnp.zeros(new_sentences, jnp.int32)
         source = jnp.zeros((new_sentences, source_length), jnp.int32)
         keys = jax.random.split(jax.random.key(0), new_sentences) if has_keys else None
         slots = empty_slots(search_model, size, source_length, source_length + MARGIN, beam_size, has_keys)
-        return search_model, slots, NewSentences(numbers, source, numbers, keys)
+        return search_model, slots, NewSentences(source, numbers, keys), jnp.zeros(GROUPS, jnp.int32)
 
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         jax.eval_shape(inputs, shapes_for(config, mesh).state.params),
     )
-    search_model, slots, new = shapes
-    return compile_program(decode_some.lower(search_model, method, slots, new, 0))
+    search_model, slots, new, max_live = shapes
+    return compile_program(decode_some.lower(search_model, method, slots, new, max_live))
 
 
 def shapes_for(config: Config, mesh: Mesh) -> CompiledFunctions:
