@@ -23,7 +23,8 @@ from transformer_jax.commands.cli import use_compilation_cache
 from transformer_jax.data.sources import Pair, open_pairs, read_lines
 from transformer_jax.decoding.parts import split_into_parts
 from transformer_jax.decoding.search import max_target_length
-from transformer_jax.decoding.translator import Translation, Translator
+from transformer_jax.decoding.translation import Translation
+from transformer_jax.decoding.translator import Translator
 from transformer_jax.decoding.warnings import Evidence
 from transformer_jax.evaluation import score
 

@@ -17,7 +17,7 @@ from transformer_jax.attention.head_importance import HeadImportance
 from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.head_ablation import full_mask, make_scorer, mask_heads, measure_head_importance
 from transformer_jax.data.sources import Pair
-from transformer_jax.decoding.translator import Translation
+from transformer_jax.decoding.translation import Translation
 
 PAIRS = [Pair(*texts) for texts in zip(SOURCES[:4], TARGETS[:4], strict=True)]
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"

@@ -16,7 +16,7 @@ from translate_cases import LONG, TEXTS, load
 from transformer_jax import Translator
 from transformer_jax.commands import translate as translate_command
 from transformer_jax.config import EvaluationConfig, load_config, save_config
-from transformer_jax.decoding.translator import Translation
+from transformer_jax.decoding.translation import Translation
 from transformer_jax.storage.lines import replace_line_breaks
 
 

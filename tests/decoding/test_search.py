@@ -138,7 +138,7 @@ def test_as_many_slots_and_loops_are_used_as_fit_in_memory(random_case, monkeypa
         return search_module._plan(model, 4, FIRST, 1000, slots)
 
     assert plan(None) == (4, 16)
-    bytes_per_slot = search_module._bytes_per_slot(model, 4, LoopShape(16, FIRST, FIRST + MARGIN))
+    bytes_per_slot = search_module.bytes_per_slot(model, 4, LoopShape(16, FIRST, FIRST + MARGIN))
     assert plan(4 * 16 * bytes_per_slot) == (4, 16)
     assert plan(4 * 16 * bytes_per_slot - 1) == (4, 8)
     assert plan(4 * bytes_per_slot) == (4, 1)

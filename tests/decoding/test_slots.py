@@ -90,9 +90,9 @@ def test_the_same_requests_enter_the_same_slots(random_case, monkeypatch):
     entered = []
     original = slot_loop.decode_some
 
-    def recorded(search_model, method, slots, new, max_live):
+    def recorded(search_model, method, slots, new, max_live, max_steps):
         entered.append((int(slots.step), new.source[:, 0].tolist(), new.length_limits.tolist(), max_live.tolist()))
-        return original(search_model, method, slots, new, max_live)
+        return original(search_model, method, slots, new, max_live, max_steps)
 
     monkeypatch.setattr(slot_loop, "decode_some", recorded)
     runs = []

@@ -17,7 +17,7 @@ from transformer_jax import Translator
 from transformer_jax.config import save_config
 from transformer_jax.decoding import slot_loop
 from transformer_jax.decoding.search import Sampling
-from transformer_jax.decoding.translator import Translation
+from transformer_jax.decoding.translation import Translation
 from transformer_jax.errors import InputError, RunError
 
 TEXT = "Where is the dog?"

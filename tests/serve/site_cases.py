@@ -12,6 +12,7 @@ from tiny_run import make_run
 
 from transformer_jax import Translator
 from transformer_jax.commands.serve import open_socket
+from transformer_jax.decoding.elastic_loop import ElasticLoop
 from transformer_jax.serve.site import Site, make_server
 
 TEXTS = ["Where is the dog?", "The old dog is here.", "Is it 3.5?"]
@@ -35,7 +36,7 @@ class Server(NamedTuple):
 
     url: its address without a trailing slash.
     translator: its translator.
-    calls: the texts of each call of the model.
+    calls: the number of sentences that join in each call of a loop.
     """
 
     url: str
@@ -63,13 +64,18 @@ class Server(NamedTuple):
 def serving(translator):
     """Run the server as the command does."""
     calls = []
+    advance = ElasticLoop.advance
 
-    def record_call(texts, *arguments):
-        calls.append(list(texts))
-        return Translator.translate_n_best(translator, texts, *arguments)
+    def record_call(loop, joining):
+        calls.append(len(joining))
+        return advance(loop, joining)
 
-    translator.translate_n_best = record_call
-    with open_socket("127.0.0.1", 0) as server_socket, Site(translator) as site:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open_socket("127.0.0.1", 0) as server_socket,
+        Site(translator) as site,
+    ):
+        patch.setattr(ElasticLoop, "advance", record_call)
         server = make_server(site)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [server_socket]})
         thread.start()

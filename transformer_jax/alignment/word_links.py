@@ -9,7 +9,8 @@ from transformer_jax.alignment.cross_attention import TokenizedPair, compute_pai
 from transformer_jax.alignment.error_rate import Link, Links
 from transformer_jax.alignment.reading import AlignmentRule, link_target_words, word_weights
 from transformer_jax.attention.words import word_numbers
-from transformer_jax.decoding.translator import Translation, Translator
+from transformer_jax.decoding.translation import Translation
+from transformer_jax.decoding.translator import Translator
 
 
 def word_links(translator: Translator, texts: Sequence[str], translations: Sequence[Translation]) -> list[Links]:

@@ -41,8 +41,7 @@ def serve(command: ServeCommand) -> None:
 
     with open_socket(command.host, command.port) as server_socket:
         site = Site(Translator.load(command.workdir or newest_run(activity="serving")), command.beam)
-        # This detects an invalid beam size and a diverged model, and compiles the model before the first request.
-        site.translate_requests([["1"]])
+        site.warm_up()
         host, port = server_socket.getsockname()[:2]
         logging.info(f"open http://{f'[{host}]' if ':' in host else host}:{port}/    Press Ctrl-C to stop.")
         # uvicorn raises a signal again after it has shut down. A shell's `&` would let the process ignore SIGINT.

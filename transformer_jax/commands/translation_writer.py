@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from transformer_jax.attention.weights import Attention
     from transformer_jax.commands.translate import TranslateCommand
     from transformer_jax.config import Config
-    from transformer_jax.decoding.translator import Translation, Translator
+    from transformer_jax.decoding.translation import Translation
+    from transformer_jax.decoding.translator import Translator
 
 
 class TranslationWriter(NamedTuple):

@@ -71,6 +71,33 @@ class Sampling:
             )
 
 
+class SearchOptions(NamedTuple):
+    """Options of a search; see ``search``."""
+
+    beam_size: int
+    alpha: float
+    sampling: Sampling | None
+    n_best: int
+
+
+def make_method(beam_size: int, alpha: float, sampling: Sampling | None, n_best: int) -> SearchMethod:
+    """Return the search method. The arguments are those of ``search``."""
+    if sampling is not None:
+        return RandomSampling(sampling.temperature, sampling.top_k)
+    return GreedySearch() if beam_size == 1 else BeamSearch(beam_size, alpha, n_best)
+
+
+def make_requests(
+    sources: Sequence[Sequence[int]], sampling: Sampling | None, key_numbers: Sequence[tuple[int, ...]]
+) -> list[Request]:
+    """Return one numbered request per source. The arguments are those of ``search``."""
+    numbers = [()] * len(sources) if sampling is None else [(sampling.seed, *numbers) for numbers in key_numbers]
+    return [
+        Request(number, source, max_target_length(len(source)), numbers[number])
+        for number, source in enumerate(sources)
+    ]
+
+
 def max_target_length(source_length: int) -> int:
     """Return the maximum length of a translation. Source and target lengths include [EOS]."""
     return 2 * source_length + MARGIN
@@ -102,28 +129,18 @@ def search(
 
     Raises InputError if the slots do not fit in memory.
     """
-    method: SearchMethod
-    if sampling is not None:
-        method = RandomSampling(sampling.temperature, sampling.top_k)
-        key_numbers = [(sampling.seed, *numbers) for numbers in key_numbers]
-    else:
-        method = GreedySearch() if beam_size == 1 else BeamSearch(beam_size, alpha, n_best)
-        key_numbers = [()] * len(sources)
-    by_length = sorted(range(len(sources)), key=lambda number: -len(sources[number]))
-    requests = [
-        Request(number, sources[number], max_target_length(len(sources[number])), key_numbers[number])
-        for number in by_length
-    ]
-    plan = _plan(model, method.beam_size, len(sources[by_length[0]]) if sources else 0, len(requests), slots)
+    method = make_method(beam_size, alpha, sampling, n_best)
+    requests = sorted(make_requests(sources, sampling, key_numbers), key=lambda request: -len(request.source))
+    plan = _plan(model, method.beam_size, len(requests[0].source) if requests else 0, len(requests), slots)
     devices = loop_devices()
     results: list[list[Hypothesis]] = [[] for _ in sources]
 
     def run_loop(loop: int) -> None:
-        search_model = SearchModel(model, _params_on(devices[loop], params), special_ids)
+        search_model = SearchModel(model, params_on(devices[loop], params), special_ids)
         waiting: dict[int, deque[Request]] = defaultdict(deque)  # padded length -> requests
         # Every loop gets sentences of all lengths, so that all of them finish at about the same time.
         for request in requests[loop :: plan.loops]:
-            waiting[_padded_length(len(request.source))].append(request)
+            waiting[padded_length(len(request.source))].append(request)
         while waiting:
             length = min(waiting)
             group = waiting.pop(length)
@@ -131,7 +148,7 @@ def search(
             translate = translate_few if _are_few(len(group), plan.slots) else translate_many
             for request, hypotheses in translate(search_model, method, group, shape):
                 if hypotheses is None:
-                    waiting[_padded_length(2 * length)].append(request)
+                    waiting[padded_length(2 * length)].append(request)
                 else:
                     results[request.number] = hypotheses[:n_best]
 
@@ -144,7 +161,7 @@ def search(
     return results
 
 
-def _params_on(device: jax.Device, params: Any) -> Any:
+def params_on(device: jax.Device, params: Any) -> Any:
     """Return the parameters on a device, copied if they are elsewhere."""
     first = jax.tree.leaves(params)[0]
     is_there = isinstance(first, jax.Array) and first.devices() == {device}
@@ -188,10 +205,10 @@ def _plan(model: Transformer, beam_size: int, longest: int, sentences: int, slot
     Raises InputError if the slots do not fit, or not even a single one.
     """
     wanted = default_slots(beam_size) if slots is None else slots
-    shape = _loop_shape(sentences, _padded_length(longest), wanted)
+    shape = _loop_shape(sentences, padded_length(longest), wanted)
     loops = min(len(loop_devices()), max(1, -(-sentences // min(FEW, wanted))))
     on_one_device = loops if jax.default_backend() == "cpu" else 1
-    needed = on_one_device * _bytes_per_slot(model, beam_size, shape)
+    needed = on_one_device * bytes_per_slot(model, beam_size, shape)
     if slots is not None:
         require_memory(needed * shape.slots, f"{slots} slots with beam size {beam_size}", "Lower --slots.")
         return _Plan(loops, slots)
@@ -204,7 +221,7 @@ def _plan(model: Transformer, beam_size: int, longest: int, sentences: int, slot
     return _Plan(loops, wanted)
 
 
-def _bytes_per_slot(model: Transformer, beam_size: int, shape: LoopShape) -> int:
+def bytes_per_slot(model: Transformer, beam_size: int, shape: LoopShape) -> int:
     """Return the size of the largest arrays of a slot: caches, attention weights and logits."""
     config = model.config
     caches = 2 * config.decoder_layers * config.d_model * (beam_size * shape.columns + shape.source_length)
@@ -226,6 +243,7 @@ def _are_few(sentences: int, slots: int) -> bool:
     return sentences <= max(1, min(slots // 2, 4 * FEW))
 
 
-def _padded_length(length: int) -> int:
+def padded_length(length: int) -> int:
+    """Return the length to which a source is padded."""
     largest = LENGTH_BUCKETS[-1]
     return next((bucket for bucket in LENGTH_BUCKETS if bucket >= length), -(-length // largest) * largest)

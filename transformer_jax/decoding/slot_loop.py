@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Key, UInt32
 
 from transformer_jax.decoding.slots import (
+    NO_LIMIT,
     NewSentences,
     SearchMethod,
     SearchModel,
@@ -23,6 +24,7 @@ from transformer_jax.decoding.slots import (
     decode_rest,
     decode_some,
     empty_slots,
+    move_slots,
 )
 
 REFILL_FACTOR = 8
@@ -101,24 +103,67 @@ def translate_many(
     Which request enters which slot at which step depends only on the requests. The last ones of the queue continue in
     fewer slots.
     """
-    key_length = len(waiting[0].key_numbers)
-    slots = empty_slots(search_model, *shape, method.beam_size, key_length > 0)
-    requests: dict[int, Request] = {}  # slot -> request
+    loop = SlotLoop(search_model, method, shape, len(waiting[0].key_numbers))
     few = few_slots(shape.slots)
     while waiting:
         groups = [[waiting.popleft() for _ in range(min(few, len(waiting)))] for _ in range(GROUPS)]
         next_sizes = [*map(len, groups[1:]), min(few, len(waiting))]
-        max_live = np.asarray([shape.slots - size if size else few for size in next_sizes], np.int32)
-        new = _new_sentences(search_model, groups, few, shape.source_length, key_length)
-        slots, results = decode_some(search_model, method, slots, new, max_live)
+        yield from loop.decode(groups, few, [shape.slots - size if size else few for size in next_sizes])
+    yield from loop.finish(few)
+
+
+class SlotLoop:
+    """The slots of a loop, and the requests that they translate.
+
+    key_length: number of ``key_numbers`` per request.
+    requests: the unfinished requests by slot.
+    """
+
+    def __init__(self, search_model: SearchModel, method: SearchMethod, shape: LoopShape, key_length: int) -> None:
+        self._search_model = search_model
+        self._method = method
+        self._shape = shape
+        self._key_length = key_length
+        self._slots = empty_slots(search_model, *shape, method.beam_size, key_length > 0)
+        self.requests: dict[int, Request] = {}
+
+    @property
+    def size(self) -> int:
+        """The number of slots."""
+        return self._shape.slots
+
+    def decode(
+        self, groups: Sequence[Sequence[Request]], group_size: int, max_live: Sequence[int], max_steps: int = NO_LIMIT
+    ) -> Results:
+        """Let groups of at most ``group_size`` requests enter, decode as ``decode_some``, and yield the results."""
+        new = _new_sentences(self._search_model, groups, group_size, self._shape.source_length, self._key_length)
+        limits = np.asarray(max_live, np.int32)
+        self._slots, results = decode_some(self._search_model, self._method, self._slots, new, limits, max_steps)
         for group, after_group in zip(groups, _by_group(jax.device_get(results)), strict=True):
-            free = [slot for slot in range(shape.slots) if slot not in requests]
-            requests |= zip(free, group, strict=False)
-            yield from _finished(search_model, after_group, requests)
-    live = sorted(requests)
-    rows = np.asarray(live + [shape.slots] * (few - len(live)), np.int32)
-    rest = jax.device_get(decode_rest(search_model, method, slots, rows))
-    yield from _finished(search_model, rest, {row: requests[slot] for row, slot in enumerate(live)})
+            free = [slot for slot in range(self.size) if slot not in self.requests]
+            self.requests |= zip(free, group, strict=False)
+            yield from _finished(self._search_model, after_group, self.requests)
+
+    def finish(self, size: int) -> Results:
+        """Decode the requests, at most ``size``, to their end in that number of slots, and yield the results."""
+        rows = self._rows(size)
+        results = jax.device_get(decode_rest(self._search_model, self._method, self._slots, rows))
+        yield from _finished(self._search_model, results, dict(enumerate(self._in_order())))
+        self.requests.clear()
+
+    def resize(self, size: int) -> None:
+        """Move the requests, at most ``size``, to that number of slots."""
+        self._slots = move_slots(self._slots, self._rows(size))
+        self.requests = dict(enumerate(self._in_order()))
+        self._shape = self._shape._replace(slots=size)
+
+    def _rows(self, size: int) -> np.ndarray:
+        """Return the slots with requests, followed by padding."""
+        live = sorted(self.requests)
+        return np.asarray(live + [self.size] * (size - len(live)), np.int32)
+
+    def _in_order(self) -> list[Request]:
+        return [self.requests[slot] for slot in sorted(self.requests)]
 
 
 def _new_sentences(

@@ -23,6 +23,8 @@ from transformer_jax.model.masks import padding_mask
 from transformer_jax.model.transformer import Transformer
 
 STATIC = {"static": True}
+NO_LIMIT = int(jnp.iinfo(jnp.int32).max)
+"""A number of steps that no call takes."""
 
 
 # A NamedTuple cannot cross jit: all its fields would be traced, and a model is not an array.
@@ -196,7 +198,12 @@ def decode_all(search_model: SearchModel, method: SearchMethod, new: NewSentence
 
 @partial(jax.jit, donate_argnames="slots")
 def decode_some(
-    search_model: SearchModel, method: SearchMethod, slots: Slots, new: NewSentences, max_live: Int[Array, "G"]
+    search_model: SearchModel,
+    method: SearchMethod,
+    slots: Slots,
+    new: NewSentences,
+    max_live: Int[Array | np.ndarray, "G"],
+    max_steps: Int[Array, ""] | int,
 ) -> tuple[Slots, SlotResults]:
     """Let groups of sentences of equal size enter free slots, one group after the other.
 
@@ -204,12 +211,13 @@ def decode_some(
     that the next group finds free slots.
 
     max_live: maximum number of live slots after each group.
+    max_steps: maximum number of steps after each group, even if more slots are live then.
     Returns the slots, and the results after each group.
     """
 
     def decode_group(slots: Slots, group: tuple[_Encoded, Int[Array, ""]]) -> tuple[Slots, SlotResults]:
         encoded, max_live = group
-        slots = _decode(search_model, method, _enter(search_model, slots, encoded), max_live)
+        slots = _decode(search_model, method, _enter(search_model, slots, encoded), max_live, max_steps)
         return slots, slots.results
 
     encoded = _encode(search_model, slots, new)
@@ -218,19 +226,35 @@ def decode_some(
 
 
 @jax.jit
-def decode_rest(search_model: SearchModel, method: SearchMethod, slots: Slots, rows: Int[Array, "R"]) -> SlotResults:
+def decode_rest(
+    search_model: SearchModel, method: SearchMethod, slots: Slots, rows: Int[Array | np.ndarray, "R"]
+) -> SlotResults:
     """Decode some of the slots to their end.
 
     rows: indices of the slots; the number of slots for a padding row.
     """
-    taken = jax.tree.map(lambda x: x.at[rows].get(mode="clip") if x.ndim else x, slots)
-    taken = taken._replace(is_live=taken.is_live & (rows < len(slots.is_live)))
-    return _decode(search_model, method, taken, 0).results
+    return _decode(search_model, method, move_slots(slots, rows), 0).results
 
 
-def _decode(search_model: SearchModel, method: SearchMethod, slots: Slots, max_live: Int[Array, ""] | int) -> Slots:
+@jax.jit
+def move_slots(slots: Slots, rows: Int[Array | np.ndarray, "R"]) -> Slots:
+    """Return some of the slots. ``rows`` is that of ``decode_rest``."""
+    moved = jax.tree.map(lambda x: x.at[rows].get(mode="clip") if x.ndim else x, slots)
+    return moved._replace(is_live=moved.is_live & (rows < len(slots.is_live)))
+
+
+def _decode(
+    search_model: SearchModel,
+    method: SearchMethod,
+    slots: Slots,
+    max_live: Int[Array, ""] | int,
+    max_steps: Int[Array, ""] | int = NO_LIMIT,
+) -> Slots:
+    first = slots.step
     return jax.lax.while_loop(
-        lambda slots: slots.is_live.sum() > max_live, partial(_decode_step, search_model, method), slots
+        lambda slots: (slots.is_live.sum() > max_live) & (slots.step - first < max_steps),
+        partial(_decode_step, search_model, method),
+        slots,
     )
 
 

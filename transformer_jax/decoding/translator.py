@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -22,52 +21,14 @@ from transformer_jax.decoding.confidence import Confidence
 from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.parameters import require_matching_params
 from transformer_jax.decoding.parts import Part, list_texts, split_into_parts
-from transformer_jax.decoding.search import Hypothesis, Sampling, max_target_length, search
-from transformer_jax.decoding.warnings import Checks, Evidence, TranslationWarning, join_warnings
+from transformer_jax.decoding.search import Hypothesis, Sampling, SearchOptions, max_target_length, search
+from transformer_jax.decoding.translation import PreparedTexts, Translation, join_parts
+from transformer_jax.decoding.warnings import Checks, Evidence
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.storage import checkpoints
 from transformer_jax.storage.home import expand_home
 from transformer_jax.storage.untrusted import require_contained
-
-
-@dataclass(frozen=True)
-class Translation:
-    """One translation of one text.
-
-    text: the translation as raw text.
-    score: the sum of the tokens' log-probabilities. Beam search divides it by the length penalty.
-    tokens: the target tokens, [EOS] last.
-    source_ids: ids of the source tokens, [EOS] last; empty if the text was copied unchanged.
-    target_ids: ids of the target tokens, [EOS] last; empty if the text was copied unchanged.
-    parts: the translations of the sentences, or of pieces of long sentences; empty if the text is a single sentence.
-    source: the text that was translated; empty if it was copied unchanged.
-    mean_log_probability: mean log-probability per token; None if the text was copied unchanged or translated in parts.
-    warnings: reasons to check the translation.
-    """
-
-    text: str
-    score: float
-    tokens: tuple[str, ...]
-    source_ids: tuple[int, ...]
-    target_ids: tuple[int, ...]
-    parts: tuple[Translation, ...] = ()
-    source: str = ""
-    mean_log_probability: float | None = None
-    warnings: tuple[TranslationWarning, ...] = ()
-
-    @property
-    def has_attention(self) -> bool:
-        """Whether there is an attention map: False if the text was copied unchanged or translated in parts.
-
-        Each of ``parts`` may have an attention map of its own.
-        """
-        return bool(self.source_ids) and not self.parts
-
-    @property
-    def sentences(self) -> tuple[Translation, ...]:
-        """The translations that the model produced, in order: of the parts, or of the complete text."""
-        return tuple(part for part in self.parts or (self,) if part.source_ids)
 
 
 class Translator:
@@ -80,6 +41,7 @@ class Translator:
     checks: the checks that find ``Translation.warnings``.
     step: the training step of the parameters; None unless they were loaded from a run.
     model: the Transformer.
+    special_ids: ids of the special tokens of the target.
     """
 
     def __init__(
@@ -99,6 +61,7 @@ class Translator:
         # Fused attention kernels run on the chips that they are made for. The weights also run without them.
         model_config = replace(config.model, attention="xla")
         self.model = Transformer(model_config, len(tokenizers.source), len(tokenizers.target))
+        self.special_ids = SpecialIds(*tokenizers.target.special_ids)
 
     @classmethod
     def load(cls, workdir: str | Path) -> Translator:
@@ -169,26 +132,68 @@ class Translator:
         is out of range, if ``n`` is larger than the beam, or if the slots do not fit in memory; RunError if the model
         outputs NaN.
         """
+        _check_slots(slots)
+        prepared = self.prepare(texts, n, beam, length_penalty, sampling, first, split_sentences)
+        sources, key_numbers = list(prepared.sources.values()), list(prepared.sources)
+        beam, alpha, sampling, n = prepared.options
+        results = search(
+            self.model, self.params, sources, self.special_ids, beam, alpha, sampling, key_numbers, n, slots
+        )
+        return self.finish(prepared, results)
+
+    def prepare(
+        self,
+        texts: Iterable[str],
+        n: int,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        sampling: Sampling | None = None,
+        first: int = 1,
+        split_sentences: SplitSentences = "auto",
+    ) -> PreparedTexts:
+        """Split texts into the sentences to search. The arguments and errors are those of ``translate_n_best``."""
         beam = self.config.decoding.beam if beam is None else beam
         alpha = self.config.decoding.length_penalty if length_penalty is None else length_penalty
-        _check_options(n, beam, alpha, sampling, slots)
+        _check_options(n, beam, alpha, sampling)
         if split_sentences not in get_args(SplitSentences):
             raise InputError(f"split_sentences is {split_sentences!r}. Set it to auto, always or never.")
         texts = list_texts(texts)
         text_parts = self._split(texts, split_sentences)
-        numbered = {
+        eos = self.tokenizers.source.eos_id
+        parts = {
             (number, index): part
             for number, parts in enumerate(text_parts, start=first)
             for index, part in enumerate(parts)
             if part.ids
         }
-        n_best_lists = self._translate_parts(numbered, n, beam, alpha, sampling, slots)
+        if sampling is None:  # A repeated sentence is searched once.
+            sources: dict[Any, tuple[int, ...]] = {part.ids: (*part.ids, eos) for part in parts.values()}
+            keys: dict[tuple[int, int], list[Any]] = {number: [part.ids] for number, part in parts.items()}
+        else:
+            keys = {number: [(*number, draw) for draw in range(n)] for number in parts}
+            sources = {key: (*parts[number].ids, eos) for number in parts for key in keys[number]}
+        return PreparedTexts(texts, text_parts, first, SearchOptions(beam, alpha, sampling, n), sources, keys)
+
+    def finish(self, prepared: PreparedTexts, results: Sequence[list[Hypothesis]]) -> list[list[Translation]]:
+        """Return the n-best list of each text.
+
+        results: the hypotheses of each of ``prepared.sources``.
+        Raises RunError if the model outputs NaN.
+        """
+        if not all(results):
+            raise RunError(
+                "the model outputs NaN: training diverged. "
+                "Train again with a lower --optimizer.factor or a larger --optimizer.warmup."
+            )
+        n_best_lists = self._translations(prepared, dict(zip(prepared.sources, results, strict=True)))
         blank = sentence_blank(self.config.data.target)
         return [
-            _join_parts(
+            join_parts(
                 text, parts, [n_best_lists.get((number, index)) for index, _ in enumerate(parts)], blank, self.checks
             )
-            for number, (text, parts) in enumerate(zip(texts, text_parts, strict=True), start=first)
+            for number, (text, parts) in enumerate(
+                zip(prepared.texts, prepared.text_parts, strict=True), start=prepared.first
+            )
         ]
 
     def attention(self, source: str, translation: str | Translation) -> Attention:
@@ -229,46 +234,24 @@ class Translator:
         source, language = self.tokenizers.source, self.config.data.source
         return split_into_parts(texts, source, language, max_tokens, by_sentences, self.checks.learned)
 
-    def _translate_parts(
-        self,
-        parts: dict[tuple[int, int], Part],
-        n: int,
-        beam: int,
-        alpha: float,
-        sampling: Sampling | None,
-        slots: int | None,
+    def _translations(
+        self, prepared: PreparedTexts, hypotheses: Mapping[Any, list[Hypothesis]]
     ) -> dict[tuple[int, int], list[Translation]]:
-        """Return the n-best list of each part, or ``n`` random translations with ``sampling``.
-
-        parts: the parts by the number of their text and the index in it, on which random draws depend.
-        """
-        eos = self.tokenizers.source.eos_id
-        if sampling is None:  # A repeated sentence is searched once.
-            requests: dict[Any, tuple[int, ...]] = {part.ids: (*part.ids, eos) for part in parts.values()}
-            keys: dict[tuple[int, int], list[Any]] = {number: [part.ids] for number, part in parts.items()}
-        else:
-            keys = {number: [(*number, draw) for draw in range(n)] for number in parts}
-            requests = {key: (*parts[number].ids, eos) for number in parts for key in keys[number]}
-        special_ids = SpecialIds(*self.tokenizers.target.special_ids)
-        sources, key_numbers = list(requests.values()), list(requests)
-        results = search(self.model, self.params, sources, special_ids, beam, alpha, sampling, key_numbers, n, slots)
-        if not all(results):
-            raise RunError(
-                "the model outputs NaN: training diverged. "
-                "Train again with a lower --optimizer.factor or a larger --optimizer.warmup."
-            )
-        hypotheses = dict(zip(requests, results, strict=True))
-        penalty_alpha = alpha if sampling is None and beam > 1 else 0.0
+        """Return the n-best list of each part that was searched, or its random translations."""
+        beam, alpha, sampling, n = prepared.options
+        alpha = alpha if sampling is None and beam > 1 else 0.0
         made: dict[Any, list[Translation]] = {}  # A long line may repeat a sentence millions of times.
-        for number, part in parts.items():
-            key = (part.text, *keys[number])
-            if key not in made:
-                made[key] = [
-                    self._translation(part.text, (*part.ids, eos), hypothesis, penalty_alpha, sampling is None)
-                    for request in keys[number]
-                    for hypothesis in hypotheses[request]
+        n_best_lists = {}
+        for (number, index), keys in prepared.keys.items():
+            text = prepared.text_parts[number - prepared.first][index].text
+            if (text, *keys) not in made:
+                made[text, *keys] = [
+                    self._translation(text, prepared.sources[key], hypothesis, alpha, sampling is None)
+                    for key in keys
+                    for hypothesis in hypotheses[key][:n]
                 ]
-        return {number: made[(part.text, *keys[number])] for number, part in parts.items()}
+            n_best_lists[number, index] = made[text, *keys]
+        return n_best_lists
 
     def _translation(
         self, source: str, source_ids: tuple[int, ...], hypothesis: Hypothesis, alpha: float, is_probable: bool
@@ -288,10 +271,13 @@ class Translator:
         return Translation(text, score, tokens, source_ids, ids, (), source, log_probability, self.checks(evidence))
 
 
-def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None, slots: int | None) -> None:
-    """Raise InputError if an option is out of range or if the beam size is smaller than the number of translations."""
+def _check_slots(slots: int | None) -> None:
     if slots is not None and slots < 1:
         raise InputError(f"--slots {slots} is invalid. Set --slots to at least 1.")
+
+
+def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None) -> None:
+    """Raise InputError if an option is out of range or if the beam size is smaller than the number of translations."""
     if beam < 1:
         raise InputError(f"--beam {beam} is invalid. Set --beam to at least 1.")
     if n < 1:
@@ -300,53 +286,3 @@ def _check_options(n: int, beam: int, alpha: float, sampling: Sampling | None, s
         raise InputError(f"--beam {beam} cannot find {n} translations. Raise --beam or lower --n-best.")
     if not 0 <= alpha <= 10:
         raise InputError(f"--length-penalty {alpha} is invalid. Set --length-penalty to a number from 0 to 10.")
-
-
-def _join_parts(
-    text: str, parts: Sequence[Part], n_best_lists: Sequence[list[Translation] | None], blank: str, checks: Checks
-) -> list[Translation]:
-    """Return the joined translations of a text: the best translations of all parts, the second-best, and so on.
-
-    n_best_lists: the translations of each part; None for a part that is copied.
-    blank: joins translations between which the text has no white space.
-    checks: the checks that find warnings about copied parts.
-    """
-    counts = [len(n_best) for n_best in n_best_lists if n_best is not None]
-    if not counts:
-        text = text.strip()
-        copied = TranslationWarning("copied", "the text has no letters or digits and is copied unchanged.")
-        return [Translation(text, 0.0, (), (), (), warnings=checks.about_copy(text) or (copied,) * bool(text))]
-    if len(parts) == 1 and n_best_lists[0] is not None:
-        return n_best_lists[0]
-    cut = sum(part.is_cut for part in parts)
-    message = f"text that is longer than the longest sentence in training is translated in {cut} parts."
-    cut_warnings = [TranslationWarning("cut_sentence", message)] if cut else []
-    # A symbol that is copied stays next to its sentence, and the pieces of a word stay together.
-    blanks = [
-        before.blank or (blank if before.ids and after.ids and not (before.is_cut and after.is_cut) else "")
-        for before, after in itertools.pairwise(parts)
-    ]
-    joined = []
-    for rank in range(min(counts)):
-        translations = tuple(
-            Translation(part.text, 0.0, (), (), (), warnings=checks.about_copy(part.text))
-            if n_best is None
-            else n_best[rank]
-            for part, n_best in zip(parts, n_best_lists, strict=True)
-        )
-        joined.append(
-            Translation(
-                text="".join(best.text + after for best, after in zip(translations, [*blanks, ""], strict=True)),
-                score=sum(best.score for best in translations),
-                tokens=tuple(token for best in translations for token in best.tokens),
-                source_ids=tuple(token for best in translations for token in best.source_ids),
-                target_ids=tuple(token for best in translations for token in best.target_ids),
-                parts=translations,
-                source=text,
-                warnings=(
-                    *cut_warnings,
-                    *join_warnings((bool(best.source_ids), best.warnings) for best in translations),
-                ),
-            )
-        )
-    return joined

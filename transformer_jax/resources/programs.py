@@ -17,7 +17,15 @@ from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.sampling import GreedySearch, RandomSampling
 from transformer_jax.decoding.search import HYPOTHESES, MARGIN
 from transformer_jax.decoding.slot_loop import GROUPS, few_slots
-from transformer_jax.decoding.slots import NewSentences, SearchMethod, SearchModel, Slots, decode_some, empty_slots
+from transformer_jax.decoding.slots import (
+    NO_LIMIT,
+    NewSentences,
+    SearchMethod,
+    SearchModel,
+    Slots,
+    decode_some,
+    empty_slots,
+)
 from transformer_jax.model.flops import training_flops
 from transformer_jax.model.fused_attention import require_kernel
 from transformer_jax.model.transformer import Transformer
@@ -154,7 +162,7 @@ def compile_search(config: Config, mesh: Mesh, source_length: int, method: Searc
         jax.eval_shape(inputs, shapes_for(config, mesh).state.params),
     )
     search_model, slots, new, max_live = shapes
-    return compile_program(decode_some.lower(search_model, method, slots, new, max_live))
+    return compile_program(decode_some.lower(search_model, method, slots, new, max_live, NO_LIMIT))
 
 
 def shapes_for(config: Config, mesh: Mesh) -> CompiledFunctions:

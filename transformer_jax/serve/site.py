@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import html
-import json
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,14 +29,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from transformer_jax.attention.explorer import Html, render_page
 from transformer_jax.data.languages import find_language
-from transformer_jax.decoding.translator import Translation, Translator
+from transformer_jax.decoding.search import loop_devices, params_on
+from transformer_jax.decoding.slots import SearchModel
+from transformer_jax.decoding.translation import PreparedTexts, Translation
+from transformer_jax.decoding.translator import Translator
 from transformer_jax.errors import InputError, RunError
-from transformer_jax.serve.batching import Batcher, shutdown_error
+from transformer_jax.serve.loops import Loops, shutdown_error
+from transformer_jax.serve.translation_request import MAX_BODY_BYTES, TranslationRequest, parse_request
 
-MAX_CHARACTERS, MAX_LINES = 2_000, 20
-"""Limits of the text in one request; they also bound the number of its sentences."""
-MAX_BODY_BYTES = 100 + 12 * MAX_CHARACTERS
-"""Limit of a request body: JSON may write one character as two escapes of six bytes."""
 MAX_KEPT_ANSWERS = 256
 """Number of recent answers whose attention can be requested."""
 SHUTDOWN_TIMEOUT = 5
@@ -54,7 +53,12 @@ class Site:
     def __init__(self, translator: Translator, beam: int | None = None) -> None:
         self._translator = translator
         self._beam = translator.config.decoding.beam if beam is None else beam
-        self._batcher = Batcher(self.translate_requests)
+        self._loops = Loops(
+            [
+                SearchModel(translator.model, params_on(device, translator.params), translator.special_ids)
+                for device in loop_devices()
+            ]
+        )
         self._render_executor = ThreadPoolExecutor(1)  # Parallel renderings would cost memory and save no time.
         self._kept_answers: dict[str, list[Translation]] = {}
         self.app = Starlette(
@@ -75,18 +79,28 @@ class Site:
         )
 
     def __enter__(self) -> Site:
-        self._batcher.__enter__()
+        self._loops.__enter__()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._batcher.__exit__(*raised)
+        self._loops.__exit__(*raised)
         self._render_executor.shutdown(cancel_futures=True)
 
-    def translate_requests(self, requests: Sequence[Sequence[str]]) -> list[list[list[Translation]]]:
-        """Translate the lines of all requests in one call. Return the n-best list of each line, per request."""
-        lines = [line for request in requests for line in request]
-        n_best_lists = iter(self._translator.translate_n_best(lines, self._beam, self._beam))
-        return [[next(n_best_lists) for _ in request] for request in requests]
+    def warm_up(self) -> None:
+        """Compile the programs for short texts.
+
+        Raises InputError for an invalid beam size, and RunError if the model outputs NaN.
+        """
+        prepared = self._prepare(TranslationRequest(["1"]))
+        self._loops.warm_up(prepared.method, prepared.requests)
+        self._translator.finish(prepared, self._loops.submit(prepared.method, prepared.requests).result())
+
+    def _prepare(self, request: TranslationRequest) -> PreparedTexts:
+        """Split the lines of a request into the sentences to search."""
+        beam = self._beam if request.beam is None else request.beam
+        default = beam if request.sampling is None else 1
+        n_best = default if request.n_best is None else request.n_best
+        return self._translator.prepare(request.lines, n_best, beam, request.length_penalty, request.sampling)
 
     async def _show_page(self, request: Request) -> Response:
         data = self._translator.config.data
@@ -96,11 +110,14 @@ class Site:
         return HTMLResponse(page)
 
     async def _translate(self, request: Request) -> Response:
-        lines = _parse_lines(await _read_body(request))
-        n_best_lists = await asyncio.wrap_future(self._batcher.submit(lines))
+        parsed = parse_request(await _read_body(request))
+        # Threads split and join the texts, because long texts would delay other clients.
+        prepared = await asyncio.to_thread(self._prepare, parsed)
+        results = await asyncio.wrap_future(self._loops.submit(prepared.method, prepared.requests))
+        n_best_lists = await asyncio.to_thread(self._translator.finish, prepared, results)
         return JSONResponse(
             {
-                "lines": [_line_data(line, n_best) for line, n_best in zip(lines, n_best_lists, strict=True)],
+                "lines": [_line_data(line, n_best) for line, n_best in zip(parsed.lines, n_best_lists, strict=True)],
                 "attention": self._keep_answer([best for best, *_ in n_best_lists]),
             }
         )
@@ -170,25 +187,6 @@ async def _read_body(request: Request) -> bytes:
         if len(body) <= MAX_BODY_BYTES:
             body += chunk
     return body
-
-
-def _parse_lines(body: bytes) -> list[str]:
-    """Return the lines to translate. Raises InputError if the text is too long, empty or not a string."""
-    too_long = InputError(f"the text exceeds {MAX_CHARACTERS:,} characters or {MAX_LINES} lines. Send a shorter text.")
-    if len(body) > MAX_BODY_BYTES:
-        raise too_long
-    try:
-        text = json.loads(body)["text"]
-        text.encode()  # Raises UnicodeEncodeError for half of a surrogate pair.
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError('the request is invalid. Send JSON such as {"text": "Good morning."}.') from error
-    # As in a file, the last line may end with "\n", and lines may end with "\r\n".
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    if len(text) > MAX_CHARACTERS or len(lines) > MAX_LINES:
-        raise too_long
-    if not text.strip():
-        raise InputError("the text is empty. Send some text.")
-    return lines
 
 
 def _line_data(line: str, n_best: Sequence[Translation]) -> dict[str, Any]:
