@@ -1,114 +1,94 @@
-"""Memory of attention with XLA and with the Pallas kernel, by the TPU's compiler.
+"""Memory of attention with XLA and with the Pallas kernel, by the TPU compiler.
 
-    python -m benchmarks.attention_kernels
-    python -m benchmarks.attention_kernels --part step
+    python -m benchmarks.attention_kernels                      # all rows; takes about 15 minutes on 2 cores
+    python -m benchmarks.attention_kernels --only "step, 1,024"    # the rows whose name contains this text
 
-It needs no TPU, only its compiler: pip install "jax[tpu]". Speed cannot be measured without a TPU, and the compiler has
-no estimate for Pallas kernels.
+It needs libtpu: pip install "jax[tpu]". The rows are stored in benchmarks/results/attention_kernels_tpu.json. The
+tables in docs/memory.md are built from this file. Speed cannot be measured without a TPU, and the compiler has no
+estimate for Pallas kernels.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import sys
-import time
-from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from transformer_jax.commands.cli import parse_arguments, run_command
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from benchmarks.recorded_table import ROOT, RecordedTable, Records, update_tables
+from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.recipe import find_recipe, load_recipe
-from transformer_jax.config import Config
+from transformer_jax.config import Config, MeshConfig
+from transformer_jax.model.attention import KeysValues, attend
+from transformer_jax.model.fused_attention import fused_attention
+from transformer_jax.model.masks import SegmentMask
+from transformer_jax.resources.programs import OutOfMemory, Program, compile_program, compile_step
+from transformer_jax.resources.topologies import find_topology
+from transformer_jax.sharding import batch_sharding, make_mesh
 
-RECORD = Path("benchmarks/results/attention_kernels_tpu.json")
-
-
-@dataclass(frozen=True)
-class AttentionCommand:
-    """Compile attention for one TPU chip, and record its memory."""
-
-    part: Literal["attention", "step"] = "attention"
-    """One causal attention with its gradients (attention), or a training step of the base model (step)."""
-    layers: int = 2
-    """Encoder and decoder layers of the step."""
-    row_lengths: tuple[int, ...] = (64, 256, 1024, 4096)
-    """Row lengths in tokens."""
-    batch_tokens: int = 24_576
-    """Positions per batch."""
-    kernels: tuple[Literal["xla", "pallas"], ...] = ("xla", "pallas")
-    """Values of model.attention."""
-    chip: Literal["v5e", "v6e"] = "v5e"
-    """The TPU."""
-    debug: bool = False
-    """Show the traceback of an error."""
+TOPOLOGY = "v5e:1x1"
+BATCH_TOKENS = 24_576
+LENGTHS = (64, 256, 1024, 4096)
+KERNELS: tuple[Literal["xla", "pallas"], ...] = ("xla", "pallas")
+MIB, GB = 2**20, 1e9
 
 
-def main(arguments: list[str]) -> None:
-    """Compile the programs one after the other. Add the figures of each to the record, and print them."""
-    command = parse_arguments(AttentionCommand(), arguments, "python -m benchmarks.attention_kernels")
-    os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
-    for length in command.row_lengths:
-        for kernel in command.kernels:
-            case = {"part": command.part, "chip": command.chip, "row_length": length, "kernel": kernel}
-            if command.part == "step":
-                case["layers"] = command.layers
-            result = {**case, "batch_tokens": command.batch_tokens, **measure(command, kernel, length)}
-            records = json.loads(RECORD.read_text()) if RECORD.exists() else []
-            others = [record for record in records if {name: record.get(name) for name in case} != case]
-            RECORD.write_text(json.dumps([*others, result], indent=2) + "\n")
-            print(json.dumps(result), flush=True)
+class Case(NamedTuple):
+    """A program to compile.
+
+    part: one causal attention with its gradients, or a training step of BASE with one layer per stack.
+    length: row length in tokens.
+    kernel: value of model.attention.
+    """
+
+    part: str
+    length: int
+    kernel: Literal["xla", "pallas"]
+
+    @property
+    def name(self) -> str:
+        """The key of the record."""
+        return f"{self.part}, {self.length:,}, {self.kernel}"
 
 
-def measure(command: AttentionCommand, kernel: Literal["xla", "pallas"], length: int) -> dict[str, Any]:
-    """Return MiB of temporary memory, GB that the program accesses, and seconds of compilation."""
-    import jax
-    import numpy as np
-    from jax.experimental import topologies
-    from jax.sharding import AxisType, Mesh
+CASES = {
+    part: [Case(part, length, kernel) for length in LENGTHS for kernel in KERNELS] for part in ("attention", "step")
+}
 
-    from transformer_jax.sharding import AXES
 
-    recipe = load_recipe(find_recipe("wmt14_base"))
-    model = dataclasses.replace(
-        recipe.model, attention=kernel, encoder_layers=command.layers, decoder_layers=command.layers
-    )
-    data = dataclasses.replace(recipe.data, batch_tokens=command.batch_tokens, max_length=length, row_length=length)
-    config = dataclasses.replace(recipe, model=model, data=data)
-    topology = topologies.get_topology_desc(
-        platform="tpu", topology_name=f"{command.chip}:1x1", chips_per_host_bounds=(1, 1, 1)
-    )
-    mesh = Mesh(np.array(topology.devices).reshape(1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
-    lowered = (lower_attention if command.part == "attention" else lower_step)(config, mesh)
-    began = time.monotonic()
+def measure(case: Case, config: Config) -> dict[str, Any]:
+    """Compile the program of a case. Return its temporary memory, the bytes that it accesses, and its compile time.
+
+    config: the recipe.
+    """
+    jax.config.update("jax_enable_compilation_cache", False)  # JAX cannot load a program for a missing device.
+    model = dataclasses.replace(config.model, attention=case.kernel, encoder_layers=1, decoder_layers=1)
+    data = dataclasses.replace(config.data, max_length=case.length, row_length=case.length)
+    config = dataclasses.replace(config, model=model, data=data)
+    mesh = make_mesh(MeshConfig(), find_topology(TOPOLOGY).devices)
+    versions = {package: metadata.version(package) for package in ("jax", "libtpu")}
     try:
-        compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "hbm" not in str(error):
-            raise
-        return {"fits": False}
-    cost = compiled.cost_analysis()
+        program = compile_attention(config, mesh) if case.part == "attention" else compile_step(config, mesh).program
+    except OutOfMemory as problem:
+        return {"needed": problem.needed, "available": problem.available, "versions": versions}
     return {
-        "fits": True,
-        "temporary_mib": round(compiled.memory_analysis().temp_size_in_bytes / 2**20),
-        "accessed_gb": round(cost["bytes accessed"] / 1e9, 2),
-        # The sum is negative if the compiler has no estimate for a part of the program.
-        "estimated_ms": round(1e3 * cost["optimal_seconds"], 2) if cost["optimal_seconds"] > 0 else None,
-        "compile_seconds": round(time.monotonic() - began),
+        "temporary": program.temporary,
+        "accessed": program.accessed,
+        "estimated_seconds": program.estimated_seconds,
+        "compile_seconds": round(program.seconds, 1),
+        "versions": versions,
     }
 
 
-def lower_attention(config: Config, mesh: Any) -> Any:
-    """Lower causal self-attention of projected heads, with its gradients."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from transformer_jax.model.attention import KeysValues, attend
-    from transformer_jax.model.fused_attention import fused_attention
-    from transformer_jax.model.masks import SegmentMask
-    from transformer_jax.sharding import batch_sharding
+def compile_attention(config: Config, mesh: Mesh) -> Program:
+    """Compile causal self-attention of projected heads, with its gradients."""
 
     def values_and_gradients(query: Any, keys: Any, values: Any, segments: Any, gradient: Any) -> Any:
         mask = SegmentMask(segments, segments, causal=True)
@@ -124,26 +104,55 @@ def lower_attention(config: Config, mesh: Any) -> Any:
     rows, length = config.data.batch_tokens // config.data.row_length, config.data.row_length
     sharding = batch_sharding(mesh)
     shape = rows, length, config.model.heads, config.model.d_model // config.model.heads
-    heads = jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=sharding)
+    heads = jax.ShapeDtypeStruct(shape, jnp.dtype(config.model.dtype), sharding=sharding)
     segments = jax.ShapeDtypeStruct((rows, length), np.int32, sharding=sharding)
-    return jax.jit(values_and_gradients).lower(heads, heads, heads, segments, heads)
+    return compile_program(jax.jit(values_and_gradients).lower(heads, heads, heads, segments, heads))
 
 
-def lower_step(config: Config, mesh: Any) -> Any:
-    """Lower the training step."""
-    import jax
-    import numpy as np
+def table(part: str, records: Records) -> str:
+    """Return the Markdown table of a part."""
+    columns = (
+        "row length | `xla`: MiB | `pallas`: MiB | `xla`: GB accessed | `pallas`: GB accessed | estimate for `xla`"
+    )
+    lines = [f"| {columns} |", "|---|---|---|---|---|---|"]
+    for length in LENGTHS:
+        by_kernel = [records.get(Case(part, length, kernel).name) for kernel in KERNELS]
+        if None in by_kernel:
+            continue
+        memory = [_memory(values or {}) for values in by_kernel]
+        accessed = [f"{values['accessed'] / GB:.2f}" if values and "accessed" in values else "" for values in by_kernel]
+        estimate = (by_kernel[0] or {}).get("estimated_seconds")
+        milliseconds = f"{1e3 * estimate:.1f} ms" if estimate else "none"
+        lines.append(f"| {length:,} | {' | '.join([*memory, *accessed])} | {milliseconds} |")
+    return "\n".join(lines) + "\n"
 
-    from transformer_jax.data.batches import Batch
-    from transformer_jax.sharding import batch_sharding
-    from transformer_jax.training.compiled import jit_functions
-    from transformer_jax.training.loss import CHUNK_SIZES
 
-    size = config.tokenizer.size
-    functions = jit_functions(config, mesh, size, size, CHUNK_SIZES["accelerator"])
-    shape = config.data.batch_tokens // config.data.row_length, config.data.row_length
-    rows: Any = jax.ShapeDtypeStruct(shape, np.int32, sharding=batch_sharding(mesh))
-    return functions.train_step.lower(functions.state, Batch(*[rows] * len(Batch._fields)))
+def _memory(values: dict[str, Any]) -> str:
+    if "needed" in values:
+        return f"does not fit ({values['needed'] / MIB:,.0f} needed)"
+    return f"{values['temporary'] / MIB:,.0f}"
+
+
+RECORD = Path("benchmarks/results/attention_kernels_tpu.json")
+TABLES = [
+    RecordedTable(
+        Path("docs/memory.md"),
+        f"attention_kernels {part}",
+        [case.name for case in cases],
+        partial(table, part),
+    )
+    for part, cases in CASES.items()
+]
+
+
+def main(arguments: list[str], root: Path = ROOT) -> None:
+    """Compile the programs and rebuild the tables, or check the tables. See ``update_tables``."""
+    recipe = load_recipe(find_recipe("wmt14_base"))
+    config = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, batch_tokens=BATCH_TOKENS))
+    by_name = {case.name: case for cases in CASES.values() for case in cases}
+    update_tables(
+        arguments, "benchmarks.attention_kernels", RECORD, TABLES, lambda name: measure(by_name[name], config), root
+    )
 
 
 if __name__ == "__main__":

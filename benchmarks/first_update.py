@@ -22,22 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import tyro
-from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
 
 from benchmarks.record import Spread, read_baseline, report, spread_of
 from transformer_jax.commands.recipe import find_recipe, load_recipe
-from transformer_jax.config import Config, save_config
+from transformer_jax.config import Config, MeshConfig, save_config
 from transformer_jax.data.batches import BatchShape
 from transformer_jax.data.pipeline import TrainingBatches
+from transformer_jax.resources.programs import shapes_for
+from transformer_jax.resources.topologies import find_topology
 from transformer_jax.runtime.malloc import restart_with_tuned_malloc
-from transformer_jax.sharding import AXES, batch_multiple, make_mesh, put_batch
+from transformer_jax.sharding import batch_multiple, make_mesh, put_batch
 from transformer_jax.training.compiled import abstract_batch, jit_functions
 from transformer_jax.training.corpus import load_corpus
-from transformer_jax.training.loss import CHUNK_SIZES
-from transformer_jax.training.validation import compile_validation, score_validation_set
+from transformer_jax.training.validation import compile_translation, compile_validation_loss, score_validation_set
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,10 @@ def start(config: Config, workdir: Path, began: float) -> dict[str, float]:
         with timed(seconds, part):
             state, _ = jax.block_until_ready(step(state, batch))
     seconds["first update"] = sum(seconds.values()) - seconds["second step"]
-    with timed(seconds, "compile validation"):
-        compile_validation(config, corpus, functions)
+    with timed(seconds, "compile validation loss"):
+        compile_validation_loss(config, corpus, functions)
+    with timed(seconds, "compile translation"):
+        compile_translation(config, corpus, functions)
     for part in ("first validation", "second validation"):
         with timed(seconds, part):
             score_validation_set(config, corpus, functions, state, lambda: False)
@@ -119,30 +119,21 @@ def measure_starts(config: Config) -> dict[str, float]:
     return measured
 
 
-def topology_mesh(name: str) -> Mesh:
-    """Return a mesh of all devices of a TPU slice, as data-parallel devices."""
-    # libtpu reads these variables when it is loaded.
-    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-    chips = name.partition(":")[2]
-    options = {"chips_per_host_bounds": (1, 1, 1)} if chips == "1x1" else {}
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
-    return Mesh(np.array(devices).reshape(-1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
-
-
-def measure_topology(config: Config, mesh: Mesh) -> dict[str, float]:
+def measure_topology(config: Config, topology: str) -> dict[str, float]:
     """Compile the training step for rows of ``max_length``, with all layers and with one layer each.
 
+    topology: name of a TPU slice, whose devices are data-parallel.
     Returns the seconds per part.
     """
-    length, vocab_size = config.data.max_length, config.tokenizer.size
+    jax.config.update("jax_enable_compilation_cache", False)  # JAX cannot load a program for a missing device.
+    mesh = make_mesh(MeshConfig(), find_topology(topology).devices)
+    length = config.data.max_length
     multiple = batch_multiple(mesh) * config.training.accumulate
     shape = BatchShape(max(1, config.data.batch_tokens // length // multiple) * multiple, length, length)
     one_layer = dataclasses.replace(config.model, encoder_layers=1, decoder_layers=1)
     measured: dict[str, float] = {}
     for name, model in (("all layers", config.model), ("1 + 1 layers", one_layer)):
-        functions = jit_functions(
-            dataclasses.replace(config, model=model), mesh, vocab_size, vocab_size, CHUNK_SIZES["accelerator"]
-        )
+        functions = shapes_for(dataclasses.replace(config, model=model), mesh)
         seconds: dict[str, float] = {}
         compile_step(seconds, functions.train_step, functions.state, abstract_batch(shape, mesh))
         measured |= {f"{name}: {part}": value for part, value in seconds.items()}
@@ -154,10 +145,7 @@ def main() -> None:
     benchmark = tyro.cli(FirstUpdateBenchmark)
     baseline = read_baseline(benchmark.output, benchmark.against)
     config = load_recipe(find_recipe(benchmark.recipe))
-    if benchmark.topology:
-        measured = measure_topology(config, topology_mesh(benchmark.topology))
-    else:
-        measured = measure_starts(config)
+    measured = measure_topology(config, benchmark.topology) if benchmark.topology else measure_starts(config)
     rows: dict[str, Spread] = {name: spread_of([value]) for name, value in measured.items()}
     report(rows, f"seconds, {benchmark.recipe}", benchmark.output, baseline)
 

@@ -3,32 +3,25 @@
     python -m benchmarks.topologies                   # all rows; takes about two minutes per row on 2 cores
     python -m benchmarks.topologies --only wmt14_base    # the rows whose command contains this text
 
-The rows are stored in benchmarks/results/topologies.json. The table in docs/scaling.md is built from this file.
+The rows are stored in benchmarks/results/topologies.json. The tables in docs/scaling.md and, for rematerialization, in
+docs/memory.md are built from this file.
 """
 
 from __future__ import annotations
 
-import json
+import re
 import shlex
 import sys
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import read_record
-from benchmarks.results import replace_block
-from transformer_jax.commands.cli import parse_arguments, run_command
+from benchmarks.recorded_table import ROOT, RecordedTable, Records, update_tables
+from transformer_jax.commands.cli import run_command
 from transformer_jax.commands.dry_run import compile_for_topology, minimum_seconds
 from transformer_jax.commands.train import parse_train
-from transformer_jax.errors import InputError, RunError
-from transformer_jax.storage import atomic
+from transformer_jax.errors import InputError
 
-ROOT = Path(__file__).parent.parent
-RECORD = Path("benchmarks/results/topologies.json")
-PAGE = Path("docs/scaling.md")
-BEGIN_MARKER = "<!-- topologies: written by python -m benchmarks.topologies -->"
-END_MARKER = "<!-- topologies: end -->"
 MIB = 2**20
 
 BATCH = "--data.batch-tokens 24576"
@@ -52,38 +45,12 @@ ROWS = (
 )
 """The recipe and the options of each row, as for ``python train.py --dry-run --config``."""
 
-
-@dataclass(frozen=True)
-class TopologiesCommand:
-    """Compile the WMT14 recipes for TPU slices, and build the table in docs/scaling.md."""
-
-    only: str = ""
-    """Compile only the rows whose recipe and options contain this text. Other rows keep their recorded values."""
-    check: bool = False
-    """Compile nothing and write nothing. Exit with an error if the table is out of date."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-def main(arguments: list[str], root: Path = ROOT) -> None:
-    """Compile the rows and rebuild the table, or check the table.
-
-    root: repository root.
-    """
-    command = parse_arguments(TopologiesCommand(), arguments, "python -m benchmarks.topologies")
-    records: dict[str, Any] = read_record(root / RECORD, dict) if (root / RECORD).exists() else {}
-    for row in ROWS:
-        if command.only in row and not command.check:
-            records[row] = compile_row(row)
-            print(f"{row}: {json.dumps(records[row])}", flush=True)
-            records = {name: records[name] for name in ROWS if name in records}
-            atomic.write_text(root / RECORD, json.dumps(records, indent=2) + "\n")
-    text = (root / PAGE).read_text(encoding="utf-8")
-    rebuilt = replace_block(text, BEGIN_MARKER, END_MARKER, table(records), root / PAGE)
-    if command.check and rebuilt != text:
-        raise RunError(f"{PAGE}: the table is out of date. Run: python -m benchmarks.topologies --only NOTHING")
-    if rebuilt != text:
-        atomic.write_text(root / PAGE, rebuilt)
+REMAT_ROWS = tuple(
+    f"wmt14_base --topology v5e:1x1 {BATCH}{length}{remat}"
+    for length in ("", *(f" --data.max-length {length} --data.row-length {length}" for length in (1024, 4096)))
+    for remat in ("", " --training.remat blocks")
+)
+"""Like ROWS, for the table of rematerialization. The recipe has rows of 256 tokens."""
 
 
 def compile_row(row: str) -> dict[str, Any]:
@@ -113,7 +80,7 @@ def compile_row(row: str) -> dict[str, Any]:
     }
 
 
-def table(records: dict[str, Any]) -> str:
+def table(records: Records) -> str:
     """Return the Markdown table of the recorded rows."""
     columns = (
         "recipe and options | state | temporary | all-reduce | reduce-scatter | all-gather | minimum ms | compiled in"
@@ -133,6 +100,34 @@ def table(records: dict[str, Any]) -> str:
         milliseconds = f"{1000 * max(values['minimum_seconds']):.1f}"
         lines.append(f"{name} {' | '.join(sizes)} | {milliseconds} | {values['compile_seconds']:.0f} s |")
     return "\n".join(lines) + "\n"
+
+
+def remat_table(records: Records) -> str:
+    """Return the Markdown table of steps without and with rematerialization."""
+    lines = ["| row length | `training.remat` | temporary, MiB | peak, MiB | compiled in |", "|---|---|---|---|---|"]
+    for row, values in records.items():
+        [length] = re.findall(r"row-length (\d+)", row) or ["256"]
+        name = f"| {int(length):,} | {'blocks' if 'remat' in row else 'none'} |"
+        if "problem" in values:
+            [sizes] = re.findall(r"[\d.]+ of [\d.]+ GiB needed", values["problem"])
+            lines.append(f"{name} does not fit, {sizes} | | |")
+            continue
+        *_, temporary = values["memory"].values()
+        sizes = f"{temporary / MIB:,.0f} | {values['peak'] / MIB:,.0f}"
+        lines.append(f"{name} {sizes} | {values['compile_seconds']:.0f} s |")
+    return "\n".join(lines) + "\n"
+
+
+RECORD = Path("benchmarks/results/topologies.json")
+TABLES = (
+    RecordedTable(Path("docs/scaling.md"), "topologies", ROWS, table),
+    RecordedTable(Path("docs/memory.md"), "remat", REMAT_ROWS, remat_table),
+)
+
+
+def main(arguments: list[str], root: Path = ROOT) -> None:
+    """Compile the rows and rebuild the tables, or check the tables. See ``update_tables``."""
+    update_tables(arguments, "benchmarks.topologies", RECORD, TABLES, compile_row, root)
 
 
 if __name__ == "__main__":

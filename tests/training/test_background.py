@@ -72,7 +72,7 @@ def test_programs_are_compiled_before_they_are_needed(in_background, make_config
             name = record.message.partition("(")[2].partition(")")[0]
             compiled[record.threadName.startswith("compile")].append(name)
     assert compiled[True].count("train_step") == 2
-    for name in ("train_step", "summed_loss"):
+    for name in ("train_step", "summed_loss", "_empty_slots", "decode_some", "decode_rest"):
         assert name in compiled[True]
         assert name not in compiled[False]
 
@@ -86,7 +86,7 @@ def test_a_failed_background_compilation_loses_no_update(in_background, make_con
     def fail(*arguments):
         raise RuntimeError("ptxas ended")
 
-    monkeypatch.setattr(background, "compile_validation", fail)
+    monkeypatch.setitem(background.VALIDATION_TASKS, "translation", fail)
     with pytest.raises(RuntimeError, match="ptxas ended"):
         loop.fit(make_config(), tmp_path / "run")
     assert Checkpoints(tmp_path / "run/checkpoints").latest_step() == 4
@@ -102,7 +102,7 @@ def test_a_signal_saves_before_it_waits_for_a_compilation(in_background, make_co
             saved.extend((tmp_path / "run/checkpoints").glob("[1-9]"))
             time.sleep(0.01)
 
-    monkeypatch.setattr(background, "compile_validation", compile_slowly)
+    monkeypatch.setitem(background.VALIDATION_TASKS, "validation loss", compile_slowly)
     with pytest.raises(StoppedBySignal, match="SIGTERM"):
         loop.fit(make_config(), tmp_path / "run")
     assert saved

@@ -25,6 +25,7 @@ from transformer_jax.resources.programs import (
     shapes_for,
 )
 from transformer_jax.resources.topologies import Topology, find_topology
+from transformer_jax.runtime.dtype_support import check_dtype_support
 from transformer_jax.runtime.memory import device_memory, require_state_memory
 from transformer_jax.sharding import make_mesh
 
@@ -69,11 +70,13 @@ def compile_for_topology(config: Config, name: str, fit: bool = False) -> tuple[
 
     name: name of the slice, see ``find_topology``.
     fit: find the largest batch that fits, instead of using that of the config.
-    Raises InputError if the slice does not exist, if the mesh does not match it, or if the model does not fit.
+    Raises InputError if the slice does not exist, if it lacks the data type, if the mesh does not match it, or if
+    the model does not fit.
     """
     # JAX cannot load a compiled program for devices that do not exist.
     jax.config.update("jax_enable_compilation_cache", False)
     topology = find_topology(name)
+    check_dtype_support(config.model.dtype, topology.devices[0])
     mesh, memory = make_mesh(config.mesh, topology.devices), int(topology.chip.memory)
     require_state_memory(mesh, shapes_for(config, mesh).state, memory)
     try:

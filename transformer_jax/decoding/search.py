@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer_jax.decoding.beam import BeamSearch
+from transformer_jax.decoding.lowering import lower_few, lower_many, params_on_device
 from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.sampling import GreedySearch, RandomSampling
 from transformer_jax.decoding.slot_loop import (
@@ -130,17 +131,14 @@ def search(
     Raises InputError if the slots do not fit in memory.
     """
     method = make_method(beam_size, alpha, sampling, n_best)
-    requests = sorted(make_requests(sources, sampling, key_numbers), key=lambda request: -len(request.source))
-    plan = _plan(model, method.beam_size, len(requests[0].source) if requests else 0, len(requests), slots)
+    requests = make_requests(sources, sampling, key_numbers)
+    plan, shares = _divide(model, method.beam_size, requests, slots)
     devices = loop_devices()
     results: list[list[Hypothesis]] = [[] for _ in sources]
 
     def run_loop(loop: int) -> None:
         search_model = SearchModel(model, params_on(devices[loop], params), special_ids)
-        waiting: dict[int, deque[Request]] = defaultdict(deque)  # padded length -> requests
-        # Every loop gets sentences of all lengths, so that all of them finish at about the same time.
-        for request in requests[loop :: plan.loops]:
-            waiting[padded_length(len(request.source))].append(request)
+        waiting = shares[loop]
         while waiting:
             length = min(waiting)
             group = waiting.pop(length)
@@ -159,6 +157,56 @@ def search(
         for _ in pool.map(run_loop, range(plan.loops)):
             pass  # Iterating raises the exceptions of the threads.
     return results
+
+
+def compile_search(
+    model: Transformer,
+    params: Any,
+    sources: Sequence[Sequence[int]],
+    special_ids: SpecialIds,
+    beam_size: int,
+    alpha: float,
+    n_best: int = 1,
+) -> None:
+    """Compile the programs with which ``search`` starts to translate the sources, without running them.
+
+    Translations that do not fit in the ring may need more programs.
+
+    params: shapes of the parameters. ``search`` finds the compiled programs for parameters that are committed to a
+        device, as by ``jax.device_put`` with a device.
+    """
+    method = make_method(beam_size, alpha, None, n_best)
+    plan, shares = _divide(model, method.beam_size, make_requests(sources, None, ()), None)
+    loops = dict.fromkeys(
+        (device, _loop_shape(len(group), length, plan.slots), _are_few(len(group), plan.slots))
+        for device, share in zip(loop_devices(), shares, strict=False)
+        for length, group in share.items()
+    )
+
+    def compile_loop(device: jax.Device, shape: LoopShape, are_few: bool) -> None:
+        search_model = SearchModel(model, params_on_device(params, device), special_ids)
+        for lowered in (lower_few if are_few else lower_many)(search_model, method, shape).values():
+            lowered.compile()
+
+    with ThreadPoolExecutor(plan.loops, "compile") as pool:
+        for _ in pool.map(compile_loop, *zip(*loops, strict=True)):
+            pass
+
+
+def _divide(
+    model: Transformer, beam_size: int, requests: Sequence[Request], slots: int | None
+) -> tuple[_Plan, list[dict[int, deque[Request]]]]:
+    """Return the plan, and the requests of each of its loops by padded length."""
+    by_length = sorted(requests, key=lambda request: -len(request.source))
+    plan = _plan(model, beam_size, len(by_length[0].source) if requests else 0, len(requests), slots)
+    shares: list[dict[int, deque[Request]]] = []
+    for loop in range(plan.loops):
+        share: dict[int, deque[Request]] = defaultdict(deque)
+        # Every loop gets sentences of all lengths, so that all of them finish at about the same time.
+        for request in by_length[loop :: plan.loops]:
+            share[padded_length(len(request.source))].append(request)
+        shares.append(share)
+    return plan, shares
 
 
 def params_on(device: jax.Device, params: Any) -> Any:

@@ -172,7 +172,12 @@ def _empty_slots(
     )
 
 
-empty_slots = jax.jit(_empty_slots, static_argnames=("slots", "source_length", "columns", "beam_size", "has_keys"))
+# The parameters are not used, but put the slots on their device.
+empty_slots = jax.jit(
+    _empty_slots,
+    static_argnames=("slots", "source_length", "columns", "beam_size", "has_keys"),
+    keep_unused=True,
+)
 
 
 class _Encoded(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,15 @@ from transformer_jax.decoding.confidence import Confidence
 from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.parameters import require_matching_params
 from transformer_jax.decoding.parts import Part, list_texts, split_into_parts
-from transformer_jax.decoding.search import Hypothesis, Sampling, SearchOptions, max_target_length, search
+from transformer_jax.decoding.search import (
+    Hypothesis,
+    Sampling,
+    SearchOptions,
+    compile_search,
+    loop_devices,
+    max_target_length,
+    search,
+)
 from transformer_jax.decoding.translation import PreparedTexts, Translation, join_parts
 from transformer_jax.decoding.warnings import Checks, Evidence
 from transformer_jax.errors import InputError, RunError
@@ -54,7 +63,7 @@ class Translator:
     ) -> None:
         self.config = config
         self.tokenizers = tokenizers
-        self.params = jax.device_put(params)  # Transferred once here instead of once per batch.
+        self.params = jax.device_put(params, loop_devices()[0])  # Transferred once here instead of once per batch.
         self.statistics = statistics
         self.checks = Checks(tokenizers.source, statistics, confidence)
         self.step: int | None = None
@@ -82,7 +91,8 @@ class Translator:
         translator = cls(config, tokenizers, None, TextStatistics.load(workdir), Confidence.load(workdir))
         saved, check = workdir / "checkpoints", partial(require_matching_params, workdir, translator.model)
         translator.step = checkpoints.best_step(saved)
-        translator.params = jax.device_put(checkpoints.load_params(saved, translator.step, check))
+        params = checkpoints.load_params(saved, translator.step, check)
+        translator.params = jax.device_put(params, loop_devices()[0])
         return translator
 
     def translate(
@@ -195,6 +205,17 @@ class Translator:
                 zip(prepared.texts, prepared.text_parts, strict=True), start=prepared.first
             )
         ]
+
+    def compile_search(self, texts: Iterable[str], beam: int) -> None:
+        """Compile the programs of the search for the best translations of the texts, without running them.
+
+        ``params`` may be shapes.
+        """
+        parts = itertools.chain.from_iterable(self._split(list_texts(texts), "auto"))
+        sources = [(*ids, self.tokenizers.source.eos_id) for ids in dict.fromkeys(part.ids for part in parts) if ids]
+        special_ids, alpha = SpecialIds(*self.tokenizers.target.special_ids), self.config.decoding.length_penalty
+        if sources:
+            compile_search(self.model, self.params, sources, special_ids, beam, alpha)
 
     def attention(self, source: str, translation: str | Translation) -> Attention:
         """Return the attention weights of every head for one translation.

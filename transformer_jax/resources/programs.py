@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh, SingleDeviceSharding
+from jax.sharding import Mesh
 
 from transformer_jax.config import Config
 from transformer_jax.data.batches import BatchShape
 from transformer_jax.decoding.beam import BeamSearch
+from transformer_jax.decoding.lowering import lower_few, lower_many, params_on_device
 from transformer_jax.decoding.next_token import SpecialIds
 from transformer_jax.decoding.sampling import GreedySearch, RandomSampling
 from transformer_jax.decoding.search import HYPOTHESES, MARGIN
-from transformer_jax.decoding.slot_loop import GROUPS, few_slots
-from transformer_jax.decoding.slots import (
-    NO_LIMIT,
-    NewSentences,
-    SearchMethod,
-    SearchModel,
-    Slots,
-    decode_some,
-    empty_slots,
-)
+from transformer_jax.decoding.slot_loop import LoopShape
+from transformer_jax.decoding.slots import SearchMethod, SearchModel
 from transformer_jax.model.flops import training_flops
 from transformer_jax.model.fused_attention import require_kernel
 from transformer_jax.model.transformer import Transformer
@@ -57,6 +50,8 @@ class Program(NamedTuple):
     temporary: size of everything else that is in memory while the program runs, without code.
     code: size of the machine code.
     peak: the most memory in use at a time, as the compiler states it.
+    accessed: size of the operands and results of all operations. Operations in a loop or kernel count once.
+    estimated_seconds: the compiler's estimate of the run time; None if it has none, for example because of a loop.
     seconds: duration of the compilation.
     collectives: collective operations of one device.
     """
@@ -65,6 +60,8 @@ class Program(NamedTuple):
     temporary: int
     code: int
     peak: int
+    accessed: int
+    estimated_seconds: float | None
     seconds: float
     collectives: list[Collective]
 
@@ -135,34 +132,25 @@ def compile_evaluation(config: Config, mesh: Mesh, shape: BatchShape) -> Program
     return compile_program(functions.loss_sums.lower(functions.state.eval_params, abstract_batch(shape, mesh)))
 
 
-def compile_search(config: Config, mesh: Mesh, source_length: int, method: SearchMethod | None = None) -> Program:
-    """Compile the decoding loop of one device.
+def compile_search(config: Config, mesh: Mesh, source_length: int) -> Program:
+    """Compile the decoding loop of one device, with sources that are padded to ``source_length``."""
+    beam_size, alpha = config.decoding.beam, config.decoding.length_penalty
+    method = GreedySearch() if beam_size == 1 else BeamSearch(beam_size, alpha, 1)
+    slots = max(1, HYPOTHESES["accelerator"] // beam_size)
+    return compile_loop(config, mesh, method, LoopShape(slots, source_length, source_length + MARGIN), "decode_some")
 
-    source_length: length to which the sources are padded.
-    method: the search; default: that of the config.
+
+def compile_loop(config: Config, mesh: Mesh, method: SearchMethod, shape: LoopShape, name: str) -> Program:
+    """Compile a program of a decoding loop for one device of the mesh.
+
+    name: name of the program, see ``lower_few`` and ``lower_many``.
     """
-    beam_size = config.decoding.beam if method is None else method.beam_size
-    if method is None:
-        method = GreedySearch() if beam_size == 1 else BeamSearch(beam_size, config.decoding.length_penalty, 1)
-    device = SingleDeviceSharding(mesh.devices.flat[0])
-    model = Transformer(config.model, config.tokenizer.size, config.tokenizer.size)
-    size, has_keys = max(1, HYPOTHESES["accelerator"] // beam_size), isinstance(method, RandomSampling)
-    new_sentences = GROUPS * few_slots(size)
-
-    def inputs(params: Any) -> tuple[SearchModel, Slots, NewSentences, jax.Array]:
-        search_model = SearchModel(model, params, SpecialIds(0, 1, 2, 3))
-        numbers = jnp.zeros(new_sentences, jnp.int32)
-        source = jnp.zeros((new_sentences, source_length), jnp.int32)
-        keys = jax.random.split(jax.random.key(0), new_sentences) if has_keys else None
-        slots = empty_slots(search_model, size, source_length, source_length + MARGIN, beam_size, has_keys)
-        return search_model, slots, NewSentences(source, numbers, keys), jnp.zeros(GROUPS, jnp.int32)
-
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        jax.eval_shape(inputs, shapes_for(config, mesh).state.params),
-    )
-    search_model, slots, new, max_live = shapes
-    return compile_program(decode_some.lower(search_model, method, slots, new, max_live, NO_LIMIT))
+    vocab_size, has_keys = config.tokenizer.size, isinstance(method, RandomSampling)
+    model = Transformer(dataclasses.replace(config.model, attention="xla"), vocab_size, vocab_size)
+    params = params_on_device(shapes_for(config, mesh).state.params, mesh.devices.flat[0])
+    search_model = SearchModel(model, params, SpecialIds(0, 1, 2, 3))
+    lower = lower_few if name == "decode_all" else lower_many
+    return compile_program(lower(search_model, method, shape, has_keys)[name])
 
 
 def shapes_for(config: Config, mesh: Mesh) -> CompiledFunctions:
@@ -181,12 +169,16 @@ def compile_program(lowered: Any) -> Program:
             raise
         raise OutOfMemory(*_stated_sizes(str(error))) from error
     seconds = time.monotonic() - began
-    memory = compiled.memory_analysis()
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    # The compiler adds a negative number for each operation without estimate.
+    estimate = cost.get("optimal_seconds", 0)
     return Program(
         memory.argument_size_in_bytes,
         memory.temp_size_in_bytes,
         memory.generated_code_size_in_bytes,
         memory.peak_memory_in_bytes,
+        round(cost.get("bytes accessed", 0)),
+        estimate if estimate > 0 else None,
         seconds,
         find_collectives(compiled.as_text()),
     )

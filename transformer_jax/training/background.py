@@ -13,7 +13,10 @@ from transformer_jax.config import Config
 from transformer_jax.data.batches import BatchShape
 from transformer_jax.training.compiled import CompiledFunctions, abstract_batch
 from transformer_jax.training.corpus import Corpus
-from transformer_jax.training.validation import compile_validation
+from transformer_jax.training.validation import compile_translation, compile_validation_loss
+
+VALIDATION_TASKS = {"validation loss": compile_validation_loss, "translation": compile_translation}
+"""Name -> task that compiles a part of the first validation."""
 
 
 class BackgroundCompiler:
@@ -59,7 +62,7 @@ def compile_ahead(
     functions: CompiledFunctions,
     shapes: Sequence[BatchShape],
 ) -> None:
-    """Start one task per batch shape, which compiles the training step for it, and then the task ``"validation"``.
+    """Start one task per batch shape, which compiles the training step for it, and then ``VALIDATION_TASKS``.
 
     shapes: the shapes of the training batches, which also name their tasks.
     """
@@ -70,4 +73,5 @@ def compile_ahead(
     if isinstance(functions.train_step, jax.stages.Wrapped):  # --debug-nans calls it in a function that is not jitted.
         for shape in shapes:
             compiler.start(shape, partial(compile_step, shape))
-    compiler.start("validation", partial(compile_validation, config, corpus, functions))
+    for name, compile_programs in VALIDATION_TASKS.items():
+        compiler.start(name, partial(compile_programs, config, corpus, functions))

@@ -25,7 +25,7 @@ from transformer_jax.runtime.workdir_lock import exclusive_workdir
 from transformer_jax.sharding import batch_multiple, batch_shard, make_mesh, put_batch
 from transformer_jax.storage.checkpoints import Checkpoints, Progress
 from transformer_jax.storage.untrusted import require_contained
-from transformer_jax.training.background import BackgroundCompiler, compile_ahead, is_worthwhile
+from transformer_jax.training.background import VALIDATION_TASKS, BackgroundCompiler, compile_ahead, is_worthwhile
 from transformer_jax.training.choice import Validation, describe_end, record_validation
 from transformer_jax.training.compiled import CompiledFunctions, jit_functions, require_enough_rows
 from transformer_jax.training.corpus import Corpus, load_corpus
@@ -251,7 +251,8 @@ class TrainingLoop:
         """
         began = time.monotonic()
         try:
-            self.compiler.wait("validation")
+            for task in VALIDATION_TASKS:
+                self.compiler.wait(task)
             result = score_validation_set(
                 self.config, self.corpus, self.functions, self.state, self.preemption.should_abort
             )

@@ -53,20 +53,32 @@ def score_validation_set(
     params = jax.device_get(functions.replicate(state.eval_params))
     translator = Translator(config, corpus.tokenizers, params, corpus.statistics)
     translations: list[str] = []
-    block_size = default_slots(beam_size=1) * max(2, len(loop_devices()))  # A signal waits for the current block.
-    for start in range(0, len(pairs), block_size):
+    for sources in _source_blocks(config, corpus):
         if should_abort():
             return None
-        sources = [pair.source for pair in pairs[start : start + block_size]]
-        n_best_lists = translator.translate_n_best(sources, 1, beam=1, first=start + 1)
-        translations += [best.text for [best] in n_best_lists]
+        translations += [best.text for best in translator.translate(sources, beam=1)]
     references = [pair.target for pair in pairs]
     scores = score(translations, references, config.data.target, config.evaluation.tokenize)
     values = {**per_token_means(total), "bleu": scores["BLEU"].value, "chrf": scores["chrF"].value}
     return ScoredValidation(values, translations)
 
 
-def compile_validation(config: Config, corpus: Corpus, functions: CompiledFunctions) -> None:
+def _source_blocks(config: Config, corpus: Corpus) -> list[list[str]]:
+    """Return the sources to translate, in blocks. A signal waits for the current block."""
+    sources = [pair.source for pair in corpus.valid[: config.training.valid_sentences]]
+    size = default_slots(beam_size=1) * max(2, len(loop_devices()))
+    return [sources[start : start + size] for start in range(0, len(sources), size)]
+
+
+def compile_translation(config: Config, corpus: Corpus, functions: CompiledFunctions) -> None:
+    """Compile the programs of the translations without running them."""
+    translator = Translator(config, corpus.tokenizers, None, corpus.statistics)
+    translator.params = functions.state.eval_params
+    for sources in _source_blocks(config, corpus):
+        translator.compile_search(sources, beam=1)
+
+
+def compile_validation_loss(config: Config, corpus: Corpus, functions: CompiledFunctions) -> None:
     """Compile the programs of the validation loss without running them."""
     encoded, _ = encode_pairs(corpus.valid, corpus.tokenizers, max_length=None)
     params = functions.state.eval_params
