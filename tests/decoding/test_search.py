@@ -8,7 +8,7 @@ import pytest
 from uncached import EOS, SPECIAL_IDS, assert_same, reference_beam_search, reference_greedy
 
 from transformer_jax.decoding import search as search_module
-from transformer_jax.decoding.search import LENGTH_BUCKETS, MARGIN, Sampling, max_target_length, search
+from transformer_jax.decoding.search import LENGTH_BUCKETS, MARGIN, Sampling, compile_search, max_target_length, search
 from transformer_jax.decoding.slot_loop import Hypothesis, LoopShape
 from transformer_jax.errors import InputError
 from transformer_jax.runtime import memory
@@ -127,6 +127,19 @@ def test_every_device_decodes_its_share(random_case, monkeypatch):
     for hypotheses, others in zip(search(*case, sources, SPECIAL_IDS, 3, 0.6), expected, strict=True):
         assert_same(hypotheses, others)
     assert used == set(jax.devices()[:3])
+
+
+@pytest.mark.parametrize(("sentences", "beam"), [(3, 3), (41, 1)])
+def test_search_compiles_nothing_after_compile_search(sentences, beam, random_case, monkeypatch, caplog):
+    device = jax.devices()[1]
+    monkeypatch.setattr(search_module, "loop_devices", lambda: [device])
+    model, params = random_case(spread=1.0)
+    sources = [(A, *[7] * number, EOS) for number in range(sentences)]
+    compile_search(model, jax.eval_shape(lambda: params), sources, SPECIAL_IDS, beam, 0.6)
+    params = jax.device_put(params, device)
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        search(model, params, sources, SPECIAL_IDS, beam, 0.6)
+    assert not [record for record in caplog.records if record.message.startswith("Compiling jit(")]
 
 
 def test_as_many_slots_and_loops_are_used_as_fit_in_memory(random_case, monkeypatch):
