@@ -53,6 +53,7 @@ class Program(NamedTuple):
     accessed: size of the operands and results of all operations. Operations in a loop or kernel count once.
     estimated_seconds: the compiler's estimate of the run time; None if it has none, for example because of a loop.
     seconds: duration of the compilation.
+    cpu_seconds: CPU time of the compilation, which depends less on the other work of the machine.
     collectives: collective operations of one device.
     """
 
@@ -63,6 +64,7 @@ class Program(NamedTuple):
     accessed: int
     estimated_seconds: float | None
     seconds: float
+    cpu_seconds: float
     collectives: list[Collective]
 
 
@@ -161,14 +163,14 @@ def shapes_for(config: Config, mesh: Mesh) -> CompiledFunctions:
 
 def compile_program(lowered: Any) -> Program:
     """Compile a lowered function and return its resources. Raises OutOfMemory if the compiler refuses its size."""
-    began = time.monotonic()
+    began, cpu_began = time.monotonic(), time.process_time()
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise OutOfMemory(*_stated_sizes(str(error))) from error
-    seconds = time.monotonic() - began
+    seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     # The compiler adds a negative number for each operation without estimate.
     estimate = cost.get("optimal_seconds", 0)
@@ -180,6 +182,7 @@ def compile_program(lowered: Any) -> Program:
         round(cost.get("bytes accessed", 0)),
         estimate if estimate > 0 else None,
         seconds,
+        cpu_seconds,
         find_collectives(compiled.as_text()),
     )
 
