@@ -134,7 +134,7 @@ def test_search_compiles_nothing_after_compile_search(sentences, beam, random_ca
     device = jax.devices()[1]
     monkeypatch.setattr(search_module, "loop_devices", lambda: [device])
     model, params = random_case(spread=1.0)
-    sources = [(A, *[7] * number, EOS) for number in range(sentences)]
+    sources = [(A, *[7] * (number % 5), EOS) for number in range(sentences)]
     compile_search(model, jax.eval_shape(lambda: params), sources, SPECIAL_IDS, beam, 0.6)
     params = jax.device_put(params, device)
     with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
