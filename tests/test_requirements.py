@@ -23,9 +23,10 @@ def test_every_requirement_has_an_upper_bound(name):
             assert {bound.operator for bound in requirement.specifier} & {"<", "=="}, requirement
 
 
-def test_the_serve_extra_is_tested():
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["serve"]
-    assert {Requirement(line) for line in extra} <= set(requirements("requirements-dev.txt"))
+@pytest.mark.parametrize("extra", ["serve", "gcs", "s3"])
+def test_the_extra_is_tested(extra):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {Requirement(line) for line in extras[extra]} <= set(requirements("requirements-dev.txt"))
 
 
 def test_constraints_satisfy_all_requirements():

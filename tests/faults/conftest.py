@@ -16,16 +16,20 @@ def uninterrupted(recipe):
     return recipe.parent / "uninterrupted"
 
 
+TABLES = {
+    "faults": ("| fault | tried | survived | seconds lost, median (most) |", "|---|---|---|---|"),
+    "mirror_faults": (
+        "| fault | tried | survived | updates lost, median (most) | seconds lost, median (most) |",
+        "|---|---|---|---|---|",
+    ),
+}
+"""Property that a test records -> header of its table."""
+
+
 def pytest_terminal_summary(terminalreporter):
-    rows = [
-        value
-        for report in terminalreporter.stats.get("passed", [])
-        for name, value in report.user_properties
-        if name == "faults"
-    ]
-    if rows:
-        terminalreporter.section("faults")
-        terminalreporter.line("| fault | tried | survived | seconds lost, median (most) |")
-        terminalreporter.line("|---|---|---|---|")
-        for row in sorted(rows):
-            terminalreporter.line(f"| {row} |")
+    properties = [value for report in terminalreporter.stats.get("passed", []) for value in report.user_properties]
+    for table, header in TABLES.items():
+        if rows := sorted(row for name, row in properties if name == table):
+            terminalreporter.section(table)
+            for line in (*header, *(f"| {row} |" for row in rows)):
+                terminalreporter.line(line)

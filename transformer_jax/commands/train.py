@@ -46,6 +46,9 @@ class TrainCommand:
     topology: Annotated[str, tyro.conf.arg(help=TOPOLOGY_HELP)] = ""
     fit: bool = False
     """With --topology, find the largest --data.batch-tokens that fits. It compiles the step several times."""
+    mirror: str = ""
+    """Location of a copy of the run: gs://BUCKET/PATH, s3://BUCKET/PATH, hf://OWNER/NAME or a directory.
+    New checkpoints are copied to it, and an empty run directory is filled from it."""
     distributed: bool = False
     """Train with several processes. On TPU pods and Slurm, JAX finds them automatically.
     Elsewhere, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."""
@@ -56,21 +59,26 @@ class TrainCommand:
 
 
 def train(
-    recipe: str | Path = "phrasebook", workdir: str | Path | None = None, **sections: Mapping[str, Any]
+    recipe: str | Path = "phrasebook",
+    workdir: str | Path | None = None,
+    mirror: str = "",
+    **sections: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train like the ``train`` command, and return the content of results.json.
 
     recipe: the recipe's name or path, like --config.
     workdir: the run directory, like --workdir.
+    mirror: location of a copy of the run, like --mirror.
     sections: config fields to override, such as ``training={"steps": 100}``.
     Raises InputError, RunError and StoppedBySignal, as ``fit`` does.
     """
     from transformer_jax.training.loop import fit
 
     changes = {f"--{name}": value for name, value in flatten(sections).items()}
-    options = {"--config": recipe} | ({"--workdir": workdir} if workdir else {}) | changes
+    places = {"--workdir": workdir, "--mirror": mirror}
+    options = {"--config": recipe} | {name: place for name, place in places.items() if place} | changes
     command = parse_train([str(word) for option in options.items() for word in option])
-    fit(command.config, command.workdir, recipe=Path(command.recipe).stem)
+    fit(command.config, command.workdir, recipe=Path(command.recipe).stem, mirror=command.mirror)
     return json.loads((command.workdir / "results.json").read_text(encoding="utf-8"))
 
 
@@ -203,6 +211,10 @@ def run_training(command: TrainCommand) -> None:
     """Train as the command specifies."""
     from transformer_jax.training.loop import fit
 
+    if command.fresh and command.mirror:
+        from transformer_jax.mirror.opening import require_unused
+
+        require_unused(command.mirror)
     fit(
         command.config,
         command.workdir,
@@ -210,4 +222,5 @@ def run_training(command: TrainCommand) -> None:
         command.debug_nans,
         Path(command.recipe).stem,
         command_prefix("translate"),
+        command.mirror,
     )

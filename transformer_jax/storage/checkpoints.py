@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -93,7 +93,7 @@ class Checkpoints:
 
     def latest_step(self) -> int | None:
         """Return the step of the newest checkpoint, or None if no checkpoint exists."""
-        return max(_steps(self.directory), default=None)
+        return max(checkpoint_steps(self.directory), default=None)
 
     def save(self, state: Any, progress: Progress) -> None:
         """Start saving a checkpoint, and return as soon as the state is copied.
@@ -147,8 +147,8 @@ class Checkpoints:
     def progress(self) -> Progress:
         """Return the progress at the newest checkpoint, or the initial progress if no checkpoint exists."""
         step = self.latest_step()
-        progress = Progress() if step is None else _read_progress(self.directory / str(step))
-        if progress.best_step in _steps(self.directory):
+        progress = Progress() if step is None else read_progress(self.directory / str(step))
+        if progress.best_step in checkpoint_steps(self.directory):
             return progress
         # The best checkpoint was damaged: the next validation becomes the best.
         return progress._replace(best_step=0, best_score=-1.0, best_loss=None)
@@ -179,20 +179,20 @@ def best_step(directory: Path) -> int:
 
     Raises InputError if the run has no undamaged checkpoint.
     """
-    for step in reversed(_steps(directory)):
+    for step in reversed(checkpoint_steps(directory)):
         checkpoint = directory / str(step)
         if reason := find_damage(checkpoint, "progress.json"):
             logging.warning(f"{checkpoint} is damaged and ignored: {reason}.")
             continue
-        best = _read_progress(checkpoint).best_step
+        best = read_progress(checkpoint).best_step
         # The best step must be in the directory: an untrusted progress.json could name "../../elsewhere".
-        if best in _steps(directory) and not (reason := find_damage(directory / str(best))):
+        if best in checkpoint_steps(directory) and not (reason := find_damage(directory / str(best))):
             return best
         if not find_damage(checkpoint):
             damage = f"the best checkpoint, step {best}, is {f'damaged: {reason}' if reason else 'missing'}"
             logging.warning(f"{directory}: {damage if best else 'no validation yet'}. Using step {step}.")
             return step
-    if _steps(directory):
+    if checkpoint_steps(directory):
         raise InputError(f"{directory}: all checkpoints are damaged. Restore the run from a copy or train again.")
     raise InputError(f"{directory} has no checkpoint. Train the model first, or choose another run directory.")
 
@@ -223,11 +223,13 @@ def load_params(
             raise InputError(f"{state} is damaged ({type(error).__name__}). Restore the run from a copy.") from error
 
 
-def _steps(directory: Path) -> list[int]:
+def checkpoint_steps(directory: Path) -> list[int]:
+    """Return the steps of all complete checkpoints in ascending order."""
     return sorted(int(path.name) for path in directory.glob("*") if re.fullmatch("[1-9][0-9]*", path.name))
 
 
-def _read_progress(checkpoint: Path) -> Progress:
+def read_progress(checkpoint: Path) -> Progress:
+    """Return the progress at a checkpoint. Raises InputError if it is damaged."""
     path = checkpoint / "progress.json"
     try:
         return Progress(**json.loads(path.read_text()))
@@ -244,17 +246,26 @@ def _clean_up(directory: Path) -> None:
             unfinished.rename(finished)
         else:
             shutil.rmtree(unfinished)
-    for checkpoint in [directory / str(step) for step in _steps(directory)]:
+    for checkpoint in [directory / str(step) for step in checkpoint_steps(directory)]:
         if reason := find_damage(checkpoint):
             damaged = atomic.set_aside(checkpoint)
             logging.warning(f"{checkpoint} is damaged: {reason}. It was renamed to {damaged.name} and is not used.")
 
 
+def retained_steps(steps: Sequence[int], best: int) -> list[int]:
+    """Return the checkpoints that a run keeps: the last two and the best.
+
+    steps: the steps of all checkpoints in ascending order.
+    best: the best step, according to the newest checkpoint.
+    """
+    return sorted({*steps[-2:], best} & {*steps})
+
+
 def _prune(directory: Path) -> None:
-    """Delete all checkpoints except the last two and the best."""
-    steps = _steps(directory)
-    retained = {*steps[-2:], _read_progress(directory / str(steps[-1])).best_step}
-    for step in set(steps) - retained:
+    """Delete all checkpoints except those that the run keeps."""
+    steps = checkpoint_steps(directory)
+    retained = retained_steps(steps, read_progress(directory / str(steps[-1])).best_step)
+    for step in set(steps) - {*retained}:
         shutil.rmtree(_mark_for_removal(directory / str(step)))
 
 

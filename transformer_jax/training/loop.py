@@ -15,6 +15,8 @@ from transformer_jax.data.batches import BatchShape
 from transformer_jax.data.pipeline import Shard, TrainingBatches, training_iterator
 from transformer_jax.errors import InputError, StoppedBySignal
 from transformer_jax.evaluation import check_evaluation
+from transformer_jax.mirror.mirrored_workdir import mirrored_workdir
+from transformer_jax.mirror.uploader import Uploader
 from transformer_jax.model.fused_attention import require_kernel
 from transformer_jax.runtime.agreement import require_agreement
 from transformer_jax.runtime.dtype_support import check_dtype_support
@@ -57,6 +59,7 @@ def fit(
     debug_nans: bool = False,
     recipe: str | None = None,
     translate_command: str = "python -m transformer_jax translate",
+    mirror: str = "",
 ) -> None:
     """Train a model in ``workdir``, or resume the run there. Then score the test set and write results.json.
 
@@ -64,13 +67,19 @@ def fit(
     debug_nans: whether to stop at the first NaN, see ``check_nans``.
     recipe: name of the recipe, for results.json.
     translate_command: start of the translation command that is printed at the end.
+    mirror: location of a copy of the run directory, see ``mirrored_workdir``; empty for none.
     Raises InputError before the first update if the config or the data are invalid.
     Raises RunError if training fails.
     Raises StoppedBySignal after SIGTERM or SIGINT.
     """
     began = time.monotonic()
     check_evaluation(config)
-    with as_run_errors(workdir), exclusive_workdir(workdir), closing(BackgroundCompiler()) as compiler:
+    with (
+        as_run_errors(workdir),
+        exclusive_workdir(workdir),
+        mirrored_workdir(workdir, mirror, lambda copy: require_same_config(config, copy, mirror)) as uploader,
+        closing(BackgroundCompiler()) as compiler,
+    ):
         require_contained(workdir)
         require_same_config(config, workdir)
         checkpoints = Checkpoints(workdir / "checkpoints")
@@ -103,7 +112,9 @@ def fit(
             functions = functions._replace(train_step=check_nans(functions.train_step))
         if is_worthwhile() and (checkpoints.latest_step() or 0) < config.training.steps:
             compile_ahead(compiler, config, corpus, functions, batches.global_shapes())
-        loop = TrainingLoop(config, workdir, corpus, functions, batches, compiler, checkpoints, began, profile)
+        loop = TrainingLoop(
+            config, workdir, corpus, functions, batches, compiler, checkpoints, began, profile, uploader
+        )
         if jax.process_index() == 0:  # Saved after all checks: config.json marks the directory as a run.
             corpus.texts.save(workdir)
             save_config(config, workdir / "config.json")
@@ -134,17 +145,19 @@ class TrainingLoop:
         checkpoints: Checkpoints,
         began: float,
         profile: Path | None,
+        uploader: Uploader | None,
     ) -> None:
         """Create the first training state, or restore the last checkpoint.
 
         began: time.monotonic() at the start of the command.
         profile: see ``fit``.
+        uploader: the uploads to the mirror, if there is one.
         Raises InputError if fewer updates are left than a profile needs.
         """
         self.config, self.corpus, self.functions = config, corpus, functions
         self.workdir, self.profile = workdir, profile
         self.batches, self.compiler = batches, compiler
-        self.checkpoints = checkpoints
+        self.checkpoints, self.uploader = checkpoints, uploader
         self.curves = CurvesWriter(workdir)
         self.iterator = training_iterator(batches)
         # Never both states: one may take more than half of the memory.
@@ -241,7 +254,7 @@ class TrainingLoop:
         if self.state.loss_scale is not None:
             values["loss_scale"] = float(self.state.loss_scale.value)
         self.writer.write(self.step, "train", values)
-        self.display.report(values)
+        self.display.report(values, self.uploader.status() if self.uploader else "")
         self.checkpoints.check()
 
     def validate(self) -> None:

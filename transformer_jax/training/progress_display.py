@@ -66,15 +66,16 @@ class ProgressDisplay:
         elif self.bar.disable and time.monotonic() - self.last_written > MAX_SILENCE:
             self.write(", ".join([self._position(), *self._time_left()]))
 
-    def report(self, values: Mapping[str, float]) -> None:
+    def report(self, values: Mapping[str, float], note: str = "") -> None:
         """Show the metrics since the last report: behind the bar, or as a line.
 
         values: the metrics of ``MetricAccumulator.report``, and the learning rate.
+        note: something else that the reader should know.
         """
         loss, speed = values.get("loss", math.nan), values["tokens_per_second"]
         skipped = values["skipped"] + values.get("overflows", 0)
         if not self.bar.disable:
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} tokens/s")
+            self.bar.set_postfix_str(", ".join([f"loss {loss:.3f}", f"{speed:.0f} tokens/s", *filter(None, [note])]))
             return
         parts = [
             self._position(),
@@ -84,6 +85,7 @@ class ProgressDisplay:
             f"{speed:.0f} tokens/s",
             *([f"{skipped:.0f} updates skipped"] if skipped else []),
             *self._time_left(),
+            *filter(None, [note]),
         ]
         self.write(", ".join(parts))
 

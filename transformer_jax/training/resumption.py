@@ -28,8 +28,11 @@ TEXT_FIELDS = ("data.train", "data.valid", "data.test", "data.on_error")
 """Config fields that may also change if the run has recorded the content of its texts, which must stay the same."""
 
 
-def require_same_config(config: Config, workdir: Path) -> None:
-    """Raise InputError if ``workdir`` contains a run with a different config, or checkpoints without a config."""
+def require_same_config(config: Config, workdir: Path, mirror: str = "") -> None:
+    """Raise InputError if ``workdir`` contains a run with a different config, or checkpoints without a config.
+
+    mirror: location of the mirror that the files in ``workdir`` come from, for the message.
+    """
     path = workdir / "config.json"
     has_checkpoints = any((workdir / "checkpoints").glob("[1-9]*"))
     if not path.exists() and has_checkpoints:
@@ -45,8 +48,8 @@ def require_same_config(config: Config, workdir: Path) -> None:
         if changed:
             differences = ", ".join(f"{key} {saved[key]} -> {requested[key]}" for key in changed)
             raise InputError(
-                f"{workdir} contains a run with a different config: {differences}. Restore the old values, or choose "
-                "another --workdir."
+                f"{mirror or workdir} contains a run with a different config: {differences}. Restore the old values, "
+                f"or choose another {'--mirror' if mirror else '--workdir'}."
             )
 
 
