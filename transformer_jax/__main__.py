@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": ("serve", "Serve a web page for trying a model."),
     "import": ("import_model", "Make a run directory from a MarianMT model, such as an OPUS-MT model."),
     "export": ("export_model", "Convert a model to CTranslate2 or StableHLO."),
+    "push": ("push", "Publish a finished run on the Hugging Face hub."),
 }
 """Command name -> (module in ``transformer_jax.commands``, description)."""
 

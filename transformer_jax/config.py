@@ -91,8 +91,8 @@ class DataConfig:
     """Sentence pairs and batching."""
 
     train: str = "phrasebook"
-    """Training pairs: path/train.{lang}.gz, a .tsv, .jsonl or .parquet file, hf://OWNER/NAME, tfds://NAME/CONFIG, or
-    phrasebook.
+    """Training pairs: path/train.{lang}.gz, a .tsv, .jsonl or .parquet file, also with gs://, s3:// or https:// in
+    front, hf://OWNER/NAME, tfds://NAME/CONFIG, or phrasebook.
     """
     valid: str = "phrasebook"
     """Validation pairs, in the same notation as data.train."""
@@ -221,8 +221,8 @@ class TrainingConfig:
     float16, updates that halve the scale of the loss do not count.
     """
     init: str = ""
-    """Run directory that provides the initial weights, the tokenizers and the model configuration. Default: random
-    initialization.
+    """Run directory, or hf://OWNER/NAME, gs:// or s3://, that provides the initial weights, the tokenizers and the
+    model configuration. Default: random initialization.
     """
 
     def __post_init__(self) -> None:

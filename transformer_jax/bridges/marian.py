@@ -15,9 +15,6 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
-
 from transformer_jax.bridges.marian_files import (
     GENERATION_CONFIG,
     TOKENIZER_CONFIG,
@@ -28,12 +25,11 @@ from transformer_jax.bridges.marian_files import (
 from transformer_jax.bridges.marian_parameters import convert_parameters
 from transformer_jax.bridges.marian_vocabulary import read_tokenizers
 from transformer_jax.bridges.tensors import read_tensors
-from transformer_jax.config import Config, DataConfig, DecodingConfig, ModelConfig, TokenizerConfig, save_config
-from transformer_jax.data.run_tokenizers import Tokenizers, save_tokenizers
+from transformer_jax.bridges.weights_only_run import write_run
+from transformer_jax.config import Config, DataConfig, DecodingConfig, ModelConfig, TokenizerConfig
+from transformer_jax.data.run_tokenizers import Tokenizers
 from transformer_jax.errors import InputError
 from transformer_jax.storage import atomic
-from transformer_jax.storage.checkpoints import Checkpoints, Progress
-from transformer_jax.training.state import TrainState
 
 SIZE_FIELDS = {
     "d_model": "d_model",
@@ -177,13 +173,3 @@ def make_decoding_config(directory: Path, marian_config: dict[str, Any]) -> tupl
             "because transformers divides by length ** penalty and this package by ((5 + length) / 6) ** penalty."
         )
     return config, notes
-
-
-def write_run(workdir: Path, config: Config, tokenizers: Tokenizers, params: Any) -> None:
-    """Write a run with one checkpoint that contains parameters but no optimizer state."""
-    save_config(config, workdir / "config.json")
-    save_tokenizers(tokenizers, workdir)
-    step, skipped = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        checkpoints.save(TrainState(step, params, (), None, jax.random.key(0), skipped), Progress(best_step=1))
-    atomic.sync(workdir)

@@ -13,9 +13,10 @@ from transformer_jax.attention.figures import save_figure
 from transformer_jax.attention.head_importance import HEAD_IMPORTANCE_FILE, HeadImportance
 from transformer_jax.attention.head_importance_map import draw_head_importance
 from transformer_jax.commands.cli import command_prefix, parse_arguments
-from transformer_jax.commands.newest_run import newest_run
+from transformer_jax.commands.newest_run import find_run
 from transformer_jax.data.sources import Pairs
 from transformer_jax.data.text_files import open_aligned_files
+from transformer_jax.downloads.runs import run_url
 from transformer_jax.errors import InputError
 from transformer_jax.runtime.keyboard_interrupt import redeliver_interrupts
 
@@ -32,11 +33,11 @@ class AblateCommand:
     reference: Path = tyro.MISSING
     """The reference translations, one per line."""
     workdir: Path | None = None
-    """The run directory. If omitted, the newest finished run in runs/ is used."""
+    """The run directory, or hf://OWNER/NAME, gs:// or s3://. If omitted, the newest finished run in runs/ is used."""
     beam: int = 1
     """Beam size. The default is greedy search, because the text is translated many times."""
     output: Path | None = None
-    """The directory for ablation.json and ablation.png. If omitted, the run directory."""
+    """The directory for ablation.json and ablation.png. If omitted, the run directory, which must not be a URL."""
     debug: bool = False
     """Show the traceback of an error."""
 
@@ -51,9 +52,11 @@ def ablate(command: AblateCommand) -> None:
 
     if command.beam < 1:
         raise InputError(f"--beam {command.beam} is invalid. Set --beam to at least 1.")
+    if command.workdir and run_url(command.workdir) and command.output is None:
+        raise InputError(f"{run_url(command.workdir)} cannot hold the results. Set --output to a directory.")
     files = open_aligned_files(command.input, command.reference)
     pairs = list(Pairs(f"{command.input} and {command.reference}", files, "refuse"))
-    workdir = command.workdir or newest_run()
+    workdir = find_run(command.workdir)
     directory = command.output or workdir
     translator = Translator.load(workdir)
     check_writable_directory(directory)

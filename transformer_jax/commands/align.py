@@ -28,7 +28,7 @@ from transformer_jax.alignment.sentence_pairs import (
 from transformer_jax.alignment.symmetrization import Symmetrization
 from transformer_jax.attention.layer_view import index_range
 from transformer_jax.commands.cli import command_prefix, parse_arguments
-from transformer_jax.commands.newest_run import newest_run
+from transformer_jax.commands.newest_run import find_run
 from transformer_jax.commands.streams import BLOCK_LINES, check_output_path, open_output, split_into_blocks
 from transformer_jax.data.languages import find_language
 from transformer_jax.data.sentences import SplitSentences
@@ -59,7 +59,7 @@ class AlignCommand:
     target: Path | None = None
     """Their translations, in the same order."""
     workdir: Path | None = None
-    """The run directory. If omitted, the newest finished run in runs/ is used."""
+    """The run directory, or hf://OWNER/NAME, gs:// or s3://. If omitted, the newest finished run in runs/ is used."""
     reverse: Path | None = None
     """The run directory of a model for the opposite direction. --symmetrize selects how the alignments are combined."""
     gold: Path | None = None
@@ -172,9 +172,10 @@ def load_models(command: AlignCommand) -> list[AligningModel]:
     from transformer_jax.alignment.aligning_model import AligningModel
     from transformer_jax.decoding.translator import Translator
 
-    workdirs = [command.workdir or newest_run(activity="aligning"), *([command.reverse] if command.reverse else [])]
+    runs = [command.workdir, *([command.reverse] if command.reverse else [])]
     models: list[AligningModel] = []
-    for workdir in workdirs:
+    for run in runs:
+        workdir = find_run(run, "aligning")
         translator = Translator.load(workdir)
         rule = candidate_rules(command, workdir, translator)[-1]
         models.append(AligningModel(workdir, translator, rule, is_reverse=bool(models)))

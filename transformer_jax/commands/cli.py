@@ -27,7 +27,8 @@ VARIABLE_PREFIXES = ("HOME", "XDG_", "JAX_", "XLA_", "HF_", "TFDS_", "MPL", "MAL
 """Start of the names of the environment variables that this package and its libraries read."""
 NOISY_LIBRARIES = (
     *("absl", "asyncio", "jax", "orbax", "grain", "datasets", "huggingface_hub", "httpx", "matplotlib"),
-    *("tensorflow_datasets", "fontTools", "urllib3", "fsspec", "gcsfs", "s3fs", "aiobotocore", "botocore", "google"),
+    *("tensorflow_datasets", "fontTools", "urllib3", "httpx2", "fsspec", "gcsfs", "s3fs", "aiobotocore", "botocore"),
+    "google",
 )
 """Libraries whose log messages are hidden. Commands report their failures as one line."""
 

@@ -9,6 +9,7 @@ from typing import Literal
 import tyro
 
 from transformer_jax.commands.cli import command_prefix, parse_arguments
+from transformer_jax.downloads.runs import local_run
 from transformer_jax.terminal import show
 
 
@@ -20,7 +21,7 @@ class CompareCommand:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Two or more run directories. The first one is the baseline."""
+    """Two or more run directories, or URLs of runs. The first one is the baseline."""
     format: Literal["text", "json", "markdown"] = "text"
     """Output format."""
     debug: bool = False
@@ -34,7 +35,7 @@ def compare(command: CompareCommand) -> None:
     from transformer_jax.comparison.scored_runs import read_scored_run, require_distinct_runs, require_same_test_set
 
     require_distinct_runs(command.runs)
-    runs = [read_scored_run(path) for path in command.runs]
+    runs = [read_scored_run(local_run(run)) for run in command.runs]
     require_same_test_set(runs)
     comparison = compare_runs(runs)
     formats = {"text": report.as_text, "json": report.as_json, "markdown": report.as_markdown}

@@ -19,7 +19,7 @@ class ExportCommand:
     """Export a trained model, with its tokenizers, to a format that runs without this package."""
 
     run: tyro.conf.Positional[Path | None] = None
-    """The run directory."""
+    """The run directory, or hf://OWNER/NAME, gs:// or s3://."""
     to: Literal["ctranslate2", "stablehlo"] | None = None
     """The format: a CTranslate2 model, or StableHLO programs that need only JAX."""
     output: Path | None = None

@@ -1,4 +1,4 @@
-"""Selection of the run for commands without --workdir."""
+"""Selection of the run that a command reads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transformer_jax.commands.cli import command_prefix
+from transformer_jax.downloads.runs import local_run
 from transformer_jax.errors import InputError
 from transformer_jax.storage.untrusted import MAX_JSON_BYTES
 from transformer_jax.terminal import one_line, quote_command
@@ -28,6 +29,14 @@ class FinishedRun(NamedTuple):
     workdir: Path
     bleu: float | None
     test: str
+
+
+def find_run(run: Path | None, activity: str = "translating") -> Path:
+    """Return the directory of the run that the user chose, downloaded if it is a URL, or of the newest finished run.
+
+    activity: see ``newest_run``.
+    """
+    return newest_run(activity=activity) if run is None else local_run(run)
 
 
 def newest_run(runs: Path = Path("runs"), activity: str = "translating") -> Path:

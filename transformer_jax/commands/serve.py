@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from transformer_jax.commands.cli import command_prefix, parse_arguments
-from transformer_jax.commands.newest_run import newest_run
+from transformer_jax.commands.newest_run import find_run
 from transformer_jax.errors import InputError, StoppedBySignal
 
 
@@ -19,7 +19,7 @@ class ServeCommand:
     """Serve a web page for trying a model, until Ctrl-C."""
 
     workdir: Path | None = None
-    """The run directory. If omitted, the newest finished run in runs/ is used."""
+    """The run directory, or hf://OWNER/NAME, gs:// or s3://. If omitted, the newest finished run in runs/ is used."""
     beam: int | None = None
     """Beam size, and number of translations shown per sentence. If omitted, the beam size of the run."""
     host: str = "127.0.0.1"
@@ -40,7 +40,7 @@ def serve(command: ServeCommand) -> None:
         raise InputError(f"the page needs {error.name}. Run: pip install starlette uvicorn") from error
 
     with open_socket(command.host, command.port) as server_socket:
-        site = Site(Translator.load(command.workdir or newest_run(activity="serving")), command.beam)
+        site = Site(Translator.load(find_run(command.workdir, "serving")), command.beam)
         site.warm_up()
         host, port = server_socket.getsockname()[:2]
         logging.info(f"open http://{f'[{host}]' if ':' in host else host}:{port}/    Press Ctrl-C to stop.")

@@ -15,6 +15,7 @@ import tyro
 from transformer_jax.commands.cli import command_prefix, parse_arguments
 from transformer_jax.commands.recipe import find_recipe, load_recipe
 from transformer_jax.config import Config, flatten, load_config
+from transformer_jax.downloads.runs import local_run, run_url
 from transformer_jax.errors import InputError
 from transformer_jax.resources.topologies import topology_names
 from transformer_jax.storage.home import expand_home
@@ -101,11 +102,15 @@ def parse_train(arguments: list[str]) -> TrainCommand:
     path = find_recipe(options.config)
     config = load_recipe(path)
     workdir = expand_home(options.workdir or Path("runs") / path.stem)
+    if url := run_url(workdir):
+        raise InputError(
+            f"--workdir {url} is not a directory. Train in a directory of this machine, and upload a copy."
+        )
     if init := options.init or config.training.init:
-        init = str(expand_home(Path(init)))
+        init = run_url(init) or str(expand_home(Path(init)))
         # A resumed run reads the model from its own directory.
         is_resumed = (workdir / "config.json").is_file()
-        config = with_model_of_run(config, init, workdir if is_resumed else Path(init))
+        config = with_model_of_run(config, init, workdir if is_resumed else local_run(init))
     command = parse_arguments(TrainCommand(config, recipe=options.config, workdir=workdir), arguments, program)
     if init:
         require_model_of_run(command.config, config, init)

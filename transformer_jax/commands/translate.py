@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from transformer_jax.commands.cli import command_prefix, parse_arguments
-from transformer_jax.commands.newest_run import newest_run
+from transformer_jax.commands.newest_run import find_run
 from transformer_jax.commands.streams import (
     BLOCK_LINES,
     TERMINAL_LINE_BYTES,
@@ -39,7 +39,7 @@ class TranslateCommand:
     text: tyro.conf.Positional[tuple[str, ...]] = ()
     """The text to translate. If omitted, it is read from --input, a pipe or the terminal."""
     workdir: Path | None = None
-    """The run directory. If omitted, the newest finished run in runs/ is used."""
+    """The run directory, or hf://OWNER/NAME, gs:// or s3://. If omitted, the newest finished run in runs/ is used."""
     input: Path | None = None
     """A file to translate, one text per line: plain or compressed text."""
     output: Path | None = None
@@ -101,7 +101,7 @@ def translate(command: TranslateCommand) -> None:
     from transformer_jax.decoding.translator import Translator
     from transformer_jax.evaluation import check_evaluation
 
-    workdir = command.workdir or newest_run()
+    workdir = find_run(command.workdir)
     translator = Translator.load(workdir)
     if references is not None:
         check_evaluation(translator.config)  # Before a translation that may take hours.

@@ -56,10 +56,7 @@ def read_scored_run(path: Path) -> ScoredRun:
 
     Raises InputError if it is not a run directory, if the run is not finished, or if a file is missing or damaged.
     """
-    if not path.is_dir():
-        problem = "is not a directory" if path.exists() else "does not exist"
-        raise InputError(f"{path} {problem}. Name the directory of a finished run.")
-    results = _read_results(path)
+    results = read_results_file(path)
     files = [path / name for name in (SOURCES_FILE, HYPOTHESES_FILE, REFERENCES_FILE)]
     sources, hypotheses, references = (_read_lines(file) for file in files)
     counts = {file.name: len(lines) for file, lines in zip(files, (sources, hypotheses, references), strict=True)}
@@ -102,8 +99,15 @@ def _describe_difference(lines: Sequence[str], other_lines: Sequence[str]) -> st
     return f"line {numbers[0]}" + (f" and {len(numbers) - 1} others" if len(numbers) > 1 else "")
 
 
-def _read_results(path: Path) -> dict[str, Any]:
-    """Return the content of results.json, with default values for the fields that its config lacks."""
+def read_results_file(path: Path) -> dict[str, Any]:
+    """Return the content of results.json, with default values for the fields that its config lacks.
+
+    path: the run directory.
+    Raises InputError if it is not a run directory, if the run is not finished, or if the file is damaged.
+    """
+    if not path.is_dir():
+        problem = "is not a directory" if path.exists() else "does not exist"
+        raise InputError(f"{path} {problem}. Name the directory of a finished run.")
     file = path / "results.json"
     if not file.exists():
         if not (path / "config.json").exists():

@@ -12,6 +12,7 @@ path/directory                     a data set that Dataset.save_to_disk or Datas
 tfds://NAME/CONFIG                 features named like the columns of Parquet
 phrasebook                         the built-in phrasebook, English and German
 phrasebook:two                     lines of two phrasebook sentences, the same lines for every role of the data
+gs://, s3://, https://, http://    any of the files above, downloaded once (``downloads.files``)
 =================================  ====================================================================================
 
 Text files may be compressed with gzip, bzip2, xz, LZMA or Zstandard, whatever their names are. Paths may start with
@@ -42,9 +43,17 @@ from transformer_jax.data.identity import FileFacts, Identity, PairsChecksum
 from transformer_jax.data.languages import find_language
 from transformer_jax.data.library_datasets import is_saved_dataset, open_hf, open_parquet, open_tfds
 from transformer_jax.data.records import Pair, Records, Split
-from transformer_jax.data.text_files import open_jsonl, open_language_files, open_tsv, read_lines, require_text_file
+from transformer_jax.data.text_files import (
+    open_aligned_files,
+    open_jsonl,
+    open_language_files,
+    open_tsv,
+    read_lines,
+    require_text_file,
+)
 from transformer_jax.errors import InputError
 from transformer_jax.storage.home import expand_home
+from transformer_jax.storage.remote import scheme_of
 
 __all__ = ["Pair", "Pairs", "open_pairs", "read_lines"]
 
@@ -129,6 +138,8 @@ def open_pairs(
         records = open_phrasebook(locator, source, target, split)
     elif name and scheme in LIBRARY_READERS:
         records = LIBRARY_READERS[scheme](name, source, target, split)
+    elif name:
+        records = open_remote_files(locator, source, target)
     elif "{lang}" in locator:
         require_plain_text_name(locator, source, target)
         records = open_language_files(locator, source, target)
@@ -139,6 +150,23 @@ def open_pairs(
     else:
         raise unknown_locator(locator)
     return Pairs(locator, records, on_error)
+
+
+def open_remote_files(url: str, source: str, target: str) -> Records:
+    """Open the file, or the file of each language, at a URL. What is not in the cache is downloaded."""
+    from transformer_jax.downloads.cache import file_name
+    from transformer_jax.downloads.files import download_file
+    from transformer_jax.downloads.streams import FILE_SCHEMES, public_url
+
+    if scheme_of(url) not in FILE_SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in (*FILE_SCHEMES, *LIBRARY_READERS))
+        raise InputError(f"{url!r} is not a known kind of URL. Use one of {known}.")
+    if "{lang}" in url:
+        require_plain_text_name(public_url(url), source, target)
+        return open_aligned_files(*(download_file(url.replace("{lang}", language)) for language in (source, target)))
+    if open_file := FILE_READERS.get(form_suffix(file_name(url))):
+        return open_file(download_file(url), source, target)
+    raise unknown_locator(public_url(url))
 
 
 def unknown_locator(locator: str) -> InputError:
@@ -153,8 +181,8 @@ def unknown_locator(locator: str) -> InputError:
         require_text_file(path)
     return InputError(
         f"{locator!r} is not a known locator. {conversion_remedy(locator)}Use path/train.{{lang}}, a .tsv, .jsonl or "
-        ".parquet file, hf://OWNER/NAME[:CONFIG][?split=...], tfds://NAME/CONFIG[?split=...], phrasebook or "
-        "phrasebook:two."
+        ".parquet file, gs://, s3:// or https:// in front of one, hf://OWNER/NAME[:CONFIG][?split=...], "
+        "tfds://NAME/CONFIG[?split=...], phrasebook or phrasebook:two."
     )
 
 

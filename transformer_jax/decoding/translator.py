@@ -33,6 +33,7 @@ from transformer_jax.decoding.search import (
 )
 from transformer_jax.decoding.translation import PreparedTexts, Translation, join_parts
 from transformer_jax.decoding.warnings import Checks, Evidence
+from transformer_jax.downloads.runs import local_run
 from transformer_jax.errors import InputError, RunError
 from transformer_jax.model.transformer import Transformer
 from transformer_jax.storage import checkpoints
@@ -74,11 +75,13 @@ class Translator:
 
     @classmethod
     def load(cls, workdir: str | Path) -> Translator:
-        """Load the best checkpoint of a run directory.
+        """Load the best checkpoint of a run.
+
+        workdir: the run directory, or a URL such as hf://OWNER/NAME, whose run is downloaded into a cache.
 
         Raises InputError if the run is missing, has no checkpoint, is damaged, or has another format version.
         """
-        workdir = expand_home(Path(workdir))
+        workdir = local_run(expand_home(Path(workdir)))
         if not (workdir / "config.json").is_file():
             raise InputError(
                 f"{workdir} is not a run directory: config.json is missing. "

@@ -20,6 +20,7 @@ from transformer_jax.data.run_tokenizers import Tokenizers, load_tokenizers, sav
 from transformer_jax.data.sources import Pair, Pairs, open_pairs
 from transformer_jax.data.text_statistics import TextStatistics, measure_text
 from transformer_jax.data.unknown_text import report_unknown, require_vocabulary, unknown_shares
+from transformer_jax.downloads.runs import local_run
 from transformer_jax.errors import InputError
 from transformer_jax.runtime.agreement import require_agreement
 from transformer_jax.storage.home import expand_home
@@ -71,7 +72,7 @@ def load_corpus(config: Config, workdir: Path) -> Corpus:
     if jax.process_index() == 0 and not has_tokenizers:
         init = config.training.init
         if init:
-            first_tokenizers = load_tokenizers(expand_home(Path(init)), config.tokenizer)
+            first_tokenizers = load_tokenizers(local_run(expand_home(Path(init))), config.tokenizer)
         else:
             first_tokenizers = train_tokenizers(config.tokenizer, text)
         save_tokenizers(first_tokenizers, workdir)

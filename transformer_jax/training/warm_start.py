@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from transformer_jax.downloads.runs import local_run
 from transformer_jax.errors import InputError
 from transformer_jax.runtime.agreement import require_agreement
 from transformer_jax.storage.checkpoints import load_params
@@ -33,7 +34,7 @@ def init_from_run(workdir: Path, state: TrainState) -> TrainState:
     def replace(old: jax.Array, new: Any) -> jax.Array:
         return jax.make_array_from_callback(old.shape, old.sharding, lambda index: new[index])
 
-    workdir = expand_home(workdir)
+    workdir = local_run(expand_home(workdir))
     require_contained(workdir)
     loaded = load_params(workdir / "checkpoints", check_shapes=check_shapes)
     if jax.process_count() > 1:  # The checksum reads all parameters.
