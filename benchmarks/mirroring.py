@@ -65,6 +65,7 @@ def uploads(workdir: Path, mirror: str) -> Iterator[None]:
     objects = open_mirror(mirror)
     lease = Lease(objects)
     uploader = Uploader(workdir, objects, lease, "benchmark")
+    uploader.start()
     yield
     if not uploader.finish(600.0):
         raise SystemExit(f"error: the upload failed: {uploader.reason()}")

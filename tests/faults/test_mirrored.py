@@ -54,7 +54,7 @@ def newest_in(url):
 
 
 def is_uploading(workdir):
-    return any((workdir / "checkpoints").glob("*.upload.unfinished"))
+    return any((workdir / ".upload.unfinished").glob("*"))
 
 
 def assert_same_end(workdir, expected):
@@ -247,6 +247,7 @@ def test_bad_mirrors_are_refused_in_one_line(recipe, tmp_path, machines):
         "s3://": "names no bucket",
         str(tmp_path / "missing" / "mirror"): "does not exist",
         str(tmp_path / "file"): "file is not a directory",
+        str(tmp_path / "run" / "mirror"): "overlap. Choose another --mirror.",
     }.items():
         output = train(recipe, tmp_path / "run", "--mirror", url, status=2, **machines)
         assert reason in output.splitlines()[-1]

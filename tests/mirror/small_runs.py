@@ -32,12 +32,13 @@ def write_run(workdir, *steps):
 
 
 class Mirroring:
-    """An uploader and its lease. In a ``with`` block, it uploads; ``finish`` ends both."""
+    """An uploader and its lease, until ``finish``."""
 
     def __init__(self, workdir, url, run_id="1" * 32):
         self.objects = open_mirror(url)
         self.lease = Lease(self.objects)
         self.uploader = Uploader(workdir, self.objects, self.lease, run_id)
+        self.uploader.start()
 
     def finish(self, seconds=30.0):
         completed = self.uploader.finish(seconds)

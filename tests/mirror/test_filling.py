@@ -41,6 +41,14 @@ def test_an_empty_mirror_changes_nothing(tmp_path):
     assert contents(tmp_path / "new") == {}
 
 
+def test_locks_and_temporary_files_of_a_mirror_are_ignored(mirrored, tmp_path):
+    for name in (".lock", ".config.json.unfinished", "results.json.partial"):
+        (tmp_path / "mirror" / name).write_text("content")
+    fill(tmp_path / "new", str(tmp_path / "mirror"))
+    assert contents(tmp_path / "new") == contents(mirrored)
+    assert not (tmp_path / "new" / ".lock").exists()
+
+
 def test_half_uploaded_checkpoints_are_ignored(mirrored, tmp_path):
     shutil.copytree(mirrored / "checkpoints" / "7", tmp_path / "mirror" / "checkpoints" / "11")
     (tmp_path / "mirror" / "checkpoints" / "11" / "checksums.json").unlink()

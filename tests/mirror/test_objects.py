@@ -4,7 +4,7 @@ import pytest
 from object_stores import each_exclusive_store, each_store, gcs_port, hub, s3_port, store  # noqa: F401
 
 from transformer_jax.errors import InputError
-from transformer_jax.mirror.opening import open_mirror, require_unused
+from transformer_jax.mirror.opening import open_mirror, require_separate, require_unused
 
 
 @each_store
@@ -62,6 +62,16 @@ def test_a_file_is_created_only_once(store):  # noqa: F811
 def test_a_mirror_on_an_unmounted_drive_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"drive does not exist\. Create or mount it, or choose another --mirror\."):
         open_mirror(str(tmp_path / "drive" / "run"))
+
+
+@pytest.mark.parametrize("name", ["run", "run/mirror", "run/../run", ".", "link"])
+def test_a_mirror_that_overlaps_the_run_is_refused(name, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    with pytest.raises(InputError, match=r"overlap\. Choose another --mirror\."):
+        require_separate(str(tmp_path / name), tmp_path / "run")
+    for url in (str(tmp_path / "run-2"), "s3://bucket/run"):
+        require_separate(url, tmp_path / "run")
 
 
 def test_a_failed_copy_leaves_the_earlier_file(tmp_path):

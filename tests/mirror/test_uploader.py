@@ -122,6 +122,7 @@ def test_a_checkpoint_that_the_run_removes_is_still_uploaded(tmp_path, monkeypat
     assert mirroring.finish()
     assert open_mirror(str(tmp_path / "mirror")).sealed_steps() == [5]
     assert not any((run / "checkpoints").iterdir())
+    assert not (run / ".upload.unfinished").exists()
 
 
 def test_failures_are_repeated_and_reported_once(tmp_path, monkeypatch, caplog):

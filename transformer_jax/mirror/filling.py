@@ -67,13 +67,14 @@ def _fill(workdir: Path, objects: MirrorObjects, steps: list[int], check: Callab
     try:
         if objects.read("config.json") is not None:
             objects.download("config.json", staging / "config.json")
+            require_contained(staging)
             check(staging)
         if not steps:
             return
         logging.info(f"downloading the run from {objects.remote.url} ...")
         newest = _download_newest(objects, steps, staging / CHECKPOINTS)
         for name in objects.names():
-            if is_safe(name) and "/" not in name:
+            if is_safe(name) and "/" not in name and is_part_of_run(name):
                 objects.download(name, staging / name)
         require_contained(staging)
         atomic.sync(staging)
@@ -119,6 +120,11 @@ def _download_checkpoint(objects: MirrorObjects, step: int, directory: Path) -> 
         logging.warning(f"{objects.remote.url}/{folder} is damaged and ignored: {damage}.")
         shutil.rmtree(checkpoint)
     return not damage
+
+
+def is_part_of_run(name: str) -> bool:
+    """Return whether a file in the run directory itself belongs to the run: not a lock and not a temporary file."""
+    return not name.startswith(".") and not name.endswith((UNFINISHED, ".partial"))
 
 
 def is_safe(name: object) -> bool:

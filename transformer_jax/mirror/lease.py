@@ -30,6 +30,8 @@ RENEWAL_SECONDS = 5.0
 """Time between two renewals."""
 EXPIRY_SECONDS = 30.0
 """Time without a renewal after which another machine may take over."""
+RELEASE_SECONDS = 5.0
+"""Time that the end of a run waits for the removal of its lease."""
 
 
 class Lease:
@@ -63,7 +65,7 @@ class Lease:
         self.stopped.set()
         releasing = threading.Thread(target=self._delete_own, daemon=True)
         releasing.start()
-        releasing.join(RENEWAL_SECONDS)
+        releasing.join(RELEASE_SECONDS)
 
     def _take(self) -> int:
         while True:

@@ -15,7 +15,7 @@ from jax.experimental.multihost_utils import broadcast_one_to_all
 from transformer_jax.errors import InputError, RunError, StoppedBySignal
 from transformer_jax.mirror.filling import fill_or_compare, read_run_id
 from transformer_jax.mirror.lease import Lease
-from transformer_jax.mirror.opening import open_mirror
+from transformer_jax.mirror.opening import open_mirror, require_separate
 from transformer_jax.mirror.uploader import Uploader
 from transformer_jax.storage.remote import remote_errors
 
@@ -55,6 +55,7 @@ def mirrored_workdir(workdir: Path, url: str, check: Callable[[Path], None]) -> 
 
 @contextmanager
 def _uploading(workdir: Path, url: str, check: Callable[[Path], None]) -> Iterator[Uploader]:
+    require_separate(url, workdir)
     with remote_errors(url):
         objects = open_mirror(url)
         lease = Lease(objects)

@@ -7,7 +7,16 @@ from pathlib import Path
 from transformer_jax.errors import InputError
 from transformer_jax.mirror.hub_objects import HubObjects
 from transformer_jax.mirror.objects import MirrorObjects
+from transformer_jax.storage.home import expand_home
 from transformer_jax.storage.remote import open_remote, remote_errors, scheme_of
+
+
+def require_separate(url: str, workdir: Path) -> None:
+    """Raise InputError if the mirror is the run directory, or if one contains the other."""
+    if scheme_of(url) == "file":
+        mirror, run = Path(expand_home(url)).resolve(), workdir.resolve()
+        if mirror.is_relative_to(run) or run.is_relative_to(mirror):
+            raise InputError(f"the mirror {url} and the run directory {workdir} overlap. Choose another --mirror.")
 
 
 def open_mirror(url: str) -> MirrorObjects:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformer_jax.mirror.filling import RUN_ID_FILE, read_run_id
+from transformer_jax.mirror.filling import RUN_ID_FILE, is_part_of_run, read_run_id
 from transformer_jax.mirror.lease import Lease
 from transformer_jax.mirror.objects import CHECKPOINTS, MirrorObjects
 from transformer_jax.storage import atomic
@@ -42,7 +42,7 @@ class Uploader:
     """
 
     def __init__(self, workdir: Path, objects: MirrorObjects, lease: Lease, run_id: str) -> None:
-        """Read what the mirror holds, and start the thread. It uploads nothing before the run has a config.json.
+        """Read what the mirror holds. Nothing is uploaded before ``start``.
 
         run_id: the ID of the run, in the run directory and in the mirror.
         """
@@ -56,6 +56,14 @@ class Uploader:
         self.is_reported = False
         self.finishing = threading.Event()
         self.thread = threading.Thread(target=self._run, name="mirror-upload", daemon=True)
+        self.pins = workdir / f".upload{UNFINISHED}"
+
+    def start(self) -> None:
+        """Start the thread. It uploads nothing before the run has a config.json.
+
+        Call it when the checkpoints have been checked, so that no damaged one is uploaded.
+        """
+        shutil.rmtree(self.pins, ignore_errors=True)  # Of a killed process.
         self.thread.start()
 
     def status(self) -> str:
@@ -70,12 +78,17 @@ class Uploader:
 
     def finish(self, seconds: float) -> bool:
         """Upload everything that is left, for at most ``seconds``. Return whether the mirror is then complete."""
+        if self.thread.ident is None:  # Not started.
+            return True
         self.finishing.set()
         self.thread.join(1)
-        if self.thread.is_alive():
+        if self.thread.is_alive() and seconds > 1:
             logging.info(f"waiting up to {seconds:.0f} s for the upload to {self.objects.remote.url} ...")
             self.thread.join(seconds - 1)
-        return not self.thread.is_alive() and not self.lease.is_lost
+        if self.thread.is_alive():
+            return False
+        shutil.rmtree(self.pins, ignore_errors=True)
+        return not self.lease.is_lost
 
     def reason(self) -> str:
         """Return why the mirror is not complete after ``finish``."""
@@ -133,9 +146,9 @@ class Uploader:
     def _pinned(self, step: int) -> Iterator[Path]:
         """Keep the files of a checkpoint until the end of the block, even if the training removes the checkpoint.
 
-        The copy consists of hard links. Its name lets the next start delete it if this process is killed.
+        The copy consists of hard links.
         """
-        copy = self.workdir / CHECKPOINTS / f"{step}.upload{UNFINISHED}"
+        copy = self.pins / str(step)
         shutil.rmtree(copy, ignore_errors=True)
         try:
             try:
@@ -215,11 +228,6 @@ class Vanished(Exception):
 def seal_name(step: int) -> str:
     """Return the name of the file that completes a checkpoint in the mirror."""
     return f"{CHECKPOINTS}/{step}/{CHECKSUMS_FILE}"
-
-
-def is_part_of_run(name: str) -> bool:
-    """Return whether a file in the run directory itself belongs to the run: not a lock and not a temporary file."""
-    return not name.startswith(".") and not name.endswith((UNFINISHED, ".partial"))
 
 
 def file_facts(path: Path) -> tuple[int, int]:

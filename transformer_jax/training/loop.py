@@ -84,6 +84,8 @@ def fit(
         require_same_config(config, workdir)
         checkpoints = Checkpoints(workdir / "checkpoints")
         require_enough_steps(config, checkpoints.latest_step() or 0, workdir)
+        if uploader:
+            uploader.start()
         mesh = make_mesh(config.mesh)
         check_dtype_support(config.model.dtype, jax.local_devices()[0])
         require_kernel(config.model, mesh.devices.flat[0], mesh.shape["tensor"])
