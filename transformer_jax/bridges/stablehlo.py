@@ -48,7 +48,7 @@ def encode_program(
     variables = _variables(parameters)
     memory = model.apply(variables, source, padding_mask(source, pad_id), method="encode")
     caches: Any = model.apply(variables, memory, 1, 1, method="init_cache")
-    return jnp.stack([jnp.stack(cache.source) for cache in caches])
+    return jnp.stack([_stack(cache.source) for cache in caches])
 
 
 def step_program(
@@ -68,14 +68,24 @@ def step_program(
     prefix_cache: keys and values of the earlier target tokens.
     """
     caches = tuple(
-        BlockCache(KVCache(*prefix), KVCache(*source))
+        BlockCache(_unstack(prefix), _unstack(source))
         for prefix, source in zip(prefix_cache, source_cache, strict=True)
     )
     prefix_mask = (jnp.arange(prefix_cache.shape[4]) <= position)[None, None, None]
     inputs = token[:, None], caches, position[None], position, prefix_mask, padding_mask(source, pad_id)
     outputs: Any = model.apply(_variables(parameters), *inputs, method="decode_step")
     logits, caches = outputs
-    return logits[:, 0], jnp.stack([jnp.stack(cache.prefix) for cache in caches])
+    return logits[:, 0], jnp.stack([_stack(cache.prefix) for cache in caches])
+
+
+def _stack(cache: KVCache) -> Float[Array, "2 b H t K"]:
+    """Return keys and values with the same axes."""
+    return jnp.stack([cache.keys.swapaxes(2, 3), cache.values])
+
+
+def _unstack(keys_values: Float[Array, "2 b H t K"]) -> KVCache:
+    keys, values = keys_values
+    return KVCache(keys.swapaxes(2, 3), values)
 
 
 class ExportedFunction(NamedTuple):
